@@ -1,0 +1,184 @@
+/**
+ * The replicated key state: what a node knows of key stores, credentials and keys. Read on every request, in O(1).
+ * Byte strings are `Uint8Array`s here and hexadecimal in commands' JSON.
+ */
+
+export type Status = 'ENABLED' | 'DISABLED';
+
+/** AES-256-GCM output under the cluster secret or a token's key. */
+export interface SealedBytes {
+  /** 12 bytes. */
+  readonly nonce: Uint8Array;
+  readonly ciphertext: Uint8Array;
+  /** 16 bytes. */
+  readonly tag: Uint8Array;
+}
+
+/** An isolated set of credentials and keys behind one URI path prefix (X-U2). */
+export interface KeyStore {
+  /** For people and metrics: 1–64 of `[A-Za-z0-9._-]`, first and last alphanumeric. Immutable. */
+  readonly name: string;
+  /** Without slashes at its ends; empty for `/kms/xks/v1`. Unique. Immutable. */
+  readonly uriPathPrefix: string;
+  /** The Regions of its KMS, ≥ 1 (X-A3). */
+  readonly regions: readonly string[];
+  /**
+   * Its ciphertexts without metadata come from another proxy: their AAD is the caller's as it is, not our layout
+   * (X-E3).
+   */
+  readonly adopted: boolean;
+  readonly status: Status;
+  readonly createdAtMs: number;
+  /** Log index of the last change. Commands that grant carry the revision they saw. */
+  readonly revision: number;
+}
+
+/** A SigV4 credential. */
+export interface Credential {
+  /** 20–30 of `[A-Z2-7]` (X-A2). Unique over all key stores. */
+  readonly accessKeyId: string;
+  readonly keyStore: string;
+  /** The secret under the cluster secret, AAD: key store and access key id. */
+  readonly sealedSecret: SealedBytes;
+  readonly createdAtMs: number;
+  readonly revision: number;
+}
+
+/** One object of the HSM behind a key. */
+export interface KeyVersion {
+  /** ≥ 1, the number in ciphertextMetadata (X-E2a). */
+  readonly version: number;
+  /** CKA_ID, lower-case hexadecimal. */
+  readonly objectId: string;
+  readonly witness: SealedBytes | null;
+  /** CKA_CHECK_VALUE, hexadecimal, where the token keeps it. */
+  readonly checkValue: string | null;
+  readonly status: Status;
+}
+
+export interface Key {
+  /** X-U3; unique within its key store. */
+  readonly externalKeyId: string;
+  readonly keyStore: string;
+  readonly versions: readonly KeyVersion[];
+  /** The version that encrypts. */
+  readonly currentVersion: number;
+  readonly status: Status;
+  /** Pinned from the object's attributes at registration (X-K1, X-E4). */
+  readonly usage: readonly string[];
+  readonly description: string;
+  readonly createdAtMs: number;
+  readonly revision: number;
+}
+
+/** What `xksctl hsm prepare` made on one token. */
+export interface PreparedToken {
+  /** CK_TOKEN_INFO.serialNumber, trimmed. */
+  readonly serial: string;
+  readonly label: string;
+  readonly testKey: { readonly objectId: string; readonly witness: SealedBytes };
+  readonly wrappingKey: { readonly objectId: string; readonly witness: SealedBytes };
+  /** The cluster secret under the wrapping key. */
+  readonly wrappedSecret: SealedBytes;
+  /** Says that an unwrapped secret is the right one, and nothing about it: hexadecimal. */
+  readonly secretCheckValue: string;
+}
+
+export interface Cluster {
+  /** Random, minted by `xksctl cluster init`. */
+  readonly clusterId: string;
+  readonly nodeName: string;
+  readonly createdAtMs: number;
+}
+
+/** Common to all commands. Everything that varies (time, randomness, who) is put in by the proposer. */
+export interface CommandEnvelope {
+  /** Unique per intended change. */
+  readonly requestId: string;
+  /** Wall clock of the proposer, ms. */
+  readonly atMs: number;
+  /** Who asked, for the record: `uid=0`. */
+  readonly by: string;
+}
+
+export type Command = CommandEnvelope &
+  (
+    | { readonly type: 'cluster.init'; readonly clusterId: string; readonly nodeName: string }
+    | { readonly type: 'token.prepare'; readonly token: PreparedToken }
+    | {
+        readonly type: 'keystore.create';
+        readonly name: string;
+        readonly uriPathPrefix: string;
+        readonly regions: readonly string[];
+        readonly adopted: boolean;
+      }
+    | { readonly type: 'keystore.enable'; readonly name: string; readonly revision: number }
+    | { readonly type: 'keystore.disable'; readonly name: string }
+    | {
+        readonly type: 'credential.create';
+        readonly keyStore: string;
+        readonly accessKeyId: string;
+        readonly sealedSecret: SealedBytes;
+      }
+    | { readonly type: 'credential.retire'; readonly keyStore: string; readonly accessKeyId: string }
+    | {
+        readonly type: 'key.create';
+        readonly keyStore: string;
+        readonly externalKeyId: string;
+        readonly objectId: string;
+        readonly witness: SealedBytes | null;
+        readonly checkValue: string | null;
+        readonly usage: readonly string[];
+        readonly description: string;
+      }
+    | {
+        readonly type: 'key.enable';
+        readonly keyStore: string;
+        readonly externalKeyId: string;
+        readonly revision: number;
+      }
+    | { readonly type: 'key.disable'; readonly keyStore: string; readonly externalKeyId: string }
+  );
+
+export type CommandType = Command['type'];
+
+/** Why a command changed nothing. Part of the replicated result: the same on every node. */
+export interface CommandRefusal {
+  readonly code: 'not-found' | 'already-exists' | 'conflict' | 'invalid' | 'limit';
+  /** For the operator; says what is in the way and what to do. */
+  readonly message: string;
+}
+
+export type CommandResult =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly error: CommandRefusal };
+
+/** Reads that the request path and administration use; each O(1) but the listings. */
+export interface KeyStateQueries {
+  /** Index of the last command applied; 0 before the first. */
+  readonly appliedIndex: number;
+  cluster(): Cluster | null;
+  keyStoreByPrefix(uriPathPrefix: string): KeyStore | null;
+  keyStore(name: string): KeyStore | null;
+  credential(accessKeyId: string): Credential | null;
+  key(keyStore: string, externalKeyId: string): Key | null;
+  /** Who uses an HSM object, as a key or as a test or wrapping key. */
+  objectUser(objectId: string): string | null;
+  preparedToken(serial: string): PreparedToken | null;
+  keyStores(): Iterable<KeyStore>;
+  credentials(keyStore: string): Iterable<Credential>;
+  keys(keyStore: string): Iterable<Key>;
+  preparedTokens(): Iterable<PreparedToken>;
+  counts(): { readonly keyStores: number; readonly credentials: number; readonly keys: number };
+}
+
+export const limits = {
+  keyStoresMax: 1_000,
+  keysMax: 100_000,
+  credentialsPerKeyStoreMax: 10,
+  regionsPerKeyStoreMax: 10,
+  keyVersionsMax: 1_000,
+  descriptionCharactersMax: 256,
+  preparedTokensMax: 64,
+  commandBytesMax: 64 * 1024,
+} as const;

@@ -1,0 +1,165 @@
+/**
+ * The link between the replica and the serving processes of a node: a unix socket on which the replica listens
+ * (`stateSocketPath`). It carries key state down (a snapshot, then the same ordered commands that were committed),
+ * acknowledgements up, the few HSM operations that administration needs down, and metrics up.
+ *
+ * A frame is `uint32be length of the rest ‖ uint8 type ‖ payload`. Key state payloads are opaque here: `keystate/`
+ * has their codec. Numbers are big-endian.
+ */
+
+export const frameBytesMax = 4 * 1024 * 1024;
+
+export const FrameType = {
+  /** serving → replica, first: JSON `Hello`. */
+  hello: 1,
+  /** replica → serving: `uint64 index`; forget everything, a snapshot as of `index` follows. */
+  snapshotBegin: 2,
+  /** replica → serving: one snapshot record. */
+  snapshotRecord: 3,
+  /** replica → serving: `uint64 index`, the snapshot is whole; state is valid from here. */
+  snapshotEnd: 4,
+  /** replica → serving: `uint64 index ‖ command bytes`, in order, without gaps. */
+  entry: 5,
+  /** serving → replica: `uint64 index` applied. */
+  applied: 6,
+  /** replica → serving: JSON `HsmRequest`. */
+  hsmRequest: 7,
+  /** serving → replica: JSON `HsmReply`. */
+  hsmReply: 8,
+  /** serving → replica, every `metricsIntervalMs`: JSON `MetricsReport`. */
+  metrics: 9,
+} as const;
+export type FrameType = (typeof FrameType)[keyof typeof FrameType];
+
+export interface Frame {
+  readonly type: FrameType;
+  readonly payload: Buffer;
+}
+
+export const metricsIntervalMs = 1_000;
+
+export interface Hello {
+  readonly linkVersion: 1;
+  readonly pid: number;
+  readonly slot: number;
+  /** Random, new at every start of the process: counters of one `processId` only grow. */
+  readonly processId: string;
+  readonly startedAtMs: number;
+  /** Software version, for `xksctl status`. */
+  readonly version: string;
+}
+
+export interface MetricsReport {
+  /** `await registry.getMetricsAsJSON()` of the serving process. */
+  readonly metrics: readonly unknown[];
+  /** accessKeyId → wall-clock ms of its last successful use in this process. */
+  readonly credentialLastUsedMs: Readonly<Record<string, number>>;
+  readonly readiness: { readonly ready: boolean; readonly reason: string };
+  readonly tokens: readonly TokenStatus[];
+}
+
+export interface TokenStatus {
+  /** `pkcs11:` URI without the PIN. */
+  readonly uri: string;
+  readonly label: string | null;
+  readonly serial: string | null;
+  readonly manufacturer: string | null;
+  readonly model: string | null;
+  readonly firmware: string | null;
+  readonly state: 'ACTIVE' | 'DEGRADED' | 'UNAVAILABLE';
+  /** Why it is not ACTIVE, for people; `null` when it is. */
+  readonly reason: string | null;
+  readonly sessions: number;
+  readonly stuckCells: number;
+}
+
+/** An HSM object, as administration sees it. Byte strings are lower-case hexadecimal. */
+export interface ObjectDescription {
+  /** CKA_ID. */
+  readonly objectId: string;
+  readonly label: string;
+  /** CKA_KEY_TYPE, e.g. `CKK_AES`. */
+  readonly keyType: string;
+  /** CKA_VALUE_LEN in bits; `null` where the token does not say. */
+  readonly keyBits: number | null;
+  /** From the object's attributes, in XKS terms (X-K1): ENCRYPT, DECRYPT, SIGN, VERIFY, WRAP, UNWRAP, DERIVE. */
+  readonly usage: readonly string[];
+  readonly sensitive: boolean | null;
+  readonly extractable: boolean | null;
+  /** CKA_CHECK_VALUE, where the token keeps it. */
+  readonly checkValue: string | null;
+}
+
+/** A constant encrypted under an object (hsm.md, _Which object is the key_). Hexadecimal. */
+export interface WitnessJson {
+  readonly iv: string;
+  readonly ciphertext: string;
+  readonly tag: string;
+}
+
+/** What administration asks of a serving process. `id` pairs a reply with its request. */
+export type HsmRequest = { readonly id: number } & HsmOperation;
+
+export type HsmOperation =
+  /** Tokens configured and what lies on them, test and wrapping keys included. */
+  | { readonly op: 'list-objects' }
+  /**
+   * Finds or makes this node's test key and wrapping key on the token, and wraps the cluster secret (minted when key
+   * state has none) for it. Idempotent.
+   */
+  | { readonly op: 'prepare-token' }
+  /** Makes an AES-256 key, sensitive and not extractable, with a random 16-byte CKA_ID. */
+  | { readonly op: 'generate-key'; readonly label: string }
+  /** Finds exactly one object by CKA_ID or label, and makes its witness when it can encrypt and decrypt. */
+  | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
+  /** Mints a SigV4 credential and seals its secret for `keyStore`. */
+  | { readonly op: 'mint-credential'; readonly keyStore: string }
+  /** Forgets that the PIN was refused and tries it once more. */
+  | { readonly op: 'retry-login' };
+
+export type HsmReply =
+  | { readonly id: number; readonly ok: true; readonly value: unknown }
+  /** `message` says what was looked for, what was found, and what to do. Never holds a PIN. */
+  | { readonly id: number; readonly ok: false; readonly code: HsmErrorCode; readonly message: string };
+
+export type HsmErrorCode =
+  | 'token-unavailable'
+  | 'not-prepared'
+  | 'object-not-found'
+  | 'object-ambiguous'
+  | 'object-unsuitable'
+  | 'failed';
+
+/** Values of the replies, by operation. */
+export interface HsmReplyValues {
+  'list-objects': {
+    readonly tokens: readonly {
+      readonly token: TokenStatus;
+      readonly objects: readonly ObjectDescription[];
+    }[];
+  };
+  'prepare-token': {
+    readonly token: TokenStatus;
+    readonly serial: string;
+    readonly label: string;
+    readonly testKey: { readonly objectId: string; readonly witness: WitnessJson };
+    readonly wrappingKey: { readonly objectId: string; readonly witness: WitnessJson };
+    /** The cluster secret under the wrapping key; `null` when key state has it for this serial already. */
+    readonly wrappedSecret: {
+      readonly iv: string;
+      readonly ciphertext: string;
+      readonly tag: string;
+      readonly checkValue: string;
+    } | null;
+    readonly created: readonly string[];
+  };
+  'generate-key': { readonly object: ObjectDescription; readonly witness: WitnessJson };
+  'inspect-key': { readonly object: ObjectDescription; readonly witness: WitnessJson | null };
+  'mint-credential': {
+    readonly accessKeyId: string;
+    /** Shown once to the operator; never logged, never stored. */
+    readonly secretAccessKey: string;
+    readonly sealed: { readonly nonce: string; readonly ciphertext: string; readonly tag: string };
+  };
+  'retry-login': { readonly token: TokenStatus };
+}

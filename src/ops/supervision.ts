@@ -1,0 +1,48 @@
+/**
+ * What the supervisor and its children say to each other, over the IPC channel that `child_process` gives them, and
+ * how a child is told who it is. The supervisor is the parent of one replica and N serving processes.
+ */
+
+export type ChildRole = 'replica' | 'serving';
+
+/** Child → supervisor. */
+export type ChildMessage =
+  /** The event loop turns. Sent every `heartbeatIntervalMs`; missing for `heartbeatTimeoutMs` means stuck. */
+  | { readonly kind: 'heartbeat' }
+  /**
+   * Whether this child can do its job now, sent on every change. For a serving process: key state applied and one
+   * usable token (X-H4). `reason` is for people; it names what is missing when not ready.
+   */
+  | { readonly kind: 'readiness'; readonly ready: boolean; readonly reason: string }
+  /** The child cannot go on and restarting it won't help before a person acts (bad data directory, bad config). */
+  | { readonly kind: 'fatal'; readonly message: string };
+
+/** Supervisor → child. */
+export type SupervisorMessage =
+  /** How many serving processes are ready, sent on every change and once to a new child. */
+  | { readonly kind: 'fleet'; readonly readyServingProcesses: number; readonly servingProcesses: number }
+  /**
+   * Drain: say "not ready" to load balancers and close connections politely, but keep accepting for `drainMs`; then
+   * stop accepting, finish what is in flight and exit 0. A second one with a shorter `drainMs` hurries the first.
+   */
+  | { readonly kind: 'drain'; readonly drainMs: number };
+
+export const heartbeatIntervalMs = 500;
+/** A serving process silent for so long is stuck (its requests time out at KMS after 250 ms) and is replaced. */
+export const servingHeartbeatTimeoutMs = 5_000;
+/** The replica may be stuck longer: serving goes on without it. */
+export const replicaHeartbeatTimeoutMs = 30_000;
+
+/** Environment of a child. Descriptors are inherited at the numbers given. */
+export interface ChildEnvironment {
+  /** Absolute path of the configuration file. */
+  readonly XKSD_CONFIG: string;
+  /** 1-based place among the serving processes, kept over restarts; `0` for the replica. */
+  readonly XKSD_SLOT: string;
+  /** Descriptor of the HTTPS listener (serving). */
+  readonly XKSD_XKS_FD?: string;
+  /** Descriptor of the plain-HTTP health listener (serving). */
+  readonly XKSD_HEALTH_FD?: string;
+  /** Descriptor of the metrics listener (replica). */
+  readonly XKSD_METRICS_FD?: string;
+}
