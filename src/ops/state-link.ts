@@ -45,6 +45,11 @@ export interface Hello {
   /** Random, new at every start of the process: counters of one `processId` only grow. */
   readonly processId: string;
   readonly startedAtMs: number;
+  /**
+   * Whether this process has been linked to a replica before: if so, and the replica does not know it, an earlier
+   * replica has counted what its counters hold.
+   */
+  readonly linkedBefore: boolean;
   /** Software version, for `xksctl status`. */
   readonly version: string;
 }
