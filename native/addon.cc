@@ -1,13 +1,13 @@
-// The addon's entry point: one Napi::Addon per environment (thread). What is process-wide lives behind it, guarded.
-#include <napi.h>
+// The addon's entry point, run once per environment (thread).
+#include "addon.h"
 
 namespace {
 
-class XksdAddon : public Napi::Addon<XksdAddon> {
- public:
-  XksdAddon(Napi::Env, Napi::Object exports) { DefineAddon(exports, {}); }
-};
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  xksd::DefinePkcs11Functions(env, exports);
+  return exports;
+}
 
 }  // namespace
 
-NODE_API_NAMED_ADDON(xksd, XksdAddon)
+NODE_API_MODULE(xksd, Init)

@@ -1,0 +1,7 @@
+#include "addon.h"
+
+namespace xksd {
+
+void DefinePkcs11Functions(Napi::Env, Napi::Object) {}
+
+}  // namespace xksd
