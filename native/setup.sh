@@ -11,7 +11,8 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 require_build_tools
 prefix=$(node_header_prefix)
 stamp=node_modules/.xksd-lock
-if ! cmp -s package-lock.json "$stamp"; then
+# A node_modules that is a link belongs to another checkout, which keeps it up to date.
+if [ ! -L node_modules ] && ! cmp -s package-lock.json "$stamp"; then
   echo "xksd: installing npm packages" >&2
   # Without nodedir node-gyp would download headers; only the registry is assumed to be in reach.
   npm_config_nodedir="$prefix" npm ci --no-audit --no-fund --loglevel=error >&2
