@@ -2,12 +2,101 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/** The outcome of a PKCS#11 call, or of dlopen(3). A value, never an `Error`: those lose their fields between threads. */
+export interface Pkcs11Outcome {
+  /** `CKR_…` verbatim; `CKR_OK` when it worked; `null` when no PKCS#11 function was reached. */
+  readonly rv: string | null;
+  /** The function that failed (`C_…`, `dlopen`, …), `null` when none did. */
+  readonly functionName: string | null;
+  /** dlerror(3)'s words where there are any. Names paths, never secrets. */
+  readonly message: string | null;
+}
+
+/** What a worker needs to open its sessions. */
+export interface Pkcs11CryptoOptions {
+  readonly modulePath: string;
+  /** `LibraryParameters` for C_Initialize; empty for none. */
+  readonly initArgs: string;
+  readonly slotId: bigint;
+  /** 1: calls are made on the calling thread. More: each session has a native thread of its own. */
+  readonly sessions: number;
+  /** The cells, a view of the whole SharedArrayBuffer (see src/hsm/cells.ts). */
+  readonly memory: Uint8Array;
+  /** What witnesses are made of: their plaintext and AAD. */
+  readonly witnessPlaintext: Uint8Array;
+  readonly witnessAad: Uint8Array;
+}
+
+/** The sessions of one worker. Ends with its environment, or by `close`. */
+export interface Pkcs11Crypto {
+  /**
+   * Runs the operations in these cells on this thread, one after the other. `batch` alternates cell numbers and
+   * generations. Results are in the cells; never throws.
+   */
+  run(batch: readonly number[]): void;
+  /** Spreads the operations over the sessions' threads; resolves when the last of them is done. */
+  start(batch: readonly number[]): Promise<void>;
+  /**
+   * Closes the sessions. Threads that do not come back within `graceMs` are left to themselves: they keep the module
+   * loaded and touch no cell any more. @returns how many were left.
+   */
+  close(graceMs: number): number;
+}
+
+/**
+ * What an `rv` means for an operation that failed with it (X-X2): the one table, `native/rv_class.cc`.
+ *
+ * - `ok`;
+ * - `bad-ciphertext`: the module says that the ciphertext is not authentic;
+ * - `ambiguous`: could be the ciphertext or the token; the canary decides;
+ * - `handle-stale`: find the object again;
+ * - `session-lost`: open the session again;
+ * - `device`: the token is ill; open the session again, else it is unavailable;
+ * - `login-lost`: nobody is logged in, the token is gone or the module was finalised: not ours to cure;
+ * - `failed`: the module or we are wrong.
+ */
+export type RvClass =
+  | 'ok'
+  | 'bad-ciphertext'
+  | 'ambiguous'
+  | 'handle-stale'
+  | 'session-lost'
+  | 'device'
+  | 'login-lost'
+  | 'failed';
+
 /**
  * The native border: everything that `native/` exports, typed here and nowhere else. `null` stands for "nothing",
  * never `undefined`. Functions that the operating system can refuse return an errno instead of throwing, so that the
  * caller words the error.
  */
 export interface NativeBinding {
+  // --- PKCS#11 -----------------------------------------------------------------------------------------------
+
+  /**
+   * Loads a module and initialises it (CKF_OS_LOCKING_OK), or takes another reference to it: references are counted
+   * by real path over all threads of the process, and given back when their environment ends. A module that somebody
+   * else initialised is fine (`CKR_OK`). Must come before anything else opens the same path, so that the module binds
+   * its own symbols (RTLD_DEEPBIND), not those that Node exports.
+   */
+  loadPkcs11Module(modulePath: string, initArgs: string): Pkcs11Outcome;
+  /**
+   * Gives back a reference of this environment. The last one of the process calls C_Finalize, which ends every
+   * session in it. A module with a call that never returned is not finalised.
+   */
+  releasePkcs11Module(modulePath: string): Pkcs11Outcome;
+  /** Opens the sessions of a worker on a module (and takes a reference to it). Expects the token to be logged in. */
+  openPkcs11Crypto(options: Pkcs11CryptoOptions): Pkcs11Outcome & { readonly crypto: Pkcs11Crypto | null };
+  /** `CKR_…` for a return value; unknown ones as `CKR_0x…`, vendor-defined ones as `CKR_VENDOR_DEFINED+0x…`. */
+  pkcs11RvName(rv: number): string;
+  /** The row of the table for this return value of an encrypt or decrypt call. */
+  classifyPkcs11Rv(rv: number, operation: 'encrypt' | 'decrypt'): RvClass;
+  /**
+   * Ends the process with `code` after `graceMs` whatever hangs: a thread inside a PKCS#11 call that never returns
+   * would block exit(3) for ever. For the 'exit' event.
+   */
+  exitDespiteHungCalls(code: number, graceMs: number): void;
+
   // --- processes and sockets ---------------------------------------------------------------------------------
 
   /**
