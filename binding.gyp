@@ -4,7 +4,8 @@
       "target_name": "xksd",
       "sources": [
         "native/addon.cc",
-        "native/pkcs11_binding.cc"
+        "native/pkcs11_binding.cc",
+        "native/process.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],

@@ -5,6 +5,7 @@ namespace {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   xksd::DefinePkcs11Functions(env, exports);
+  xksd::DefineProcessFunctions(env, exports);
   return exports;
 }
 
