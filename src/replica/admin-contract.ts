@@ -1,0 +1,253 @@
+import { z } from 'zod';
+
+/**
+ * The administrative interface: `POST /v1/<command>` with a JSON object, answered with the JSON object named here or
+ * with `{"error": {"code", "message"}}`. The replica and `xksctl` share this file; nothing else defines it.
+ */
+
+export const adminApiVersion = 'v1';
+export const adminRequestBytesMax = 64 * 1024;
+/** A page of keys, and a token's objects, fit well below. */
+export const adminResponseBytesMax = 16 * 1024 * 1024;
+/** Keys in one answer of `key.list`. */
+export const keysPerPageMax = 1_000;
+
+const name = z.string().min(1).max(128);
+const accessKeyId = z.string().min(1).max(64);
+const timestampMs = z.number();
+const status = z.enum(['ENABLED', 'DISABLED']);
+
+/** The log index of the last change that the operator saw; without it, the state as of now is taken for seen. */
+const revision = z.int().nonnegative().optional();
+
+const tokenStatus = z.object({
+  uri: z.string(),
+  label: z.string().nullable(),
+  serial: z.string().nullable(),
+  manufacturer: z.string().nullable(),
+  model: z.string().nullable(),
+  firmware: z.string().nullable(),
+  state: z.enum(['ACTIVE', 'DEGRADED', 'UNAVAILABLE']),
+  reason: z.string().nullable(),
+  sessions: z.number(),
+  stuckCells: z.number(),
+});
+
+/** A serving process that has not applied a change, or is not known to have. */
+const unconfirmedProcess = z.object({
+  /** `serving-1`; `null` for one that the supervisor knows and the replica does not. */
+  process: z.string().nullable(),
+  pid: z.int().nullable(),
+  appliedIndex: z.number().nullable(),
+  connected: z.boolean(),
+});
+
+/** What became of a change: durable at `index`, and whether every serving process of this node acts on it. */
+const change = z.object({
+  index: z.number(),
+  applied: z.boolean(),
+  unconfirmed: z.array(unconfirmedProcess),
+});
+
+const keyStore = z.object({
+  name: z.string(),
+  uriPathPrefix: z.string(),
+  /** XksProxyUriPath (X-U2). */
+  uriPath: z.string(),
+  regions: z.array(z.string()),
+  adopted: z.boolean(),
+  status,
+  createdAtMs: timestampMs,
+  revision: z.number(),
+  credentials: z.int(),
+  keys: z.int(),
+});
+
+/** Never its secret. */
+const credential = z.object({
+  accessKeyId: z.string(),
+  keyStore: z.string(),
+  createdAtMs: timestampMs,
+  /** `null`: not since `watchedSinceMs`. */
+  lastUsedMs: timestampMs.nullable(),
+  /** From when on this replica would know of a use. */
+  watchedSinceMs: timestampMs,
+  revision: z.number(),
+});
+
+const keyVersion = z.object({
+  version: z.int(),
+  objectId: z.string(),
+  checkValue: z.string().nullable(),
+  verified: z.boolean(),
+  status,
+});
+
+const key = z.object({
+  externalKeyId: z.string(),
+  keyStore: z.string(),
+  status,
+  usage: z.array(z.string()),
+  description: z.string(),
+  currentVersion: z.int(),
+  versions: z.array(keyVersion),
+  createdAtMs: timestampMs,
+  revision: z.number(),
+});
+
+const hsmObject = z.object({
+  objectId: z.string(),
+  label: z.string(),
+  keyType: z.string(),
+  keyBits: z.number().nullable(),
+  usage: z.array(z.string()),
+  sensitive: z.boolean().nullable(),
+  extractable: z.boolean().nullable(),
+  checkValue: z.string().nullable(),
+  /** Who uses it, as a key or as a test or wrapping key. */
+  usedBy: z.string().nullable(),
+});
+
+const servingProcess = z.object({
+  process: z.string(),
+  pid: z.int(),
+  version: z.string(),
+  startedAtMs: timestampMs,
+  ready: z.boolean(),
+  /** What is missing when not ready. */
+  reason: z.string(),
+  appliedIndex: z.number(),
+  tokens: z.array(tokenStatus),
+});
+
+const nodeStatus = z.object({
+  node: z.string(),
+  clusterId: z.string().nullable(),
+  version: z.string(),
+  replica: z.object({ pid: z.int(), startedAtMs: timestampMs, appliedIndex: z.number() }),
+  /** As the supervisor counts them. */
+  servingProcesses: z.object({ configured: z.int(), ready: z.int() }),
+  serving: z.array(servingProcess),
+  /** Each token once, in the worst state that a serving process reports. */
+  tokens: z.array(tokenStatus),
+  preparedTokens: z.array(z.object({ serial: z.string(), label: z.string() })),
+  counts: z.object({ keyStores: z.int(), credentials: z.int(), keys: z.int() }),
+  /** What an operator should look at; empty when all is well. */
+  degraded: z.array(z.string()),
+});
+
+const keyStoreAnswer = z.object({ keyStore, change });
+const keyAnswer = z.object({ key, change, warnings: z.array(z.string()) });
+const keyName = { keyStore: name, externalKeyId: name };
+const newKey = {
+  keyStore: name,
+  externalKeyId: name.optional(),
+  description: z.string().max(1_024).optional(),
+};
+const nothing = z.strictObject({});
+
+/** Every command: what it takes and what it answers. */
+export const adminCommands = {
+  status: { request: nothing, response: nodeStatus },
+
+  'keystore.create': {
+    request: z.strictObject({
+      name,
+      /** Default: the name. Slashes at its ends don't count; empty for `/kms/xks/v1`. */
+      uriPathPrefix: z.string().max(128).optional(),
+      regions: z.array(z.string().max(64)).min(1).max(64),
+      adopted: z.boolean().optional(),
+    }),
+    response: keyStoreAnswer,
+  },
+  'keystore.list': { request: nothing, response: z.object({ keyStores: z.array(keyStore) }) },
+  'keystore.show': {
+    request: z.strictObject({ name }),
+    response: z.object({ keyStore, credentials: z.array(credential) }),
+  },
+  'keystore.enable': { request: z.strictObject({ name, revision }), response: keyStoreAnswer },
+  'keystore.disable': { request: z.strictObject({ name }), response: keyStoreAnswer },
+
+  'credential.create': {
+    request: z.strictObject({ keyStore: name }),
+    response: z.object({
+      credential,
+      /** Shown here and never again. */
+      secretAccessKey: z.string(),
+      uriPath: z.string(),
+      change,
+    }),
+  },
+  'credential.list': {
+    request: z.strictObject({ keyStore: name.optional() }),
+    response: z.object({ credentials: z.array(credential) }),
+  },
+  'credential.retire': {
+    request: z.strictObject({ accessKeyId, force: z.boolean().optional() }),
+    response: z.object({ credential, change }),
+  },
+
+  'key.generate': { request: z.strictObject(newKey), response: keyAnswer },
+  'key.add': {
+    request: z
+      .strictObject({
+        ...newKey,
+        /** CKA_ID, hexadecimal. */
+        objectId: z
+          .string()
+          .regex(/^([0-9a-fA-F]{2}){1,255}$/, 'an object id is hexadecimal, two digits a byte')
+          .optional(),
+        objectLabel: z.string().min(1).max(1_024).optional(),
+      })
+      .refine(({ objectId, objectLabel }) => (objectId === undefined) !== (objectLabel === undefined), {
+        message: 'exactly one of objectId and objectLabel names the object',
+      }),
+    response: keyAnswer,
+  },
+  'key.list': {
+    request: z.strictObject({
+      keyStore: name,
+      /** Goes on after this external key id. */
+      after: name.optional(),
+    }),
+    response: z.object({
+      keys: z.array(key).max(keysPerPageMax),
+      /** `after` for the next page; `null` when this was the last. */
+      next: z.string().nullable(),
+    }),
+  },
+  'key.show': { request: z.strictObject(keyName), response: z.object({ key }) },
+  'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
+  'key.disable': { request: z.strictObject(keyName), response: keyAnswer },
+
+  'hsm.prepare': {
+    request: nothing,
+    response: z.object({
+      token: tokenStatus,
+      serial: z.string(),
+      label: z.string(),
+      testKeyObjectId: z.string(),
+      wrappingKeyObjectId: z.string(),
+      /** Objects made on the token by this command, for people. */
+      created: z.array(z.string()),
+      /** `null`: the token was prepared already. */
+      change: change.nullable(),
+    }),
+  },
+  'hsm.list': {
+    request: nothing,
+    response: z.object({ tokens: z.array(z.object({ token: tokenStatus, objects: z.array(hsmObject) })) }),
+  },
+  'hsm.login': {
+    request: nothing,
+    response: z.object({ processes: z.array(z.object({ process: z.string(), token: tokenStatus })) }),
+  },
+} as const;
+
+export type AdminCommand = keyof typeof adminCommands;
+export type AdminRequest<C extends AdminCommand> = z.infer<(typeof adminCommands)[C]['request']>;
+export type AdminResponse<C extends AdminCommand> = z.infer<(typeof adminCommands)[C]['response']>;
+
+export const isAdminCommand = (text: string): text is AdminCommand => Object.hasOwn(adminCommands, text);
+
+export const adminErrorSchema = z.object({ error: z.object({ code: z.string(), message: z.string() }) });

@@ -1,0 +1,183 @@
+import type { Socket } from 'node:net';
+import { encodeFrame, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
+import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
+import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
+
+/** What may wait behind a slow reader, its snapshot aside. Beyond it the link is cut and starts anew. */
+export const linkBufferBytesMax = 16 * 1024 * 1024;
+/** A peer that has not said who it is by then is not one of ours. */
+const helloTimeoutMs = 5_000;
+/** `queue` is compacted when so many of its frames are gone. */
+const queueCompactAt = 1_024;
+
+export interface ServingLinkEvents {
+  /** First frame. The receiver answers with `startSnapshot` in the same turn. */
+  onHello(link: ServingLink, hello: Hello): void;
+  onApplied(link: ServingLink): void;
+  onMetrics(link: ServingLink, report: MetricsReport): void;
+  onHsmReply(link: ServingLink, reply: HsmReply): void;
+  /** Once, also for a peer that never said hello. `reason` is `null` when the peer just went away. */
+  onClosed(link: ServingLink, reason: string | null): void;
+}
+
+/** One serving process as seen from the replica: what was sent to it, what it acknowledged, what it last reported. */
+export class ServingLink {
+  /** `null` until the peer has said who it is. */
+  hello: Hello | null = null;
+  /** The last index that the process says it applied. */
+  appliedIndex = 0;
+  /** The last report; `null` before the first. */
+  report: MetricsReport | null = null;
+
+  readonly #socket: Socket;
+  readonly #events: ServingLinkEvents;
+  readonly #bufferBytesMax: number;
+  readonly #decoder = new FrameDecoder();
+  readonly #helloTimer: NodeJS.Timeout;
+  /** The rest of the snapshot; goes out before `#queue`. */
+  #snapshot: Iterator<Buffer> | null = null;
+  #queue: Buffer[] = [];
+  #queueHead = 0;
+  #queueBytes = 0;
+  #blocked = false;
+  #sentIndex = 0;
+  #cutReason: string | null = null;
+
+  constructor(socket: Socket, events: ServingLinkEvents, bufferBytesMax: number = linkBufferBytesMax) {
+    this.#socket = socket;
+    this.#events = events;
+    this.#bufferBytesMax = bufferBytesMax;
+    this.#helloTimer = setTimeout(() => this.cut('said no hello'), helloTimeoutMs);
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('drain', () => {
+      this.#blocked = false;
+      this.#pump();
+    });
+    // An 'error' is always followed by 'close'.
+    socket.on('error', (error) => {
+      this.#cutReason ??= error.message;
+    });
+    socket.on('close', () => {
+      clearTimeout(this.#helloTimer);
+      this.#snapshot = null;
+      this.#queue = [];
+      events.onClosed(this, this.#cutReason);
+    });
+  }
+
+  /** The state as of `index` goes out first; entries enqueued from now on follow it. */
+  startSnapshot(index: number, records: readonly Uint8Array[]): void {
+    this.#snapshot = snapshotFrames(index, records);
+    this.#sentIndex = index;
+    this.#pump();
+  }
+
+  /** @param frame an encoded entry; the same bytes may be enqueued at many links. */
+  enqueueEntry(index: number, frame: Buffer): void {
+    if (index <= this.#sentIndex) return;
+    this.#sentIndex = index;
+    this.enqueue(frame);
+  }
+
+  enqueue(frame: Buffer): void {
+    if (this.#socket.destroyed) return;
+    if (this.#queueBytes + frame.byteLength > this.#bufferBytesMax) {
+      this.cut(`took nothing while ${this.#queueBytes} bytes waited for it`);
+      return;
+    }
+    this.#queue.push(frame);
+    this.#queueBytes += frame.byteLength;
+    this.#pump();
+  }
+
+  /** Ends the link. A process that lives connects again and gets a snapshot. */
+  cut(reason: string): void {
+    this.#cutReason ??= reason;
+    this.#socket.destroy();
+  }
+
+  #pump(): void {
+    while (!this.#blocked && !this.#socket.destroyed) {
+      const frame = this.#nextFrame();
+      if (frame === null) return;
+      this.#blocked = !this.#socket.write(frame);
+    }
+  }
+
+  #nextFrame(): Buffer | null {
+    if (this.#snapshot !== null) {
+      const next = this.#snapshot.next();
+      if (next.done !== true) return next.value;
+      this.#snapshot = null;
+    }
+    const frame = this.#queue[this.#queueHead];
+    if (frame === undefined) return null;
+    this.#queueHead += 1;
+    this.#queueBytes -= frame.byteLength;
+    if (this.#queueHead >= queueCompactAt || this.#queueHead === this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#queueHead);
+      this.#queueHead = 0;
+    }
+    return frame;
+  }
+
+  #receive(chunk: Buffer): void {
+    const frames = this.#decoder.push(chunk);
+    if (!frames.ok) {
+      this.cut(frames.error.message);
+      return;
+    }
+    for (const frame of frames.value) {
+      if (this.#socket.destroyed) return;
+      const failure = this.#handle(frame);
+      if (failure !== null) this.cut(failure);
+    }
+  }
+
+  #handle(frame: Frame): string | null {
+    if (this.hello === null)
+      return frame.type === FrameType.hello ? this.#greet(frame) : 'hello does not come first';
+    switch (frame.type) {
+      case FrameType.applied: {
+        const applied = readIndexPayload(frame.payload);
+        if (applied === null) return 'malformed acknowledgement';
+        if (applied.index < this.appliedIndex || applied.index > this.#sentIndex) {
+          return `acknowledged index ${applied.index}, sent ${this.#sentIndex}, acknowledged before ${this.appliedIndex}`;
+        }
+        this.appliedIndex = applied.index;
+        this.#events.onApplied(this);
+        return null;
+      }
+      case FrameType.metrics: {
+        const report = parseMetricsReport(frame.payload);
+        if (!report.ok) return report.error;
+        this.report = report.value;
+        this.#events.onMetrics(this, report.value);
+        return null;
+      }
+      case FrameType.hsmReply: {
+        const reply = parseHsmReply(frame.payload);
+        if (!reply.ok) return reply.error;
+        this.#events.onHsmReply(this, reply.value);
+        return null;
+      }
+      default:
+        return `frame type ${frame.type} does not go this way`;
+    }
+  }
+
+  #greet(frame: Frame): string | null {
+    const hello = parseHello(frame.payload);
+    if (!hello.ok) return hello.error;
+    clearTimeout(this.#helloTimer);
+    this.hello = hello.value;
+    this.#events.onHello(this, hello.value);
+    return null;
+  }
+}
+
+function* snapshotFrames(index: number, records: readonly Uint8Array[]): Generator<Buffer> {
+  yield encodeIndexFrame(FrameType.snapshotBegin, index);
+  for (const record of records) yield encodeFrame(FrameType.snapshotRecord, record);
+  yield encodeIndexFrame(FrameType.snapshotEnd, index);
+}

@@ -1,0 +1,249 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Logger } from '../base/logger.js';
+import type { Result } from '../base/result.js';
+import { encodeIndexFrame } from '../ops/frames.js';
+import { FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
+import { ServingLink } from './serving-link.js';
+import { listenOnUnixSocket } from './unix-socket.js';
+
+/** Links at once, those that have not said hello included. */
+const linksMax = 64;
+/** Processes whose link went away while they may still serve. */
+const departedMax = 64;
+/** While an acknowledgement is waited for, processes without a link are looked at so often. */
+const departedCheckMs = 25;
+
+/** Key state as publication sees it: the ordered log and the state machine above it. */
+export interface PublishedState {
+  readonly appliedIndex: number;
+  /** The whole state as of `appliedIndex`. */
+  snapshot(): Iterable<Uint8Array>;
+  subscribe(onEntry: (entry: { readonly index: number; readonly command: Uint8Array }) => void): () => void;
+}
+
+/** A link whose peer has said who it is. */
+export type GreetedLink = ServingLink & { readonly hello: Hello };
+
+/** Who else wants to know of links. */
+export interface PublicationObserver {
+  onHello(link: ServingLink, hello: Hello): void;
+  onMetrics(link: ServingLink, hello: Hello, report: MetricsReport): void;
+  onHsmReply(link: ServingLink, reply: HsmReply): void;
+  onClosed(link: ServingLink, hello: Hello): void;
+}
+
+/** A serving process that has not applied an index, or may not have. */
+export interface Laggard {
+  /** `null`: the supervisor says there is one more, which has no link. */
+  readonly slot: number | null;
+  readonly pid: number | null;
+  readonly appliedIndex: number | null;
+  readonly connected: boolean;
+}
+
+export interface PublicationOptions {
+  readonly socketPath: string;
+  readonly state: PublishedState;
+  readonly logger: Logger;
+  /** Whether a process with that id exists. */
+  readonly isProcessAlive: (pid: number) => boolean;
+  /** How many serving processes the supervisor holds for ready. They serve, whether linked or not. */
+  readonly readyServingProcesses: () => number;
+  readonly linkBufferBytesMax?: number;
+}
+
+/**
+ * Publishes key state to the serving processes of this node: to each a snapshot, then every later command in order and
+ * without gaps. Knows who has applied what.
+ */
+export class StatePublication {
+  readonly #options: PublicationOptions;
+  readonly #server: Server;
+  readonly #observers = new Set<PublicationObserver>();
+  /** Every connection, with or without hello. */
+  readonly #links = new Set<ServingLink>();
+  /** By processId: serving processes that had a link. Still serving with the state they have, for all we know. */
+  readonly #departed = new Map<string, { readonly hello: Hello; readonly appliedIndex: number }>();
+  readonly #waiters = new Set<() => void>();
+  readonly #unsubscribe: () => void;
+  /** The last snapshot, while a link is still sending it: links that start together share one. */
+  #snapshot: WeakRef<readonly Uint8Array[]> | null = null;
+  #snapshotIndex = 0;
+
+  constructor(options: PublicationOptions) {
+    this.#options = options;
+    this.#server = createServer((socket) => this.#accept(socket));
+    this.#server.maxConnections = linksMax;
+    this.#unsubscribe = options.state.subscribe(({ index, command }) => this.#publish(index, command));
+  }
+
+  listen(): Promise<Result<null, string>> {
+    return listenOnUnixSocket(this.#server, this.#options.socketPath, 0o600);
+  }
+
+  observe(observer: PublicationObserver): void {
+    this.#observers.add(observer);
+  }
+
+  /** The serving processes that are linked, by slot. */
+  links(): readonly GreetedLink[] {
+    const greeted = [...this.#links].filter((link): link is GreetedLink => link.hello !== null);
+    return greeted.sort((left, right) => left.hello.slot - right.hello.slot);
+  }
+
+  /** Ends all links; serving processes go on with the state they have. */
+  close(): Promise<void> {
+    this.#unsubscribe();
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve());
+      for (const link of this.#links) link.cut('the replica ends');
+    });
+  }
+
+  /** The supervisor's count of ready serving processes changed. */
+  fleetChanged(): void {
+    this.#recheck();
+  }
+
+  /**
+   * Waits until every serving process of this node has applied `index`: those linked, those that lost their link and
+   * live, and those that the supervisor knows and we don't.
+   *
+   * @returns who has not after `timeoutMs`; empty when all have.
+   */
+  acknowledgedBy(index: number, timeoutMs: number): Promise<readonly Laggard[]> {
+    return new Promise((resolve) => {
+      const settle = (laggards: readonly Laggard[]): void => {
+        clearTimeout(deadline);
+        clearInterval(departedCheck);
+        this.#waiters.delete(check);
+        resolve(laggards);
+      };
+      const check = (): void => {
+        const laggards = this.#laggards(index);
+        if (laggards.length === 0) settle(laggards);
+      };
+      const deadline = setTimeout(() => settle(this.#laggards(index)), timeoutMs);
+      const departedCheck = setInterval(check, departedCheckMs);
+      this.#waiters.add(check);
+      check();
+    });
+  }
+
+  #laggards(index: number): readonly Laggard[] {
+    const links = this.links();
+    const linked = links
+      .filter((link) => link.appliedIndex < index)
+      .map(({ hello, appliedIndex }) => ({
+        slot: hello.slot,
+        pid: hello.pid,
+        appliedIndex,
+        connected: true,
+      }));
+    this.#forgetEndedProcesses();
+    const departed = [...this.#departed.values()];
+    // What it acknowledged before its link went stays applied.
+    const unlinked = departed
+      .filter(({ appliedIndex }) => appliedIndex < index)
+      .map(({ hello, appliedIndex }) => ({
+        slot: hello.slot,
+        pid: hello.pid,
+        appliedIndex,
+        connected: false,
+      }));
+    const strangers = Math.max(0, this.#options.readyServingProcesses() - links.length - departed.length);
+    const unknown = Array.from({ length: strangers }, () => ({
+      slot: null,
+      pid: null,
+      appliedIndex: null,
+      connected: false,
+    }));
+    return [...linked, ...unlinked, ...unknown];
+  }
+
+  #forgetEndedProcesses(): void {
+    for (const [processId, { hello }] of this.#departed) {
+      if (!this.#options.isProcessAlive(hello.pid)) this.#departed.delete(processId);
+    }
+  }
+
+  #recheck(): void {
+    for (const check of [...this.#waiters]) check();
+  }
+
+  #publish(index: number, command: Uint8Array): void {
+    const frame = encodeIndexFrame(FrameType.entry, index, command);
+    for (const link of this.links()) link.enqueueEntry(index, frame);
+  }
+
+  #accept(socket: Socket): void {
+    const link = new ServingLink(
+      socket,
+      {
+        onHello: (greeted, hello) => this.#greet(greeted, hello),
+        onApplied: () => this.#recheck(),
+        onMetrics: ({ hello }, report) => {
+          if (hello === null) return;
+          for (const observer of this.#observers) observer.onMetrics(link, hello, report);
+        },
+        onHsmReply: (_, reply) => {
+          for (const observer of this.#observers) observer.onHsmReply(link, reply);
+        },
+        onClosed: (_, reason) => this.#forget(link, reason),
+      },
+      this.#options.linkBufferBytesMax,
+    );
+    this.#links.add(link);
+  }
+
+  #greet(link: ServingLink, hello: Hello): void {
+    this.#options.logger.info('serving process linked', {
+      slot: hello.slot,
+      pid: hello.pid,
+      serving_version: hello.version,
+    });
+    // A slot has one process at a time: who held it before has ended, or is this one.
+    for (const [processId, departed] of this.#departed) {
+      if (departed.hello.slot === hello.slot) this.#departed.delete(processId);
+    }
+    for (const other of this.links()) {
+      if (other !== link && other.hello.slot === hello.slot) other.cut('its slot has a new process');
+    }
+    // It is in the set from here on (`links`), before its snapshot is taken: no command falls between the two.
+    const { appliedIndex: index } = this.#options.state;
+    link.startSnapshot(index, this.#snapshotAt(index));
+    for (const observer of this.#observers) observer.onHello(link, hello);
+    this.#recheck();
+  }
+
+  #snapshotAt(index: number): readonly Uint8Array[] {
+    const shared = this.#snapshotIndex === index ? this.#snapshot?.deref() : undefined;
+    if (shared !== undefined) return shared;
+    const records = [...this.#options.state.snapshot()];
+    this.#snapshot = new WeakRef(records);
+    this.#snapshotIndex = index;
+    return records;
+  }
+
+  #forget(link: ServingLink, reason: string | null): void {
+    this.#links.delete(link);
+    const { hello } = link;
+    if (hello === null) {
+      this.#options.logger.warn('a connection to the state socket ended before its hello', { reason });
+      return;
+    }
+    this.#options.logger[reason === null ? 'info' : 'warn']('serving process unlinked', {
+      slot: hello.slot,
+      pid: hello.pid,
+      reason,
+    });
+    const replaced = this.links().some((other) => other.hello.slot === hello.slot);
+    if (!replaced) {
+      const [oldest] = this.#departed.keys();
+      if (this.#departed.size >= departedMax && oldest !== undefined) this.#departed.delete(oldest);
+      this.#departed.set(hello.processId, { hello, appliedIndex: link.appliedIndex });
+    }
+    for (const observer of this.#observers) observer.onClosed(link, hello);
+    this.#recheck();
+  }
+}
