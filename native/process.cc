@@ -131,6 +131,12 @@ Napi::Value CloseFd(const Napi::CallbackInfo& info) {
   return Number(info, close(IntegerArgument(info, 0, "fd")) != 0 ? errno : 0);
 }
 
+Napi::Value SetNonBlocking(const Napi::CallbackInfo& info) {
+  const int fd = IntegerArgument(info, 0, "fd");
+  const int flags = fcntl(fd, F_GETFL);
+  return Number(info, flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ? errno : 0);
+}
+
 Napi::Value SetParentDeathSignal(const Napi::CallbackInfo& info) {
   const auto signal = static_cast<unsigned long>(IntegerArgument(info, 0, "signal"));
   return Number(info, prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) != 0 ? errno : 0);
@@ -186,6 +192,7 @@ void DefineProcessFunctions(Napi::Env env, Napi::Object exports) {
   add("boundPort", BoundPort);
   add("duplicateFd", DuplicateFd);
   add("closeFd", CloseFd);
+  add("setNonBlocking", SetNonBlocking);
   add("setParentDeathSignal", SetParentDeathSignal);
   add("forbidCoreDumps", ForbidCoreDumps);
   add("tryLockFile", TryLockFile);

@@ -115,6 +115,8 @@ export interface NativeBinding {
   duplicateFd(fd: number): number;
   /** Closes a descriptor of ours. @returns 0 or an errno. */
   closeFd(fd: number): number;
+  /** Sets O_NONBLOCK, for every process that shares the open file. @returns 0 or an errno. */
+  setNonBlocking(fd: number): number;
   /** Asks the kernel to send `signal` to this process when its parent's thread ends (prctl(2) PR_SET_PDEATHSIG). */
   setParentDeathSignal(signal: number): number;
   /** Forbids core dumps and ptrace by other processes of the same user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */

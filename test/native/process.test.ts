@@ -14,9 +14,13 @@ const { errno } = constants;
 const nativeModuleUrl = new URL('../../src/base/native.js', import.meta.url).href;
 
 /** Runs `code` as a module with `native` in scope. */
-function spawnScript(code: string): { readonly process: ChildProcess; line(): Promise<string> } {
+function spawnScript(
+  code: string,
+  wrapper: readonly string[] = ['env'],
+): { readonly process: ChildProcess; line(): Promise<string> } {
   const prelude = `import { loadNativeBinding } from ${JSON.stringify(nativeModuleUrl)};\nconst native = loadNativeBinding();\n`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', prelude + code], {
+  const [command = '', ...rest] = [...wrapper, process.execPath, '--input-type=module', '-e', prelude + code];
+  const child = spawn(command, rest, {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -123,22 +127,24 @@ t.test('setParentDeathSignal ends the child with its parent', async (t) => {
 });
 
 t.test('forbidCoreDumps takes away dumpability and the core limit', async (t) => {
-  const child = spawnScript(`
+  // Only a dumpable process shows what it runs to others of its user (proc_pid_exe(5)); root is made an ordinary user
+  // in this one respect.
+  const ordinary = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-sys_ptrace'] : ['env'];
+  const child = spawnScript(
+    `
     import { readFileSync } from 'node:fs';
     console.log('started');
     await new Promise((resolve) => process.stdin.once('data', resolve));
     console.log(native.forbidCoreDumps());
     console.log(JSON.stringify(/^Max core file size +(\\S+) +(\\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8')).slice(1)));
     setInterval(() => {}, 1000);
-  `);
+  `,
+    ordinary,
+  );
   t.teardown(() => child.process.kill('SIGKILL'));
-  // Only a dumpable process shows what it runs to others of its user (proc_pid_exe(5)); root is made an ordinary user
-  // in this one respect.
-  const executable = `/proc/${child.process.pid}/exe`;
-  const withoutPtrace = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-sys_ptrace'] : ['env'];
   const readable = (): boolean => {
-    const [command, ...rest] = [...withoutPtrace, 'readlink', executable];
-    return spawnSync(command ?? '', rest, { stdio: 'ignore' }).status === 0;
+    const [command = '', ...rest] = [...ordinary, 'readlink', `/proc/${child.process.pid}/exe`];
+    return spawnSync(command, rest, { stdio: 'ignore' }).status === 0;
   };
   t.equal(await child.line(), 'started');
   t.ok(readable());

@@ -1,0 +1,60 @@
+import { pino, stdTimeFunctions } from 'pino';
+import type { LogFields, Logger } from '../base/logger.js';
+import { loadNativeBinding } from '../base/native.js';
+import type { LogLevel } from './config.js';
+import { LogSink, logBufferBytesMax } from './log-sink.js';
+import { redact } from './redaction.js';
+import type { ChildRole } from './supervision.js';
+
+export interface ProcessLogger extends Logger {
+  /** Writes what is buffered, for at most half a second. Call it last, before the process ends. */
+  flush(): void;
+  /** Lines that the reader of the log was too slow for, since the start. */
+  droppedLines(): number;
+}
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  readonly role: ChildRole | 'supervisor';
+  /** 1-based place among the serving processes, 0 for the others. */
+  readonly slot: number;
+  /** 1 (standard output) when not given. */
+  readonly fd?: number;
+  /** Bytes buffered while the reader stands still; `logBufferBytesMax` when not given. */
+  readonly bufferBytesMax?: number;
+}
+
+/** JSON lines on standard output: `level`, `time` (ISO 8601, UTC), `role`, `slot`, `pid`, the fields, `message`. */
+export function createLogger(options: LoggerOptions): ProcessLogger {
+  const base = { role: options.role, slot: options.slot, pid: process.pid };
+  const sink = new LogSink(loadNativeBinding(), {
+    fd: options.fd ?? 1,
+    bufferBytesMax: options.bufferBytesMax ?? logBufferBytesMax,
+    gapLine: (droppedLines) => {
+      const time = new Date().toISOString();
+      const message = 'log lines were dropped: the reader of the log is too slow';
+      return `${JSON.stringify({ level: 'warn', time, ...base, droppedLines, message })}\n`;
+    },
+  });
+  const logger = pino(
+    {
+      level: options.level,
+      base,
+      messageKey: 'message',
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }), log: redact },
+    },
+    sink,
+  );
+  return { ...adapt(logger), flush: () => sink.flush(), droppedLines: () => sink.dropped };
+}
+
+function adapt(logger: pino.Logger): Logger {
+  return {
+    debug: (message, fields) => logger.debug(fields ?? {}, message),
+    info: (message, fields) => logger.info(fields ?? {}, message),
+    warn: (message, fields) => logger.warn(fields ?? {}, message),
+    error: (message, fields) => logger.error(fields ?? {}, message),
+    child: (fields: LogFields) => adapt(logger.child(redact(fields))),
+  };
+}

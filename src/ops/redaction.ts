@@ -1,0 +1,45 @@
+const redacted = '[redacted]';
+/** Nesting of logged values beyond this is cut. */
+const depthMax = 6;
+
+const secretName =
+  /(?:pin|pinvalue|secret|secretaccesskey|secretkey|signingkey|privatekey|plaintext|password|passphrase|authorization)$/;
+
+const isSecretName = (name: string): boolean => secretName.test(name.toLowerCase().replaceAll(/[-_]/g, ''));
+
+/**
+ * Fields as they may be logged: what is named like a secret is replaced (X-L2), bytes become their count, errors
+ * their name and message. The last line of defence; nobody should pass a secret in the first place.
+ */
+export function redact(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return redactObject(fields, 0);
+}
+
+function redactObject(fields: object, depth: number): Record<string, unknown> {
+  const result: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    result[name] = isSecretName(name) && value !== null ? redacted : redactValue(value, depth);
+  }
+  return result;
+}
+
+function redactValue(value: unknown, depth: number): unknown {
+  if (typeof value === 'string') return value.includes('pin-value=') ? redactPinValue(value) : value;
+  if (typeof value !== 'object' || value === null) return value;
+  if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`;
+  if (value instanceof Error) {
+    return {
+      name: value.name,
+      message: redactValue(value.message, depth),
+      stack: redactValue(value.stack, depth),
+    };
+  }
+  if (depth >= depthMax) return '[deeper]';
+  if (Array.isArray(value)) return value.map((each) => redactValue(each, depth + 1));
+  return redactObject(value, depth + 1);
+}
+
+/** RFC 7512 §2.3: the attribute ends at `&` in the query part of a `pkcs11:` URI. */
+function redactPinValue(text: string): string {
+  return text.replaceAll(/pin-value=[^&\s"']*/g, `pin-value=${redacted}`);
+}
