@@ -1,0 +1,69 @@
+import { errorText } from '../base/guards.js';
+import type { Logger } from '../base/logger.js';
+import { err, ok, type Result } from '../base/result.js';
+import type { AdminContext, AdminHandlers } from './admin-context.js';
+import {
+  type AdminCommand,
+  type AdminRequest,
+  type AdminResponse,
+  adminCommands,
+  isAdminCommand,
+} from './admin-contract.js';
+import { credentialHandlers } from './admin-credentials.js';
+import type { AdminError } from './admin-error.js';
+import { hsmHandlers } from './admin-hsm.js';
+import { keyHandlers } from './admin-keys.js';
+import { keyStoreHandlers } from './admin-keystores.js';
+import { statusHandler } from './admin-status.js';
+import type { AdminCaller } from './change-proposer.js';
+
+/** Every administrative command, apart from how it travels. */
+export class AdminApi {
+  readonly #handlers: AdminHandlers;
+  readonly #logger: Logger;
+
+  constructor(context: AdminContext, logger: Logger) {
+    this.#logger = logger;
+    this.#handlers = {
+      status: statusHandler(context),
+      ...keyStoreHandlers(context),
+      ...credentialHandlers(context),
+      ...keyHandlers(context),
+      ...hsmHandlers(context),
+    };
+  }
+
+  /** Never rejects. */
+  async run(command: string, body: unknown, caller: AdminCaller): Promise<Result<unknown, AdminError>> {
+    if (!isAdminCommand(command)) {
+      return err({
+        code: 'unknown-command',
+        message: `This replica knows no command ${command}; is xksctl of another version than xksd?`,
+      });
+    }
+    try {
+      return await this.#runKnown(command, body, caller);
+    } catch (thrown) {
+      // A bug of ours: it costs this command, not the replica.
+      this.#logger.error('an administrative command failed', { command, reason: errorText(thrown) });
+      return err({ code: 'internal', message: `${command} failed inside the replica: ${errorText(thrown)}` });
+    }
+  }
+
+  async #runKnown<C extends AdminCommand>(
+    command: C,
+    body: unknown,
+    caller: AdminCaller,
+  ): Promise<Result<AdminResponse<C>, AdminError>> {
+    const parsed = adminCommands[command].request.safeParse(body);
+    if (!parsed.success) {
+      const issues = parsed.error.issues.map(
+        ({ path, message }) => `${path.join('.') || 'request'}: ${message}`,
+      );
+      return err({ code: 'bad-request', message: `Malformed ${command}: ${issues.join('; ')}` });
+    }
+    // The schema of `command` is the one that was asked; the compiler cannot follow that through the union.
+    const answer = await this.#handlers[command](parsed.data as AdminRequest<C>, caller);
+    return answer.ok ? ok(answer.value) : answer;
+  }
+}

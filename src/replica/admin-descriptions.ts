@@ -1,0 +1,75 @@
+import type { Credential, Key, KeyStateQueries, KeyStore } from '../keystate/types.js';
+import type { AdminResponse } from './admin-contract.js';
+import type { AdminError } from './admin-error.js';
+import type { CredentialUse } from './credential-use.js';
+
+/** XksProxyUriPath (X-U2). */
+export const uriPathOf = ({ uriPathPrefix }: KeyStore): string =>
+  uriPathPrefix === '' ? '/kms/xks/v1' : `/${uriPathPrefix}/kms/xks/v1`;
+
+export const noSuchKeyStore = (name: string): AdminError => ({
+  code: 'not-found',
+  message: `There is no key store ${name}; \`xksctl keystore list\` shows those there are.`,
+});
+
+const countOf = (items: Iterable<unknown>): number => {
+  let count = 0;
+  for (const _ of items) count += 1;
+  return count;
+};
+
+export function describeKeyStore(
+  store: KeyStore,
+  state: KeyStateQueries,
+): AdminResponse<'keystore.create'>['keyStore'] {
+  return {
+    name: store.name,
+    uriPathPrefix: store.uriPathPrefix,
+    uriPath: uriPathOf(store),
+    regions: [...store.regions],
+    adopted: store.adopted,
+    status: store.status,
+    createdAtMs: store.createdAtMs,
+    revision: store.revision,
+    credentials: countOf(state.credentials(store.name)),
+    keys: countOf(state.keys(store.name)),
+  };
+}
+
+export function describeCredential(
+  { accessKeyId, keyStore, createdAtMs, revision }: Credential,
+  use: CredentialUse,
+): AdminResponse<'credential.retire'>['credential'] {
+  return {
+    accessKeyId,
+    keyStore,
+    createdAtMs,
+    lastUsedMs: use.lastUsedMs(accessKeyId),
+    watchedSinceMs: use.watchedSinceMs,
+    revision,
+  };
+}
+
+export function describeKey(key: Key): AdminResponse<'key.show'>['key'] {
+  return {
+    externalKeyId: key.externalKeyId,
+    keyStore: key.keyStore,
+    status: key.status,
+    usage: [...key.usage],
+    description: key.description,
+    currentVersion: key.currentVersion,
+    versions: key.versions.map(({ version, objectId, checkValue, witness, status }) => ({
+      version,
+      objectId,
+      checkValue,
+      verified: witness !== null,
+      status,
+    })),
+    createdAtMs: key.createdAtMs,
+    revision: key.revision,
+  };
+}
+
+/** By code unit, the same everywhere. */
+export const compareText = (left: string, right: string): number =>
+  left < right ? -1 : left > right ? 1 : 0;

@@ -1,0 +1,129 @@
+import { err, ok, type Result } from '../base/result.js';
+import type { PreparedToken, SealedBytes } from '../keystate/types.js';
+import type { HsmReplyValues } from '../ops/state-link.js';
+import type { AdminContext, NounHandlers } from './admin-context.js';
+import type { AdminResponse } from './admin-contract.js';
+import type { AdminError } from './admin-error.js';
+import type { AdminCaller } from './change-proposer.js';
+import { sealedWitness } from './hsm-bytes.js';
+
+type PrepareReply = HsmReplyValues['prepare-token'];
+
+export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
+  const { state, proposer, hsm, publication } = context;
+  /** Two preparations at once could mint two cluster secrets. */
+  let preparing = false;
+
+  async function prepare(caller: AdminCaller): Promise<Result<AdminResponse<'hsm.prepare'>, AdminError>> {
+    const asked = await hsm.ask<'prepare-token'>({ op: 'prepare-token' });
+    if (!asked.ok) return asked;
+    const reply = asked.value;
+    const answer = {
+      token: reply.token,
+      serial: reply.serial,
+      label: reply.label,
+      testKeyObjectId: reply.testKey.objectId,
+      wrappingKeyObjectId: reply.wrappingKey.objectId,
+      created: [...reply.created],
+    };
+    const known = state.preparedToken(reply.serial);
+    if (known !== null && isSame(known, reply)) return ok({ ...answer, change: null });
+    const wrapped = wrappedSecretOf(reply, known);
+    if (wrapped === null) {
+      return err({
+        code: 'failed',
+        message:
+          `The token ${reply.serial} has another wrapping key than key state says, and the serving process gave no ` +
+          'new wrap of the cluster secret. Nothing was changed.',
+      });
+    }
+    const token: PreparedToken = {
+      serial: reply.serial,
+      label: reply.label,
+      testKey: { objectId: reply.testKey.objectId, witness: sealedWitness(reply.testKey.witness) },
+      wrappingKey: {
+        objectId: reply.wrappingKey.objectId,
+        witness: sealedWitness(reply.wrappingKey.witness),
+      },
+      ...wrapped,
+    };
+    const report = await proposer.propose({ type: 'token.prepare', token }, caller);
+    if (report.ok) return ok({ ...answer, change: report.value });
+    const left = reply.created.length === 0 ? '' : ` Left on the token: ${reply.created.join(', ')}.`;
+    return err({ code: report.error.code, message: `${report.error.message}${left}` });
+  }
+
+  return {
+    'hsm.prepare': async (_, caller) => {
+      if (preparing)
+        return err({ code: 'conflict', message: 'A token is being prepared already; try again.' });
+      preparing = true;
+      try {
+        return await prepare(caller);
+      } finally {
+        preparing = false;
+      }
+    },
+
+    'hsm.list': async () => {
+      const listed = await hsm.ask<'list-objects'>({ op: 'list-objects' });
+      if (!listed.ok) return listed;
+      const tokens = listed.value.tokens.map(({ token, objects }) => ({
+        token,
+        objects: objects.map((object) => ({
+          ...object,
+          usage: [...object.usage],
+          usedBy: state.objectUser(object.objectId),
+        })),
+      }));
+      return ok({ tokens });
+    },
+
+    // One process after the other, and no further once one was refused: each attempt counts on the HSM.
+    'hsm.login': async () => {
+      const links = publication.links();
+      if (links.length === 0) {
+        return err({
+          code: 'no-serving-process',
+          message: 'No serving process is connected; see `xksctl status`.',
+        });
+      }
+      const processes: { process: string; token: PrepareReply['token'] }[] = [];
+      for (const link of links) {
+        const process = `serving-${link.hello.slot}`;
+        const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login' });
+        if (reply === 'link-lost') {
+          return err({
+            code: 'outcome-unknown',
+            message: `${process} ended while it logged in; the log of xksd says why. See \`xksctl status\` before you repeat it.`,
+          });
+        }
+        if (!reply.ok) {
+          return err({ code: reply.error.code, message: `${process}: ${reply.error.message}` });
+        }
+        processes.push({ process, token: reply.value.token });
+      }
+      return ok({ processes });
+    },
+  };
+}
+
+const isSame = (known: PreparedToken, reply: PrepareReply): boolean =>
+  known.testKey.objectId === reply.testKey.objectId &&
+  known.wrappingKey.objectId === reply.wrappingKey.objectId &&
+  reply.wrappedSecret === null;
+
+/** A new wrap, or the known one as long as its wrapping key is still the token's. */
+function wrappedSecretOf(
+  reply: PrepareReply,
+  known: PreparedToken | null,
+): { readonly wrappedSecret: SealedBytes; readonly secretCheckValue: string } | null {
+  if (reply.wrappedSecret !== null) {
+    return {
+      wrappedSecret: sealedWitness(reply.wrappedSecret),
+      secretCheckValue: reply.wrappedSecret.checkValue,
+    };
+  }
+  if (known === null || known.wrappingKey.objectId !== reply.wrappingKey.objectId) return null;
+  return { wrappedSecret: known.wrappedSecret, secretCheckValue: known.secretCheckValue };
+}

@@ -1,0 +1,206 @@
+import { encodeHex } from '../base/bytes.js';
+import { invariant } from '../base/guards.js';
+import type { RandomSource } from '../base/random.js';
+import { err, ok, type Result } from '../base/result.js';
+import type { Key } from '../keystate/types.js';
+import type { ObjectDescription, WitnessJson } from '../ops/state-link.js';
+import type { AdminContext, NounHandlers } from './admin-context.js';
+import { type AdminRequest, type AdminResponse, keysPerPageMax } from './admin-contract.js';
+import { compareText, describeKey, noSuchKeyStore } from './admin-descriptions.js';
+import type { AdminError } from './admin-error.js';
+import type { AdminCaller, Change } from './change-proposer.js';
+import { sealedWitness } from './hsm-bytes.js';
+
+type NewKey = Pick<AdminRequest<'key.generate'>, 'keyStore' | 'externalKeyId' | 'description'>;
+type KeyAnswer = Result<AdminResponse<'key.add'>, AdminError>;
+
+/** A version 4 UUID (RFC 9562 §5.4): says nothing, meets X-U3. */
+function randomKeyId(random: RandomSource): string {
+  const bytes = Uint8Array.from(random.bytes(16));
+  bytes.set([((bytes[6] ?? 0) & 0x0f) | 0x40], 6);
+  bytes.set([((bytes[8] ?? 0) & 0x3f) | 0x80], 8);
+  return encodeHex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+const objectName = ({ objectId, label }: ObjectDescription): string =>
+  `the object ${objectId}${label === '' ? '' : ` (label ${label})`}`;
+
+/** Why an object cannot be a key of KMS; `null` when it can. */
+function unsuitability(object: ObjectDescription): string | null {
+  const { keyType, keyBits } = object;
+  // X-K1: keySpec is AES_256 and nothing else.
+  if (keyType !== 'CKK_AES')
+    return `${objectName(object)} is a ${keyType}; KMS takes AES keys of 256 bits only`;
+  if (keyBits === null) {
+    return `the token does not say how long ${objectName(object)} is (CKA_VALUE_LEN); KMS takes AES keys of 256 bits only`;
+  }
+  if (keyBits !== 256) {
+    return `${objectName(object)} is an AES key of ${keyBits} bits; KMS takes AES keys of 256 bits only`;
+  }
+  return null;
+}
+
+function warningsAbout(object: ObjectDescription): string[] {
+  const warnings: string[] = [];
+  for (const usage of ['ENCRYPT', 'DECRYPT']) {
+    if (!object.usage.includes(usage)) {
+      warnings.push(
+        `The object lacks CKA_${usage}: KMS can create a KMS key on it, but every ${usage.toLowerCase()} with it will fail.`,
+      );
+    }
+  }
+  if (object.extractable === true) {
+    warnings.push('The object is extractable (CKA_EXTRACTABLE): it can leave the HSM wrapped.');
+  }
+  if (object.sensitive === false) {
+    warnings.push(
+      'The object is not sensitive (CKA_SENSITIVE is false): whoever has the PIN can read it in clear.',
+    );
+  }
+  return warnings;
+}
+
+export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
+  const { state, proposer, hsm, random } = context;
+
+  const find = (keyStore: string, externalKeyId: string): Result<Key, AdminError> => {
+    if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+    const key = state.key(keyStore, externalKeyId);
+    if (key !== null) return ok(key);
+    return err({
+      code: 'not-found',
+      message: `Key store ${keyStore} has no key ${externalKeyId}; \`xksctl key list ${keyStore}\` shows those it has.`,
+    });
+  };
+
+  /** Before the HSM is asked for anything: the name must be free. */
+  const claim = ({ keyStore, externalKeyId }: NewKey): Result<string, AdminError> => {
+    if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+    const id = externalKeyId ?? randomKeyId(random);
+    if (!/^[A-Za-z0-9._-]{1,128}$/.test(id)) {
+      // X-U3.
+      return err({
+        code: 'invalid',
+        message: `${JSON.stringify(id)} is no external key id: 1 to 128 of A–Z, a–z, 0–9, dot, underscore, hyphen.`,
+      });
+    }
+    if (state.key(keyStore, id) === null) return ok(id);
+    return err({ code: 'already-exists', message: `Key store ${keyStore} has a key ${id} already.` });
+  };
+
+  const changed = async (
+    keyStore: string,
+    externalKeyId: string,
+    change: Change,
+    caller: AdminCaller,
+    warnings: string[],
+  ): Promise<KeyAnswer> => {
+    const report = await proposer.propose(change, caller);
+    if (!report.ok) return report;
+    const key = state.key(keyStore, externalKeyId);
+    invariant(key !== null, 'a key that was changed exists');
+    return ok({ key: describeKey(key), change: report.value, warnings });
+  };
+
+  const create = (
+    { keyStore, description }: NewKey,
+    externalKeyId: string,
+    object: ObjectDescription,
+    witness: WitnessJson | null,
+    caller: AdminCaller,
+  ): Promise<KeyAnswer> =>
+    changed(
+      keyStore,
+      externalKeyId,
+      {
+        type: 'key.create',
+        keyStore,
+        externalKeyId,
+        objectId: object.objectId,
+        witness: witness === null ? null : sealedWitness(witness),
+        checkValue: object.checkValue,
+        usage: object.usage,
+        description: description ?? '',
+      },
+      caller,
+      warningsAbout(object),
+    );
+
+  return {
+    'key.generate': async (request, caller) => {
+      const claimed = claim(request);
+      if (!claimed.ok) return claimed;
+      const externalKeyId = claimed.value;
+      const label = `xksd/${request.keyStore}/${externalKeyId}`;
+      const generated = await hsm.ask<'generate-key'>({ op: 'generate-key', label });
+      if (!generated.ok) {
+        const unknown = generated.error.code === 'outcome-unknown' || generated.error.code === 'timeout';
+        if (!unknown) return generated;
+        return err({
+          code: 'outcome-unknown',
+          message:
+            `${generated.error.message} An object labelled ${label} may be on the token: look with ` +
+            `\`xksctl hsm list\`, and take it with \`xksctl key add --object-label ${label}\` or delete it there.`,
+        });
+      }
+      const { object, witness } = generated.value;
+      const created = await create(request, externalKeyId, object, witness, caller);
+      if (created.ok) return created;
+      return err({
+        code: created.error.code,
+        message: `${created.error.message} The object made for it, ${object.objectId} (label ${label}), was left on the token.`,
+      });
+    },
+
+    'key.add': async (request, caller) => {
+      const claimed = claim(request);
+      if (!claimed.ok) return claimed;
+      const inspected = await hsm.ask<'inspect-key'>({
+        op: 'inspect-key',
+        objectId: request.objectId?.toLowerCase() ?? null,
+        label: request.objectLabel ?? null,
+      });
+      if (!inspected.ok) return inspected;
+      const { object, witness } = inspected.value;
+      const unsuitable = unsuitability(object);
+      if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `Refused: ${unsuitable}.` });
+      const user = state.objectUser(object.objectId);
+      if (user !== null) {
+        return err({
+          code: 'conflict',
+          message: `Refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own.`,
+        });
+      }
+      return create(request, claimed.value, object, witness, caller);
+    },
+
+    'key.list': async ({ keyStore, after }) => {
+      if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+      const rest = [...state.keys(keyStore)]
+        .filter(({ externalKeyId }) => after === undefined || externalKeyId > after)
+        .sort((left, right) => compareText(left.externalKeyId, right.externalKeyId));
+      const page = rest.slice(0, keysPerPageMax);
+      const next = rest.length > page.length ? (page.at(-1)?.externalKeyId ?? null) : null;
+      return ok({ keys: page.map(describeKey), next });
+    },
+
+    'key.show': async ({ keyStore, externalKeyId }) => {
+      const key = find(keyStore, externalKeyId);
+      return key.ok ? ok({ key: describeKey(key.value) }) : key;
+    },
+
+    'key.enable': async ({ keyStore, externalKeyId, revision }, caller) => {
+      const key = find(keyStore, externalKeyId);
+      if (!key.ok) return key;
+      const seen = revision ?? key.value.revision;
+      const change: Change = { type: 'key.enable', keyStore, externalKeyId, revision: seen };
+      return changed(keyStore, externalKeyId, change, caller, []);
+    },
+
+    'key.disable': async ({ keyStore, externalKeyId }, caller) => {
+      const key = find(keyStore, externalKeyId);
+      if (!key.ok) return key;
+      return changed(keyStore, externalKeyId, { type: 'key.disable', keyStore, externalKeyId }, caller, []);
+    },
+  };
+}

@@ -1,0 +1,69 @@
+import { ok } from '../base/result.js';
+import type { TokenStatus } from '../ops/state-link.js';
+import type { AdminContext, AdminHandlers } from './admin-context.js';
+import type { AdminResponse } from './admin-contract.js';
+
+type NodeStatus = AdminResponse<'status'>;
+
+const badness = { ACTIVE: 0, DEGRADED: 1, UNAVAILABLE: 2 } as const;
+
+/** Each token once, as the process sees it that fares worst with it. */
+function worstOfEach(tokens: readonly TokenStatus[]): TokenStatus[] {
+  const byUri = new Map<string, TokenStatus>();
+  for (const token of tokens) {
+    const seen = byUri.get(token.uri);
+    if (seen === undefined || badness[token.state] > badness[seen.state]) byUri.set(token.uri, token);
+  }
+  return [...byUri.values()];
+}
+
+/** What an operator should look at. */
+function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
+  const found: string[] = [];
+  const { serving, servingProcesses, replica } = status;
+  if (serving.every(({ ready }) => !ready))
+    found.push('no serving process is ready: this node serves no request');
+  if (serving.length < servingProcesses.configured) {
+    found.push(`${serving.length} of ${servingProcesses.configured} serving processes are connected`);
+  }
+  for (const { process, ready, reason, appliedIndex } of serving) {
+    if (!ready) found.push(`${process} is not ready: ${reason}`);
+    if (appliedIndex < replica.appliedIndex) {
+      found.push(`${process} has applied index ${appliedIndex}, the replica ${replica.appliedIndex}`);
+    }
+  }
+  for (const { uri, label, state, reason } of status.tokens) {
+    if (state !== 'ACTIVE')
+      found.push(`token ${label ?? uri} is ${state}${reason === null ? '' : `: ${reason}`}`);
+  }
+  if (status.preparedTokens.length === 0) found.push('no token is prepared: run `xksctl hsm prepare`');
+  return found;
+}
+
+export function statusHandler(context: AdminContext): AdminHandlers['status'] {
+  const { node, state, publication, fleet } = context;
+  return async () => {
+    const serving = publication.links().map((link) => ({
+      process: `serving-${link.hello.slot}`,
+      pid: link.hello.pid,
+      version: link.hello.version,
+      startedAtMs: link.hello.startedAtMs,
+      ready: link.report?.readiness.ready ?? false,
+      reason: link.report?.readiness.reason ?? 'it has not reported yet',
+      appliedIndex: link.appliedIndex,
+      tokens: [...(link.report?.tokens ?? [])],
+    }));
+    const status = {
+      node: node.name,
+      clusterId: state.cluster()?.clusterId ?? null,
+      version: node.version,
+      replica: { pid: process.pid, startedAtMs: node.startedAtMs, appliedIndex: state.appliedIndex },
+      servingProcesses: fleet(),
+      serving,
+      tokens: worstOfEach(serving.flatMap(({ tokens }) => tokens)),
+      preparedTokens: [...state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
+      counts: state.counts(),
+    };
+    return ok({ ...status, degraded: findings(status) });
+  };
+}
