@@ -1,0 +1,95 @@
+import type { Clock } from '../../base/clock.js';
+import { errorText } from '../../base/guards.js';
+import type { Logger } from '../../base/logger.js';
+import { errorBody, type XksError, xksError } from '../../xks/errors.js';
+import { isLoadBalancerPath } from '../../xks/uri-path.js';
+import type { ReceivingBudget } from './body.js';
+import type { Connection } from './connection.js';
+import type { HttpAnswer, HttpHandler, HttpRefusal, HttpRequest } from './exchange.js';
+import type { HttpLimits } from './limits.js';
+import { refusalAnswer } from './refusal.js';
+
+const readyBody = Buffer.from('{"status":"ready"}');
+const notReadyBody = Buffer.from('{"status":"not ready"}');
+const failed = xksError('InternalException', 'The proxy failed.');
+
+/** What both HTTP versions stand behind: limits, the handler, and the answers that need no handler. */
+export class Front {
+  readonly limits: HttpLimits;
+  readonly clock: Clock;
+  readonly budget: ReceivingBudget;
+  readonly #handler: HttpHandler;
+  readonly #readiness: () => { readonly ready: boolean };
+  readonly #onRefusal: (refused: HttpRefusal) => void;
+  readonly #logger: Logger;
+  #draining = false;
+
+  constructor(deps: {
+    readonly limits: HttpLimits;
+    readonly clock: Clock;
+    readonly budget: ReceivingBudget;
+    readonly handler: HttpHandler;
+    readonly readiness: () => { readonly ready: boolean };
+    readonly onRefusal: (refused: HttpRefusal) => void;
+    readonly logger: Logger;
+  }) {
+    this.limits = deps.limits;
+    this.clock = deps.clock;
+    this.budget = deps.budget;
+    this.#handler = deps.handler;
+    this.#readiness = deps.readiness;
+    this.#onRefusal = deps.onRefusal;
+    this.#logger = deps.logger;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  startDraining(): void {
+    this.#draining = true;
+  }
+
+  /**
+   * Whether the next answer asks the peer to open another connection. On HTTP/2, where a request may be on its way
+   * while we say so, an old connection is left in a quiet moment if one comes.
+   */
+  mustClose(connection: Connection): boolean {
+    if (this.#draining) return true;
+    return connection.retired && (connection.inFlight <= 1 || connection.overdue);
+  }
+
+  /** Never rejects. */
+  async answer(request: HttpRequest): Promise<HttpAnswer> {
+    if (isLoadBalancerPath(request.target) && (request.method === 'GET' || request.method === 'HEAD')) {
+      // Ready or not and no more (X-H4): this listener faces the network.
+      const { ready } = this.#readiness();
+      return ready && !this.#draining
+        ? { status: 200, body: readyBody }
+        : { status: 503, body: notReadyBody };
+    }
+    try {
+      return await this.#handler(request);
+    } catch (thrown) {
+      // A bug of the handler: it promised not to reject.
+      this.#logger.error('The request handler failed', { error: errorText(thrown) });
+      return { status: failed.status, body: errorBody(failed) };
+    }
+  }
+
+  /** The answer to what is refused here; counts it. */
+  refuse(refused: XksError, connection: Connection, detail?: string): HttpAnswer {
+    this.#onRefusal({
+      status: refused.status,
+      errorName: refused.errorName,
+      reason: detail === undefined ? refused.errorMessage : `${refused.errorMessage} ${detail}`,
+      remoteAddress: connection.remoteAddress,
+    });
+    return refusalAnswer(refused);
+  }
+
+  /** A connection that was closed without any answer. */
+  drop(reason: string, remoteAddress: string): void {
+    this.#onRefusal({ status: 0, errorName: '', reason, remoteAddress });
+  }
+}

@@ -1,0 +1,247 @@
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import type { Socket } from 'node:net';
+import type { XksError } from '../../xks/errors.js';
+import { discardBody, receiveBody } from './body.js';
+import type { Connection } from './connection.js';
+import type { HttpAnswer } from './exchange.js';
+import type { Front } from './front.js';
+import { isRefusal, refusal } from './refusal.js';
+import { declaredLength, expectation, type RequestHead, readHead1 } from './request-head.js';
+
+/** How often connections are looked over for header sections that take too long. */
+const connectionsCheckingIntervalMs = 1_000;
+
+/** An unknown method in front of an otherwise plausible request line (RFC 9110 §9.1). */
+const unknownMethodPattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [!-~]{1,2048} HTTP\/1\.[01]\r?\n/;
+
+interface State {
+  readonly connection: Connection;
+  /** The request whose body is being received, and how to refuse it. */
+  receiving: {
+    readonly req: IncomingMessage;
+    readonly refuse: (refused: XksError, detail: string) => void;
+  } | null;
+  /** The last answer has been decided on: whatever else arrives is thrown away. */
+  closing: boolean;
+  /** Bytes to write, and to close after, when the requests in flight have been answered. */
+  lastWords: Buffer | null;
+}
+
+/** HTTP/1.0 and 1.1 on connections that are handed to it. */
+export class Http1 {
+  readonly #front: Front;
+  readonly #server: Server;
+  readonly #states = new WeakMap<Socket, State>();
+
+  constructor(front: Front) {
+    this.#front = front;
+    const { limits } = front;
+    this.#server = createServer({
+      // The parser is strict by default; the checks that answer in anything but JSON are ours (readHead1).
+      insecureHTTPParser: false,
+      requireHostHeader: false,
+      maxHeaderSize: limits.headerBytesMax,
+      headersTimeout: limits.headersTimeoutMs,
+      // Bodies have a timer of their own, which can still answer.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.keepAliveMs,
+      connectionsCheckingInterval: connectionsCheckingIntervalMs,
+    });
+    // The parser drops fields above this silently; 0 passes all, `headerBytesMax` and `headerFieldsMax` bound them.
+    this.#server.maxHeadersCount = 0;
+    this.#server.on('request', (req, res) => this.#exchange(req, res));
+    this.#server.on('checkContinue', (req, res) => this.#exchange(req, res));
+    this.#server.on('checkExpectation', (req, res) => this.#exchange(req, res));
+    // No 'upgrade' listener: Node then takes the request for what it is without the upgrade (RFC 9110 §7.8).
+    this.#server.on('connect', (_req, socket) => {
+      const state = this.#states.get(socket as Socket);
+      if (state === undefined) socket.destroy();
+      else this.#refuseConnection(state, refusal.method);
+    });
+    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+      this.#onClientError(error, socket as Socket),
+    );
+    // A server that never listens starts its header timeouts on this event.
+    this.#server.emit('listening');
+  }
+
+  take(connection: Connection): void {
+    const state: State = { connection, receiving: null, closing: false, lastWords: null };
+    this.#states.set(connection.socket, state);
+    connection.closePolitely = () => {
+      if (connection.inFlight === 0) this.#finish(state, null);
+    };
+    this.#server.emit('connection', connection.socket);
+  }
+
+  close(): void {
+    // Ends its interval; the connections are the listener's.
+    this.#server.close();
+  }
+
+  #exchange(req: IncomingMessage, res: ServerResponse): void {
+    const state = this.#states.get(req.socket);
+    if (state === undefined || state.closing) return;
+    const { connection } = state;
+    const { limits } = this.#front;
+    connection.begin();
+    res.once('close', () => {
+      connection.end();
+      if (connection.inFlight === 0 && state.lastWords !== null) this.#finish(state, state.lastWords);
+    });
+    const head = readHead1(req.method ?? '', req.url ?? '', req.httpVersion, req.rawHeaders, limits);
+    const early = isRefusal(head) ? head : this.#refusedByHead(head, connection);
+    if (early !== null || isRefusal(head)) {
+      this.#refuseUnread(state, req, res, early ?? refusal.unparsable);
+      return;
+    }
+    if (expectation(head.headers) === 'continue') res.writeContinue();
+
+    let refused = false;
+    const receiving = {
+      req,
+      refuse: (error: XksError, detail: string): void => {
+        refused = true;
+        this.#send(state, res, this.#front.refuse(error, connection, detail), true);
+      },
+    };
+    state.receiving = receiving;
+    receiveBody(req, limits, this.#front.budget, (outcome) => {
+      // A pipelined request may have taken the place already.
+      if (state.receiving === receiving) state.receiving = null;
+      if (refused) return;
+      switch (outcome.kind) {
+        case 'complete':
+          this.#handle(state, res, head, outcome.body);
+          return;
+        case 'too-large':
+          this.#refuseUnread(state, req, res, refusal.bodyTooLarge);
+          return;
+        case 'no-room':
+          this.#refuseUnread(state, req, res, refusal.noRoom);
+          return;
+        case 'too-slow':
+          this.#send(state, res, this.#front.refuse(refusal.bodyTooSlow, connection), true);
+          return;
+        case 'gone':
+          connection.socket.destroy();
+          return;
+      }
+    });
+  }
+
+  #refusedByHead(head: RequestHead, connection: Connection): XksError | null {
+    const { limits } = this.#front;
+    // Pipelined without bound (RFC 9112 §9.3.2 lets a client do so).
+    if (connection.inFlight > limits.exchangesPerConnectionMax) return refusal.exchanges;
+    if (expectation(head.headers) === 'unknown') return refusal.expectation;
+    // Before a client that waits for 100 sends it, and before authentication (X-T6).
+    if ((declaredLength(head.headers) ?? 0) > limits.bodyBytesMax) return refusal.bodyTooLarge;
+    return null;
+  }
+
+  #handle(state: State, res: ServerResponse, head: RequestHead, body: Uint8Array): void {
+    const { connection } = state;
+    const receivedAtMs = this.#front.clock.monotonicMs();
+    void this.#front
+      .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
+      .then((answer) => this.#send(state, res, answer, this.#front.mustClose(connection)));
+  }
+
+  #send(state: State, res: ServerResponse, answer: HttpAnswer, close: boolean): void {
+    if (!this.#start(state, res, answer, close)) return;
+    res.end(answer.body);
+  }
+
+  /** Answers at once, then throws away the body before it closes: a close with bytes unread would reset the answer. */
+  #refuseUnread(state: State, req: IncomingMessage, res: ServerResponse, refused: XksError): void {
+    const answer = this.#front.refuse(refused, state.connection);
+    if (!this.#start(state, res, answer, true)) return;
+    res.write(answer.body);
+    discardBody(req, this.#front.limits, () => res.end());
+  }
+
+  #start(state: State, res: ServerResponse, answer: HttpAnswer, close: boolean): boolean {
+    const { socket } = state.connection;
+    if (socket.destroyed || res.headersSent) return false;
+    if (close) state.closing = true;
+    res.writeHead(answer.status, {
+      ...answer.headers,
+      'content-type': 'application/json',
+      'content-length': answer.body.byteLength,
+      ...(close ? { connection: 'close' } : {}),
+    });
+    // A pipelined answer that still waits for its turn gets no 'close' with its socket: hence `unref`.
+    const timer = setTimeout(() => socket.destroy(), this.#front.limits.answerTimeoutMs).unref();
+    res.once('close', () => clearTimeout(timer));
+    return true;
+  }
+
+  #onClientError(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+    const state = this.#states.get(socket);
+    const code = error.code ?? '';
+    if (state === undefined || !(code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT')) {
+      socket.destroy();
+      return;
+    }
+    // The parser reports every further packet again.
+    if (state.closing) return;
+    const { connection } = state;
+    if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+      // A connection opened ahead of need gets no answer to a question it never asked.
+      if (connection.requests === 0 && socket.bytesRead === 0) this.#finish(state, null);
+      else this.#refuseConnection(state, refusal.headersTooSlow);
+    } else if (state.receiving !== null && !state.receiving.req.complete) {
+      // The chunked body of this very request is broken.
+      state.receiving.refuse(refusal.unparsable, code);
+    } else if (code === 'HPE_HEADER_OVERFLOW') {
+      this.#refuseConnection(state, refusal.headersTooLarge);
+    } else if (code === 'HPE_INVALID_METHOD' && unknownMethodPattern.test(firstLine(error.rawPacket))) {
+      this.#refuseConnection(state, refusal.method);
+    } else {
+      this.#refuseConnection(state, refusal.unparsable, code);
+    }
+  }
+
+  /** Refuses where there is no request to answer, and closes. Answers still owed go first. */
+  #refuseConnection(state: State, refused: XksError, detail?: string): void {
+    state.closing = true;
+    const bytes = answerBytes(this.#front.refuse(refused, state.connection, detail));
+    if (state.connection.inFlight === 0) this.#finish(state, bytes);
+    else state.lastWords = bytes;
+  }
+
+  /** Ends our side and gives the peer a moment to read. */
+  #finish(state: State, bytes: Buffer | null): void {
+    const { socket } = state.connection;
+    state.closing = true;
+    state.lastWords = null;
+    if (socket.destroyed) return;
+    const timer = setTimeout(() => socket.destroy(), this.#front.limits.lingerMs);
+    socket.once('close', () => clearTimeout(timer));
+    if (bytes === null) socket.end();
+    else socket.end(bytes);
+    socket.resume();
+  }
+}
+
+const firstLine = (packet: Buffer | undefined): string => packet?.toString('latin1', 0, 2_200) ?? '';
+
+/** An answer as bytes, for a connection on which Node's server has given up. */
+function answerBytes(answer: HttpAnswer): Buffer {
+  const head = [
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
+    ...Object.entries(answer.headers ?? {}).map(([name, value]) => `${name}: ${value}`),
+    'content-type: application/json',
+    `content-length: ${answer.body.byteLength}`,
+    `Date: ${new Date().toUTCString()}`,
+    'connection: close',
+  ];
+  return Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`, 'latin1'), answer.body]);
+}

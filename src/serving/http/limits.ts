@@ -1,0 +1,56 @@
+import type { Config } from '../../ops/config.js';
+
+/** What the server bounds. Everything a peer can make grow or wait has a name here. */
+export interface HttpLimits {
+  /** Connections at a time, handshakes included; one more is closed at once. */
+  readonly connectionsMax: number;
+  /** From the TCP connection to the end of the TLS handshake. */
+  readonly handshakeTimeoutMs: number;
+  /** For a request's header section to arrive, counted from its first byte or, for the first one, from the handshake. */
+  readonly headersTimeoutMs: number;
+  /** From the end of the header section to the last byte of the body. */
+  readonly bodyTimeoutMs: number;
+  /** From the answer to the peer having taken it: one that doesn't read is cut off. */
+  readonly answerTimeoutMs: number;
+  /** Request line and header fields together. More gets 400 (X-T6). */
+  readonly headerBytesMax: number;
+  /** Header fields of a request. More gets 400. */
+  readonly headerFieldsMax: number;
+  /** A larger body gets 501 before authentication (X-T6). */
+  readonly bodyBytesMax: number;
+  /** So much of an over-long body is read and thrown away, so that the client gets to read the answer (X-T6). */
+  readonly discardBytesMax: number;
+  /** Bodies being received, over all connections. Beyond it: 429. */
+  readonly receivingBytesMax: number;
+  /** Requests being answered on one connection: HTTP/2 streams, or pipelined HTTP/1.1 requests. */
+  readonly exchangesPerConnectionMax: number;
+  /** After refusing bytes that are no HTTP, for the peer to read the answer before the connection is torn down. */
+  readonly lingerMs: number;
+  /** An idle connection is closed after so long; longer than the load balancer's idle timeout. */
+  readonly keepAliveMs: number;
+  /** A connection older than this, ±10%, is closed politely so that load spreads again. */
+  readonly connectionAgeMaxMs: number;
+  /** When draining: for requests in flight to finish once nothing is accepted any more. */
+  readonly finishMs: number;
+}
+
+/** The limits of the XKS listener: those an operator may set, and those nobody needs to. */
+export function httpLimits(xks: Config['xks']): HttpLimits {
+  return {
+    connectionsMax: xks.connectionsMax,
+    handshakeTimeoutMs: 5_000,
+    headersTimeoutMs: 10_000,
+    bodyTimeoutMs: 5_000,
+    answerTimeoutMs: 10_000,
+    headerBytesMax: 16 * 1024,
+    headerFieldsMax: 100,
+    bodyBytesMax: 64 * 1024,
+    discardBytesMax: 2 * 1024 * 1024,
+    receivingBytesMax: 64 * 1024 * 1024,
+    exchangesPerConnectionMax: 128,
+    lingerMs: 1_000,
+    keepAliveMs: xks.keepAliveSeconds * 1_000,
+    connectionAgeMaxMs: xks.connectionAgeMaxSeconds * 1_000,
+    finishMs: 2_000,
+  };
+}

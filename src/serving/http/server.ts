@@ -1,0 +1,209 @@
+import { constants } from 'node:crypto';
+import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import type { Clock } from '../../base/clock.js';
+import type { Logger } from '../../base/logger.js';
+import { ReceivingBudget } from './body.js';
+import { Connection } from './connection.js';
+import type { HttpHandler, HttpRefusal } from './exchange.js';
+import { Front } from './front.js';
+import { Http1 } from './http1.js';
+import { Http2 } from './http2.js';
+import type { HttpLimits } from './limits.js';
+import { type ListenOn, listen } from './listen.js';
+
+/** PEM, in memory. */
+export interface TlsMaterial {
+  /** Leaf first, full chain. */
+  readonly certificate: string | Buffer;
+  readonly key: string | Buffer;
+  /** Client certificates (X-T3): who may sign them, and the one subject CN accepted. `null`: none asked for. */
+  readonly mtls: { readonly ca: string | Buffer; readonly subject: string } | null;
+}
+
+export interface XksServerDependencies {
+  readonly on: ListenOn;
+  readonly tls: TlsMaterial;
+  readonly handler: HttpHandler;
+  /** For load balancers on this port (X-H4). */
+  readonly readiness: () => { readonly ready: boolean };
+  readonly limits: HttpLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Called for each request that the server refused by itself, and each connection it closed without an answer. */
+  readonly onRefusal: (refused: HttpRefusal) => void;
+}
+
+/** X-T2, the strong ones first in each version. */
+const cipherSuites = [
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+].join(':');
+
+/** A dead peer is noticed, and stateful firewalls keep the flow, below the load balancer's idle timeout. */
+const tcpKeepAliveMs = 60_000;
+
+/** The HTTPS listener towards KMS: TLS, split by ALPN into HTTP/2 and HTTP/1.1 (X-T1). */
+class XksServer {
+  readonly #deps: XksServerDependencies;
+  readonly #front: Front;
+  readonly #http1: Http1;
+  readonly #http2: Http2;
+  readonly #tls: Server;
+  readonly #connections = new Set<Connection>();
+  #hurry: ((drainMs: number) => void) | null = null;
+  #drained: Promise<void> | null = null;
+  #onEmpty: (() => void) | null = null;
+
+  constructor(deps: XksServerDependencies) {
+    this.#deps = deps;
+    const { limits, tls } = deps;
+    this.#front = new Front({ ...deps, budget: new ReceivingBudget(limits.receivingBytesMax) });
+    this.#http1 = new Http1(this.#front);
+    this.#http2 = new Http2(this.#front);
+    this.#tls = createServer({
+      ...secureContextOptions(tls),
+      // A client without ALPN speaks HTTP/1.1; one that offers none of these ends in a TLS alert (RFC 7301 §3.2).
+      ALPNProtocols: ['h2', 'http/1.1', 'http/1.0'],
+      handshakeTimeout: limits.handshakeTimeoutMs,
+      requestCert: tls.mtls !== null,
+      // Judged in #onSecure, which can say why.
+      rejectUnauthorized: false,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: tcpKeepAliveMs,
+    });
+    this.#tls.maxConnections = limits.connectionsMax;
+    this.#tls.on('drop', (data) =>
+      this.#front.drop('The connection limit is reached.', data?.remoteAddress ?? ''),
+    );
+    this.#tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket) =>
+      this.#front.drop(`The TLS handshake failed. ${error.code ?? ''}`.trimEnd(), socket.remoteAddress ?? ''),
+    );
+    this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
+  }
+
+  /** Resolves with the port once connections are accepted; rejects when the address cannot be had. */
+  listen(): Promise<number> {
+    return listen(this.#tls, this.#deps.on);
+  }
+
+  /** Open connections whose handshake is done. */
+  connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Serves new connections with another certificate; those that exist keep theirs. Throws for unusable PEM. */
+  setCertificate(tls: Pick<TlsMaterial, 'certificate' | 'key'>): void {
+    this.#tls.setSecureContext(secureContextOptions({ ...tls, mtls: this.#deps.tls.mtls }));
+  }
+
+  /**
+   * Goes on accepting for `drainMs` while load balancers hear "not ready" and each answer asks its client to leave;
+   * then stops accepting, lets what is in flight finish for up to `finishMs`, and closes. A second call with less time
+   * hurries the first.
+   */
+  drain(drainMs: number): Promise<void> {
+    if (this.#drained !== null) {
+      this.#hurry?.(drainMs);
+      return this.#drained;
+    }
+    this.#front.startDraining();
+    this.#drained = new Promise<void>((resolve) => {
+      const endsAtMs = (ms: number): number => this.#deps.clock.monotonicMs() + ms;
+      const go = (): void => {
+        this.#hurry = null;
+        void this.#finishAll().then(resolve);
+      };
+      let endMs = endsAtMs(drainMs);
+      let timer = setTimeout(go, drainMs);
+      this.#hurry = (hurriedMs) => {
+        if (endsAtMs(hurriedMs) >= endMs) return;
+        endMs = endsAtMs(hurriedMs);
+        clearTimeout(timer);
+        timer = setTimeout(go, hurriedMs);
+      };
+    });
+    return this.#drained;
+  }
+
+  /** Closes everything at once. */
+  async close(): Promise<void> {
+    const closed = this.#stopAccepting();
+    for (const { socket } of this.#connections) socket.destroy();
+    await closed;
+  }
+
+  async #finishAll(): Promise<void> {
+    const closed = this.#stopAccepting();
+    for (const connection of this.#connections) connection.closePolitely();
+    if (this.#connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, this.#deps.limits.finishMs);
+        this.#onEmpty = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    for (const { socket } of this.#connections) socket.destroy();
+    await closed;
+  }
+
+  #stopAccepting(): Promise<void> {
+    this.#http1.close();
+    return new Promise((resolve) => this.#tls.close(() => resolve()));
+  }
+
+  #onSecure(socket: TLSSocket): void {
+    // Until HTTP takes over, a reset has nobody else to tell.
+    socket.on('error', () => {});
+    // X-T3: nothing of a connection that fails here reaches HTTP.
+    const refused = this.#clientCertificateFault(socket);
+    if (refused !== null) {
+      this.#front.drop(refused, socket.remoteAddress ?? '');
+      socket.destroy();
+      return;
+    }
+    const connection = new Connection(socket, this.#deps.limits, this.#deps.clock, Math.random());
+    this.#connections.add(connection);
+    socket.once('close', () => {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#onEmpty?.();
+    });
+    (socket.alpnProtocol === 'h2' ? this.#http2 : this.#http1).take(connection);
+  }
+
+  #clientCertificateFault(socket: TLSSocket): string | null {
+    const { mtls } = this.#deps.tls;
+    if (mtls === null) return null;
+    if (!socket.authorized) {
+      // Typed as an Error, in truth a code: UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED, …
+      return `The client certificate is not trusted. ${String(socket.authorizationError)}`;
+    }
+    // Several CNs come as an array, and are no match.
+    return socket.getPeerCertificate().subject?.CN === mtls.subject
+      ? null
+      : 'The subject of the client certificate is not the accepted one.';
+  }
+}
+
+export type { XksServer };
+
+export function createXksServer(deps: XksServerDependencies): XksServer {
+  return new XksServer(deps);
+}
+
+function secureContextOptions(tls: TlsMaterial): TlsOptions {
+  return {
+    cert: tls.certificate,
+    key: tls.key,
+    ...(tls.mtls === null ? {} : { ca: tls.mtls.ca }),
+    minVersion: 'TLSv1.2',
+    ciphers: cipherSuites,
+    honorCipherOrder: true,
+    // A ticket would resume a session without showing the certificate again (X-T3).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.mtls === null ? 0 : constants.SSL_OP_NO_TICKET),
+  };
+}
