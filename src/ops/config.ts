@@ -1,64 +1,158 @@
-/** The configuration of a node, as read from its TOML file: defaults filled in, paths absolute, secrets not yet read. */
-export interface Config {
-  readonly node: {
-    /** `[node] name`: this node's name in the cluster. */
-    readonly name: string;
-    /** `[node] data_dir`: durable log, identity, PIN-refusal record. */
-    readonly dataDir: string;
-    /** `[node] runtime_dir`: the state socket. */
-    readonly runtimeDir: string;
-  };
-  readonly xks: {
-    /** `[xks] listen = "0.0.0.0:443"`; IPv6 in brackets. */
-    readonly listen: ListenAddress;
-    /** `[xks] tls_certificate`: PEM, leaf first, full chain. */
-    readonly tlsCertificate: string;
-    /** `[xks] tls_private_key`: PEM path, or `credential:NAME` for `$CREDENTIALS_DIRECTORY/NAME`. */
-    readonly tlsPrivateKey: string;
-    /** `[xks] mtls_ca` and `mtls_subject` (X-T3): both or neither. */
-    readonly mtls: { readonly ca: string; readonly subject: string } | null;
-    /** `[xks] request_deadline_ms` = 150, from the last byte of the body. 20–10,000. */
-    readonly requestDeadlineMs: number;
-    /** `[xks] connections_max` = 2,000 per serving process. */
-    readonly connectionsMax: number;
-    /** `[xks] keep_alive_seconds` = 365: longer than the load balancer's idle timeout (NLB 350 s). */
-    readonly keepAliveSeconds: number;
-    /** `[xks] connection_age_max_seconds` = 3600, jittered ±10%: then `Connection: close` or GOAWAY. */
-    readonly connectionAgeMaxSeconds: number;
-  };
-  readonly health: { /** `[health] listen = "0.0.0.0:8080"`. */ readonly listen: ListenAddress };
-  readonly metrics: { /** `[metrics] listen = "127.0.0.1:9464"`. */ readonly listen: ListenAddress };
-  readonly admin: { /** `[admin] socket`, default `<runtime_dir>/admin.sock`. */ readonly socket: string };
-  readonly serving: {
-    /** `[serving] processes`; default: cores − 1, within 2–8. */
-    readonly processes: number;
-    /** `[serving] drain_seconds` = 60. 0–600. */
-    readonly drainSeconds: number;
-  };
-  /** `[[hsm]]`: one today, more with the fleet. */
-  readonly hsm: readonly HsmConfig[];
-  readonly log: { /** `[log] level = "info"`: debug, info, warn, error. */ readonly level: LogLevel };
+import { readFileSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { parse, TomlError } from 'smol-toml';
+import type { z } from 'zod';
+import { errorText, isJsonObject } from '../base/guards.js';
+import { err, ok, type Result } from '../base/result.js';
+import { configSchema, configShape } from './config-schema.js';
+import { nearestName } from './nearest-name.js';
+
+type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+/**
+ * The configuration of a node, as read from its TOML file: defaults filled in, paths absolute, secrets not yet read.
+ * `config-schema.ts` describes each setting.
+ */
+export type Config = DeepReadonly<z.output<ReturnType<typeof configSchema>>>;
+export type LogLevel = Config['log']['level'];
+/** An IPv4 or IPv6 literal; port 0: any free one. */
+export type ListenAddress = Config['xks']['listen'];
+export type HsmConfig = Config['hsm'][number];
+
+/** Why a configuration cannot be used. Never holds a PIN. */
+export interface ConfigError {
+  /** One line: the file and all that is wrong with it. */
+  readonly message: string;
 }
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-
-export interface ListenAddress {
-  /** An IPv4 or IPv6 literal. */
-  readonly address: string;
-  /** 0: any free port. */
-  readonly port: number;
-}
-
-export interface HsmConfig {
-  /** RFC 7512: `pkcs11:token=xks?module-path=/…/libsofthsm2.so&pin-source=file:/etc/xksd/pin`. */
-  readonly uri: string;
-  /** `init_args`: CK_C_INITIALIZE_ARGS.LibraryParameters (NSS wants them); empty for none. */
-  readonly initArgs: string;
-  /** `workers` = 1: Piscina workers per serving process. */
-  readonly workers: number;
-  /** `sessions` = 1: sessions, each with a native thread when more than 1, per worker. */
-  readonly sessions: number;
-}
+/** sockaddr_un's sun_path, without its NUL. */
+const socketPathBytesMax = 107;
 
 /** Where the replica listens for the serving processes of this node. */
 export const stateSocketPath = (config: Config): string => `${config.node.runtimeDir}/state.sock`;
+
+/** Reads and checks a configuration file. Relative paths in it start from where it lies. */
+export function loadConfig(path: string): Result<Config, ConfigError> {
+  const file = resolve(path);
+  const failed = (problems: readonly string[]) =>
+    err({ message: `configuration ${file}: ${problems.join('; ')}` });
+
+  let source: string;
+  let mode: number;
+  try {
+    source = readFileSync(file, 'utf8');
+    mode = statSync(file).mode;
+  } catch (thrown) {
+    return failed([unreadable(thrown)]);
+  }
+  let document: unknown;
+  try {
+    document = parse(source, { unsafeKeyBehaviour: 'throw' });
+  } catch (thrown) {
+    return failed([syntaxProblem(thrown)]);
+  }
+  const parsed = configSchema(dirname(file)).safeParse(document);
+  if (!parsed.success) return failed(parsed.error.issues.flatMap((issue) => describeIssue(issue, document)));
+
+  const problems = crossCheck(parsed.data);
+  const holdsSecret = parsed.data.hsm.some((hsm) => hsm.uri.includes('pin-value'));
+  if (holdsSecret && (mode & 0o004) !== 0) {
+    problems.push(
+      `it holds a PIN (pin-value) and everyone on this host can read it: run \`chmod o-rwx ${file}\`, or move the PIN to a file or systemd credential (pin-source)`,
+    );
+  }
+  return problems.length === 0 ? ok(parsed.data) : failed(problems);
+}
+
+function unreadable(thrown: unknown): string {
+  switch ((thrown as NodeJS.ErrnoException).code) {
+    case 'ENOENT':
+      return 'no such file (give its path with --config)';
+    case 'EACCES':
+      return `not readable by this user (uid ${process.getuid?.()})`;
+    default:
+      return errorText(thrown);
+  }
+}
+
+function syntaxProblem(thrown: unknown): string {
+  if (!(thrown instanceof TomlError)) return errorText(thrown);
+  // The message goes on with the lines around the place, which may hold a PIN.
+  const [reason = ''] = thrown.message.split('\n');
+  return `line ${thrown.line}, column ${thrown.column}: ${reason.replace('Invalid TOML document: ', '')}`;
+}
+
+/** Limits against each other, and what the kernel takes. */
+function crossCheck(config: Config): string[] {
+  const problems: string[] = [];
+  if (config.hsm.length === 0) problems.push('no [[hsm]]: name the token that holds the keys');
+  if (config.hsm.length > 1) {
+    problems.push(
+      `${config.hsm.length} [[hsm]] sections: this version serves one token, several come with a later one`,
+    );
+  }
+  for (const [setting, path] of [
+    ['[admin] socket', config.admin.socket],
+    ['the state socket in [node] runtime_dir', stateSocketPath(config)],
+  ] as const) {
+    const bytes = Buffer.byteLength(path);
+    if (bytes > socketPathBytesMax) {
+      problems.push(
+        `${setting} is ${bytes} bytes long (${path}); a unix socket's path has at most ${socketPathBytesMax}`,
+      );
+    }
+  }
+  const listeners = [
+    ['[xks] listen', config.xks.listen],
+    ['[health] listen', config.health.listen],
+    ['[metrics] listen', config.metrics.listen],
+  ] as const;
+  listeners.forEach(([setting, listen], index) => {
+    for (const [otherSetting, other] of listeners.slice(index + 1)) {
+      if (collide(listen, other))
+        problems.push(`${setting} and ${otherSetting} both take port ${listen.port}`);
+    }
+  });
+  return problems;
+}
+
+function collide(one: ListenAddress, other: ListenAddress): boolean {
+  const isWildcard = ({ address }: ListenAddress): boolean => address === '0.0.0.0' || address === '::';
+  if (one.port !== other.port || one.port === 0) return false;
+  return one.address === other.address || isWildcard(one) || isWildcard(other);
+}
+
+function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
+  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => describeUnknownKey(key, issue.path));
+  const value = issue.path.reduce<unknown>(
+    (outer, key) =>
+      Array.isArray(outer) ? outer[Number(key)] : isJsonObject(outer) ? outer[String(key)] : undefined,
+    document,
+  );
+  const setting = describePath(issue.path);
+  if (value === undefined) return [`${setting} is missing`];
+  // A malformed URI may hold a PIN.
+  const given =
+    issue.path.includes('hsm') || typeof value === 'object' ? '' : `, not ${JSON.stringify(value)}`;
+  return [`${setting}${issue.path.length === 1 ? ':' : ''} ${issue.message}${given}`];
+}
+
+function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
+  const sections: Readonly<Record<string, object>> = configShape('/');
+  const section = path.length === 0 ? null : String(path[0]);
+  const known = Object.keys(section === null ? sections : (sections[section] ?? {}));
+  const unknown =
+    section === null ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
+  const elsewhere = Object.entries(sections).find(([, keys]) => Object.hasOwn(keys, key));
+  if (elsewhere !== undefined) return `${unknown}: did you mean ${describePath([elsewhere[0], key])}?`;
+  const nearest = nearestName(key, known);
+  if (nearest !== null) return `${unknown}: did you mean "${nearest}"?`;
+  return `${unknown}; known are ${known.join(', ')}`;
+}
+
+/** `[xks] listen`, `[[hsm]] uri`. */
+function describePath(path: readonly PropertyKey[]): string {
+  const [section, ...rest] = path.map(String);
+  const header = section === 'hsm' ? '[[hsm]]' : `[${section}]`;
+  return [header, ...rest.filter((key) => !/^\d+$/.test(key))].join(' ');
+}

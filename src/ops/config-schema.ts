@@ -1,0 +1,160 @@
+import { isIP } from 'node:net';
+import { availableParallelism, hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { z } from 'zod';
+
+/** Cores − 1: one is left to the replica, the kernel and the HSM's library. Two, so that one can die. */
+const defaultServingProcesses = (): number => Math.min(8, Math.max(2, availableParallelism() - 1));
+
+const integer = (min: number, max: number) => {
+  const error = `must be a whole number from ${min} to ${max}`;
+  return z.int({ error }).min(min, { error }).max(max, { error });
+};
+
+const text = (error: string) => z.string({ error }).min(1, { error });
+
+const listenAddress = z.string({ error: 'must be "ADDRESS:PORT"' }).transform((value, context) => {
+  const parts = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
+  const address = parts?.[1] ?? parts?.[2] ?? '';
+  const port = Number(parts?.[3]);
+  if (isIP(address) !== (parts?.[1] === undefined ? 4 : 6) || !(port <= 65_535)) {
+    context.issues.push({
+      code: 'custom',
+      message:
+        'must be "ADDRESS:PORT" with an IPv4 address or an IPv6 address in brackets, as in "0.0.0.0:443" or "[::]:443"',
+      input: value,
+    });
+    return z.NEVER;
+  }
+  return { address, port };
+});
+
+/**
+ * Every section and key of the configuration file, with its range and default. `directory`: where the file lies, for
+ * the relative paths in it.
+ */
+export function configShape(directory: string) {
+  const path = (error = 'must be a path') => text(error).transform((value) => resolve(directory, value));
+  return {
+    node: {
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
+          error: 'must be 1 to 63 letters, digits, ".", "_" and "-", and begin with a letter or digit',
+        })
+        .default(hostname)
+        .describe("This node's name in the cluster. Default: the host's name."),
+      data_dir: path().default('/var/lib/xksd').describe('Durable log, identity, record of refused PINs.'),
+      runtime_dir: path().default('/run/xksd').describe('Sockets.'),
+    },
+    xks: {
+      listen: listenAddress.prefault('0.0.0.0:443').describe('Where KMS or the load balancer connects.'),
+      tls_certificate: path('must be the path of a PEM file').describe('PEM, leaf first, full chain.'),
+      tls_private_key: text('must be the path of a PEM file or "credential:NAME"')
+        .transform((value) => (value.startsWith('credential:') ? value : resolve(directory, value)))
+        .describe('PEM, or `credential:NAME` for a systemd credential.'),
+      mtls_ca: path().optional().describe('Client certificates must chain to one of these (PEM).'),
+      mtls_subject: text('must be a subject name')
+        .optional()
+        .describe('Subject that a client must have (X-T3).'),
+      request_deadline_ms: integer(20, 10_000)
+        .default(150)
+        .describe('From the last byte of a request to its answer. KMS gives up after 250 ms.'),
+      connections_max: integer(1, 100_000).default(2_000).describe('Per serving process.'),
+      keep_alive_seconds: integer(5, 86_400)
+        .default(365)
+        .describe("Longer than the load balancer's idle timeout (NLB 350 s, ALB 60 s)."),
+      connection_age_max_seconds: integer(10, 604_800)
+        .default(3_600)
+        .describe('Give or take 10 %; then the client is asked to reconnect, so that load spreads.'),
+    },
+    health: {
+      listen: listenAddress.prefault('0.0.0.0:8080').describe('Plain HTTP, for load balancers.'),
+    },
+    metrics: {
+      listen: listenAddress.prefault('127.0.0.1:9464').describe('Plain HTTP, for Prometheus.'),
+    },
+    admin: {
+      socket: path().optional().describe('Default: `admin.sock` in `[node] runtime_dir`.'),
+    },
+    serving: {
+      processes: integer(1, 64)
+        .default(defaultServingProcesses)
+        .describe('Default: cores − 1, within 2 to 8.'),
+      drain_seconds: integer(0, 600)
+        .default(60)
+        .describe('How long to go on accepting, while unhealthy, before stopping.'),
+    },
+    hsm: {
+      uri: text('must be a pkcs11: URI (RFC 7512)')
+        .startsWith('pkcs11:', { error: 'must be a pkcs11: URI (RFC 7512)' })
+        .describe(
+          'As in `pkcs11:token=xks?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/xksd/pin`.',
+        ),
+      init_args: z
+        .string({ error: 'must be a string' })
+        .default('')
+        .describe('What C_Initialize gets as LibraryParameters (NSS wants them).'),
+      workers: integer(1, 16).default(1).describe('Threads that call the module, per serving process.'),
+      sessions: integer(1, 256)
+        .default(1)
+        .describe('Sessions per worker; more than 1 for a slow (network) HSM.'),
+    },
+    log: {
+      level: z
+        .enum(['debug', 'info', 'warn', 'error'], { error: 'must be "debug", "info", "warn" or "error"' })
+        .default('info'),
+    },
+  };
+}
+
+/** The file's keys in, the process's names out. */
+export function configSchema(directory: string) {
+  const shape = configShape(directory);
+  const error = 'must be a section';
+  return z
+    .strictObject({
+      node: z.strictObject(shape.node, { error }).prefault({}),
+      xks: z
+        .strictObject(shape.xks, { error })
+        .refine((xks) => (xks.mtls_ca === undefined) === (xks.mtls_subject === undefined), {
+          error:
+            'mtls_ca and mtls_subject go together: give both, or neither to accept clients without certificates',
+        }),
+      health: z.strictObject(shape.health, { error }).prefault({}),
+      metrics: z.strictObject(shape.metrics, { error }).prefault({}),
+      admin: z.strictObject(shape.admin, { error }).prefault({}),
+      serving: z.strictObject(shape.serving, { error }).prefault({}),
+      hsm: z
+        .array(z.strictObject(shape.hsm, { error }), { error: 'must be written [[hsm]], one for each token' })
+        .prefault([]),
+      log: z.strictObject(shape.log, { error }).prefault({}),
+    })
+    .transform(({ node, xks, health, metrics, admin, serving, hsm, log }) => ({
+      node: { name: node.name, dataDir: node.data_dir, runtimeDir: node.runtime_dir },
+      xks: {
+        listen: xks.listen,
+        tlsCertificate: xks.tls_certificate,
+        tlsPrivateKey: xks.tls_private_key,
+        mtls:
+          xks.mtls_ca === undefined || xks.mtls_subject === undefined
+            ? null
+            : { ca: xks.mtls_ca, subject: xks.mtls_subject },
+        requestDeadlineMs: xks.request_deadline_ms,
+        connectionsMax: xks.connections_max,
+        keepAliveSeconds: xks.keep_alive_seconds,
+        connectionAgeMaxSeconds: xks.connection_age_max_seconds,
+      },
+      health,
+      metrics,
+      admin: { socket: admin.socket ?? resolve(node.runtime_dir, 'admin.sock') },
+      serving: { processes: serving.processes, drainSeconds: serving.drain_seconds },
+      hsm: hsm.map(({ uri, init_args, workers, sessions }) => ({
+        uri,
+        initArgs: init_args,
+        workers,
+        sessions,
+      })),
+      log,
+    }));
+}

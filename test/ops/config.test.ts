@@ -1,0 +1,221 @@
+import { chmodSync, readFileSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { type Config, loadConfig, stateSocketPath } from '../../src/ops/config.js';
+import { nearestName } from '../../src/ops/nearest-name.js';
+
+const minimal = `
+[xks]
+tls_certificate = "tls/cert.pem"
+tls_private_key = "credential:tls-key"
+[[hsm]]
+uri = "pkcs11:token=xks?module-path=/x.so&pin-source=file:/etc/xksd/pin"
+`;
+
+function write(t: Test, content: string, mode = 0o640): string {
+  const path = join(t.testdir({ 'xksd.toml': content }), 'xksd.toml');
+  chmodSync(path, mode);
+  return path;
+}
+
+function loaded(t: Test, content: string): Config {
+  const result = loadConfig(write(t, content));
+  if (!result.ok) throw new Error(result.error.message);
+  return result.value;
+}
+
+function refusal(t: Test, content: string, mode?: number): string {
+  const path = write(t, content, mode);
+  const result = loadConfig(path);
+  if (result.ok) throw new Error('the configuration was taken');
+  t.notMatch(result.error.message, '\n', 'one line');
+  t.ok(result.error.message.startsWith(`configuration ${path}: `), 'names the file');
+  return result.error.message.slice(`configuration ${path}: `.length);
+}
+
+t.test('defaults are filled in and relative paths start from the file', async (t) => {
+  const path = write(t, minimal);
+  const directory = join(path, '..');
+  const result = loadConfig(path);
+  const processes = Math.min(8, Math.max(2, availableParallelism() - 1));
+  t.same(result.ok && result.value, {
+    node: { name: hostname(), dataDir: '/var/lib/xksd', runtimeDir: '/run/xksd' },
+    xks: {
+      listen: { address: '0.0.0.0', port: 443 },
+      tlsCertificate: join(directory, 'tls/cert.pem'),
+      tlsPrivateKey: 'credential:tls-key',
+      mtls: null,
+      requestDeadlineMs: 150,
+      connectionsMax: 2_000,
+      keepAliveSeconds: 365,
+      connectionAgeMaxSeconds: 3_600,
+    },
+    health: { listen: { address: '0.0.0.0', port: 8080 } },
+    metrics: { listen: { address: '127.0.0.1', port: 9464 } },
+    admin: { socket: '/run/xksd/admin.sock' },
+    serving: { processes, drainSeconds: 60 },
+    hsm: [
+      {
+        uri: 'pkcs11:token=xks?module-path=/x.so&pin-source=file:/etc/xksd/pin',
+        initArgs: '',
+        workers: 1,
+        sessions: 1,
+      },
+    ],
+    log: { level: 'info' },
+  });
+});
+
+t.test('everything that is given is taken', async (t) => {
+  const config = loaded(
+    t,
+    `
+    [node]
+    name = "xks-1"
+    data_dir = "/d"
+    runtime_dir = "run"
+    [xks]
+    listen = "[::1]:8443"
+    tls_certificate = "/c.pem"
+    tls_private_key = "k.pem"
+    mtls_ca = "/ca.pem"
+    mtls_subject = "CN=kms"
+    request_deadline_ms = 200
+    connections_max = 10
+    keep_alive_seconds = 75
+    connection_age_max_seconds = 600
+    [health]
+    listen = "127.0.0.1:0"
+    [metrics]
+    listen = "127.0.0.1:0"
+    [serving]
+    processes = 3
+    drain_seconds = 0
+    [[hsm]]
+    uri = "pkcs11:token=xks"
+    init_args = "configdir='/nss'"
+    workers = 2
+    sessions = 8
+    [log]
+    level = "debug"`,
+  );
+  t.match(config.node.runtimeDir, /\/run$/);
+  t.equal(
+    config.admin.socket,
+    `${config.node.runtimeDir}/admin.sock`,
+    'the admin socket follows runtime_dir',
+  );
+  t.equal(stateSocketPath(config), `${config.node.runtimeDir}/state.sock`);
+  t.match(config.xks.tlsPrivateKey, /^\/.*\/k\.pem$/);
+  t.same(config.xks.listen, { address: '::1', port: 8443 });
+  t.same(config.xks.mtls, { ca: '/ca.pem', subject: 'CN=kms' });
+  t.same(config.hsm, [{ uri: 'pkcs11:token=xks', initArgs: "configdir='/nss'", workers: 2, sessions: 8 }]);
+  t.same(config.serving, { processes: 3, drainSeconds: 0 });
+  t.equal(config.log.level, 'debug');
+});
+
+t.test('the shipped example loads, and its commented settings are the defaults', async (t) => {
+  const source = readFileSync(fileURLToPath(new URL('../../../systemd/xksd.toml', import.meta.url)), 'utf8');
+  const asShipped = loaded(t, source);
+  const uncommented = source
+    .replaceAll(/^#(?=[a-z_]+ = )/gm, '')
+    .replaceAll(/^mtls_.*$/gm, '')
+    .replace(/^processes = .*$/m, '');
+  t.same(loaded(t, uncommented), asShipped);
+});
+
+t.test('a file that is not there, not readable, or not TOML', async (t) => {
+  const missing = loadConfig(join(t.testdir(), 'none.toml'));
+  t.match(!missing.ok && missing.error.message, /none\.toml: no such file/);
+  t.equal(refusal(t, 'a = 1\nb = = 2\n').replace(/: .*/, ''), 'line 2, column 5');
+  const secret = refusal(t, `${minimal}pin = pkcs11:?pin-value=hunter2\n`);
+  t.notMatch(secret, 'hunter2', 'no line of the file is quoted');
+});
+
+t.test('unknown keys are named with the nearest known one', async (t) => {
+  const cases: readonly [string, string][] = [
+    ['[xks]\nlisen = "1.2.3.4:443"', 'unknown key "lisen" in [xks]: did you mean "listen"?'],
+    [
+      '[xks]\nrequest-deadline = 5',
+      'unknown key "request-deadline" in [xks]: did you mean "request_deadline_ms"?',
+    ],
+    ['[severing]\n', 'unknown key or section "severing": did you mean "serving"?'],
+    [
+      '[xks]\ndrain_seconds = 5',
+      'unknown key "drain_seconds" in [xks]: did you mean [serving] drain_seconds?',
+    ],
+    ['[log]\nzzz = 5', 'unknown key "zzz" in [log]; known are level'],
+    [
+      '[[hsm]]\nuri = "pkcs11:token=a"\npins = 5',
+      'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions',
+    ],
+  ];
+  for (const [content, expected] of cases) t.ok(refusal(t, content).includes(expected), expected);
+});
+
+t.test('wrong types and ranges say what is wanted', async (t) => {
+  const cases: readonly [string, string][] = [
+    ['', '[xks] is missing'],
+    ['[xks]\ntls_certificate = "c"', '[xks] tls_private_key is missing'],
+    [
+      '[xks]\nrequest_deadline_ms = 5',
+      '[xks] request_deadline_ms must be a whole number from 20 to 10000, not 5',
+    ],
+    [
+      '[xks]\nrequest_deadline_ms = "150"',
+      '[xks] request_deadline_ms must be a whole number from 20 to 10000, not "150"',
+    ],
+    [
+      '[xks]\nconnections_max = 1.5',
+      '[xks] connections_max must be a whole number from 1 to 100000, not 1.5',
+    ],
+    ['[xks]\nlisten = "localhost:443"', '[xks] listen must be "ADDRESS:PORT" with an IPv4 address'],
+    ['[xks]\nlisten = "::1:443"', '[xks] listen must be "ADDRESS:PORT" with an IPv4 address'],
+    ['[xks]\nlisten = "0.0.0.0:65536"', '[xks] listen must be "ADDRESS:PORT" with an IPv4 address'],
+    ['[xks]\nlisten = 443', '[xks] listen must be "ADDRESS:PORT", not 443'],
+    ['[node]\nname = "a b"', '[node] name must be 1 to 63 letters'],
+    ['[log]\nlevel = "verbose"', '[log] level must be "debug", "info", "warn" or "error", not "verbose"'],
+    ['[hsm]\nuri = "pkcs11:token=a"', '[[hsm]]: must be written [[hsm]], one for each token'],
+    ['log = 5', '[log]: must be a section, not 5'],
+  ];
+  for (const [content, expected] of cases) t.match(refusal(t, content), expected);
+  const secret = refusal(t, '[[hsm]]\nuri = "pkcs12:?pin-value=hunter2"');
+  t.match(secret, '[[hsm]] uri must be a pkcs11: URI (RFC 7512)');
+  t.notMatch(secret, 'hunter2');
+});
+
+t.test('settings are checked against each other', async (t) => {
+  const long = 'x'.repeat(100);
+  const cases: readonly [string, string][] = [
+    [minimal.replace('[[hsm]]', 'mtls_ca = "ca.pem"\n[[hsm]]'), 'mtls_ca and mtls_subject go together'],
+    [minimal.replace('[[hsm]]', 'mtls_subject = "CN=kms"\n[[hsm]]'), 'mtls_ca and mtls_subject go together'],
+    [minimal.slice(0, minimal.indexOf('[[hsm]]')), 'no [[hsm]]'],
+    [`${minimal}[[hsm]]\nuri = "pkcs11:token=b"`, '2 [[hsm]] sections: this version serves one token'],
+    [`[admin]\nsocket = "/run/${long}/a.sock"\n${minimal}`, '[admin] socket is 112 bytes long'],
+    [`[node]\nruntime_dir = "/run/${long}"\n${minimal}`, "a unix socket's path has at most 107"],
+    [`[health]\nlisten = "127.0.0.1:443"\n${minimal}`, '[xks] listen and [health] listen both take port 443'],
+  ];
+  for (const [content, expected] of cases) t.match(refusal(t, content), expected);
+  loaded(t, `[metrics]\nlisten = "127.0.0.1:9000"\n[health]\nlisten = "127.0.0.2:9000"\n${minimal}`);
+});
+
+t.test('a file that holds a PIN must not be readable by everyone', async (t) => {
+  const withPin = minimal.replace('pin-source=file:/etc/xksd/pin', 'pin-value=hunter2');
+  const message = refusal(t, withPin, 0o644);
+  t.match(message, /chmod o-rwx .*xksd\.toml/);
+  t.notMatch(message, 'hunter2');
+  t.ok(loadConfig(write(t, withPin, 0o640)).ok);
+  t.ok(loadConfig(write(t, minimal, 0o644)).ok, 'no secret, no objection');
+});
+
+t.test('the nearest name', async (t) => {
+  t.equal(
+    nearestName('keepalive_seconds', ['keep_alive_seconds', 'connection_age_max_seconds']),
+    'keep_alive_seconds',
+  );
+  t.equal(nearestName('Drain-Seconds', ['drain_seconds']), 'drain_seconds');
+  t.equal(nearestName('foo', ['listen']), null);
+  t.equal(nearestName('x', []), null);
+});
