@@ -5,7 +5,12 @@
       "sources": [
         "native/addon.cc",
         "native/pkcs11_binding.cc",
-        "native/process.cc"
+        "native/pkcs11_module.cc",
+        "native/pkcs11_pool.cc",
+        "native/pkcs11_session.cc",
+        "native/process.cc",
+        "native/rv_class.cc",
+        "native/sha256.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED"],

@@ -89,6 +89,8 @@ export interface NativeBinding {
   openPkcs11Crypto(options: Pkcs11CryptoOptions): Pkcs11Outcome & { readonly crypto: Pkcs11Crypto | null };
   /** `CKR_…` for a return value; unknown ones as `CKR_0x…`, vendor-defined ones as `CKR_VENDOR_DEFINED+0x…`. */
   pkcs11RvName(rv: number): string;
+  /** The function that a cell names; `null` for 0. */
+  pkcs11FunctionName(index: number): string | null;
   /** The row of the table for this return value of an encrypt or decrypt call. */
   classifyPkcs11Rv(rv: number, operation: 'encrypt' | 'decrypt'): RvClass;
   /**

@@ -1,0 +1,101 @@
+// The layout of the cells that carry operations between JavaScript and native code; src/hsm/cells.ts is its twin.
+//
+// memory = control area (64 bytes) ‖ small cells ‖ large cells. All integers are 32 bits in the byte order of the
+// machine. A cell's first word is generation << 3 | state and moves only by atomic exchange:
+//
+//   free ─(JavaScript fills it)→ submitted ─(native takes it)→ running ─(native wrote the result)→ done ─→ free
+//                                   └─(JavaScript withdraws it)→ free, next generation
+//
+// From submitted→running until done the cell belongs to native code, whatever became of the request.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xksd::cell {
+
+constexpr uint32_t kFree = 0;
+constexpr uint32_t kSubmitted = 1;
+constexpr uint32_t kRunning = 2;
+constexpr uint32_t kDone = 3;
+constexpr uint32_t kStateBits = 3;
+
+constexpr size_t kIvBytesMax = 16;
+constexpr size_t kTagBytes = 16;
+constexpr size_t kIntegrityBytes = 32;
+constexpr size_t kObjectIdBytesMax = 64;
+constexpr size_t kWitnessIvBytes = 12;
+constexpr size_t kWitnessBytesMax = 64;
+constexpr size_t kVariableBytesMax = 64 * 1024;
+
+/** Which key: its CKA_ID and its witness. */
+struct KeyBlock {
+  uint32_t object_id_bytes;
+  /** 0: no witness. */
+  uint32_t witness_bytes;
+  uint8_t object_id[kObjectIdBytesMax];
+  uint8_t witness_iv[kWitnessIvBytes];
+  uint8_t witness_tag[kTagBytes];
+  uint8_t witness_ciphertext[kWitnessBytesMax];
+  uint8_t reserved[28];
+};
+static_assert(sizeof(KeyBlock) == 192);
+
+constexpr uint32_t kOperationEncrypt = 1;
+constexpr uint32_t kOperationDecrypt = 2;
+constexpr uint32_t kFlagVerify = 1;
+constexpr uint32_t kFlagIntegrity = 2;
+
+enum Result : uint32_t {
+  kNoResult = 0,
+  kOk = 1,
+  kBadCiphertext = 2,
+  kTokenUnavailable = 3,
+  kKeyLost = 4,
+  kFailed = 5,
+};
+
+struct Header {
+  uint32_t word;
+  uint32_t operation;
+  uint32_t flags;
+  uint32_t aad_bytes;
+  uint32_t prefix_bytes;
+  uint32_t data_bytes;
+  uint32_t iv_bytes;
+  uint32_t reserved0;
+
+  // Written by native code before `done`.
+  uint32_t result;
+  uint32_t rv;
+  /** Index into kFunctionNames, 0 for none. */
+  uint32_t function;
+  /** 1: the login is gone (RvClass::kLoginLost). */
+  uint32_t login_lost;
+  uint32_t micros;
+  uint32_t round_trips;
+  uint32_t reserved1[2];
+
+  KeyBlock key;
+  /** The pool's canary key; object_id_bytes 0 for none. */
+  KeyBlock canary;
+
+  uint8_t iv[kIvBytesMax];
+  uint8_t tag[kTagBytes];
+  uint8_t integrity[kIntegrityBytes];
+};
+static_assert(sizeof(Header) == 512);
+// Then: aad ‖ integrity prefix ‖ data, each as long as the header says. The result takes the place of the data.
+
+struct Control {
+  /** Counts logins: a session and every handle found in it are good for one value only. */
+  uint32_t login_epoch;
+  uint32_t small_cells;
+  uint32_t small_cell_bytes;
+  uint32_t large_cells;
+  uint32_t large_cell_bytes;
+  uint32_t reserved[11];
+};
+static_assert(sizeof(Control) == 64);
+
+}  // namespace xksd::cell

@@ -1,0 +1,108 @@
+// Loaded PKCS#11 modules, process-wide: reference-counted by real path, initialised once, finalised by the last.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "pkcs11.h"
+
+namespace xksd {
+
+/** The functions that failures name. */
+enum class Function : uint32_t {
+  kNone,
+  kDlopen,
+  kDlsym,
+  kGetrandom,
+  kInitialize,
+  kFinalize,
+  kGetFunctionList,
+  kGetTokenInfo,
+  kOpenSession,
+  kCloseSession,
+  kGetSessionInfo,
+  kFindObjectsInit,
+  kFindObjects,
+  kFindObjectsFinal,
+  kEncryptInit,
+  kEncrypt,
+  kDecryptInit,
+  kDecrypt,
+  kGenerateRandom,
+  kCount,
+};
+
+/** `nullptr` for kNone. */
+const char* FunctionName(Function function);
+
+struct Outcome {
+  CK_RV rv = CKR_OK;
+  /** False where no PKCS#11 function was reached (dlopen and the like). */
+  bool has_rv = true;
+  Function function = Function::kNone;
+  std::string message;
+
+  bool ok() const { return has_rv && rv == CKR_OK; }
+};
+
+class Module {
+ public:
+  const CK_FUNCTION_LIST& functions() const { return *functions_; }
+  /** Counts the initialisations: handles are good for one value only (hsm.md, _Which object is the key_). */
+  uint32_t initialisation() const { return initialisation_.load(std::memory_order_acquire); }
+
+ private:
+  friend class ModuleRef;
+  friend class ModuleRegistry;
+  CK_FUNCTION_LIST* functions_ = nullptr;
+  std::string real_path_;
+  std::string init_args_;
+  uint32_t references_ = 0;
+  bool finalize_is_ours_ = false;
+  bool abandoned_ = false;
+  std::atomic<uint32_t> initialisation_{0};
+};
+
+/** One reference to a loaded module. Movable. Must be given back by Release, never by destruction at process exit. */
+class ModuleRef {
+ public:
+  ModuleRef() = default;
+  ModuleRef(ModuleRef&& other) noexcept : module_(other.module_) { other.module_ = nullptr; }
+  ModuleRef& operator=(ModuleRef&&) = delete;
+  ~ModuleRef() { Release(); }
+
+  /**
+   * Loads and initialises the module at `path`, or refers to it again. A module that was finalised by somebody else
+   * meanwhile is initialised again.
+   */
+  Outcome Acquire(const std::string& path, const std::string& init_args);
+  /** The last reference calls C_Finalize. */
+  Outcome Release();
+
+  explicit operator bool() const { return module_ != nullptr; }
+  const Module& operator*() const { return *module_; }
+  const Module* operator->() const { return module_; }
+  const std::string& real_path() const { return module_->real_path_; }
+
+ private:
+  Module* module_ = nullptr;
+};
+
+/** The path that references are counted under: realpath(3), or the path itself where there is none. */
+std::string RealPath(const std::string& path);
+
+/**
+ * Marks a thread as being inside a module. While any is, exit(3) must not run the destructors of the module under it:
+ * the exit handler that Acquire installs then ends the process by _exit(2).
+ */
+class InModule {
+ public:
+  InModule();
+  ~InModule();
+  InModule(const InModule&) = delete;
+  InModule& operator=(const InModule&) = delete;
+};
+
+}  // namespace xksd
