@@ -7,7 +7,7 @@ export type Status = 'ENABLED' | 'DISABLED';
 
 /** AES-256-GCM output under the cluster secret or a token's key. */
 export interface SealedBytes {
-  /** 12 bytes. */
+  /** 12 bytes; 12 to 16 where a token made it (X-E2). */
   readonly nonce: Uint8Array;
   readonly ciphertext: Uint8Array;
   /** 16 bytes. */
@@ -180,5 +180,15 @@ export const limits = {
   keyVersionsMax: 1_000,
   descriptionCharactersMax: 256,
   preparedTokensMax: 64,
+  /** PKCS#11 sets no bound to CKA_ID; tokens do, and none goes beyond. */
+  objectIdBytesMax: 255,
+  /** CK_TOKEN_INFO has 16 and 32 bytes for them; UTF-8 takes more. */
+  tokenNameCharactersMax: 64,
+  /** Of what is sealed, in bytes: secrets have 43–64 (X-A2), witnesses and the cluster secret 32. */
+  sealedCiphertextBytesMax: 256,
+  /** Remembered so that none comes back; the oldest are forgotten (random ids of ≥ 100 bits don't repeat). */
+  retiredCredentialsMax: 10_000,
+  /** `requestId` and `by`. */
+  envelopeCharactersMax: 128,
   commandBytesMax: 64 * 1024,
 } as const;

@@ -1,0 +1,40 @@
+import { invariant } from '../base/guards.js';
+import { decodeCommand } from './command-codec.js';
+import { KeyState } from './key-state.js';
+import { SnapshotReader, snapshotRecords } from './snapshot-codec.js';
+import type { CommandResult } from './types.js';
+
+/** Key state behind the ordered log: its `StateMachine`, in shape. */
+export class KeyStateMachine {
+  #state = new KeyState();
+
+  /** As of the last entry. A restore replaces it: don't keep it over a turn of the event loop. */
+  get state(): KeyState {
+    return this.#state;
+  }
+
+  /**
+   * @throws Error for bytes that are no command. They were committed, and other nodes may have understood them: to
+   * skip them would be to diverge, so whoever drives this must stop here.
+   */
+  apply(index: number, command: Uint8Array): CommandResult {
+    const decoded = decodeCommand(command);
+    if (!decoded.ok) throw new Error(`the command at index ${index} can't be decoded: ${decoded.error}`);
+    return this.#state.apply(index, decoded.value);
+  }
+
+  snapshot(): Iterable<Uint8Array> {
+    return snapshotRecords(this.#state);
+  }
+
+  /** @throws Error when `records` are no snapshot as of `index`. */
+  restore(index: number, records: Iterable<Uint8Array>): void {
+    const reader = new SnapshotReader();
+    for (const record of records) reader.push(record);
+    const restored = reader.finish();
+    if (!restored.ok) throw new Error(restored.error);
+    const { appliedIndex } = restored.value;
+    invariant(appliedIndex === index, `a snapshot as of index ${appliedIndex}, not ${index}`);
+    this.#state = restored.value;
+  }
+}
