@@ -1,0 +1,160 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Everything a person or a tool wants to know of one demo node; `var/demo/nodes.json` lists these. */
+export interface DemoNodeDescription {
+  readonly name: string;
+  /** The supervisor's. */
+  readonly pid: number;
+  readonly url: string;
+  readonly healthUrl: string;
+  readonly metricsUrl: string;
+  readonly adminSocket: string;
+  readonly dataDir: string;
+  readonly logFile: string;
+}
+
+export interface DemoNodeOptions {
+  readonly name: string;
+  /** A folder of its own for this node. */
+  readonly directory: string;
+  readonly ports: { readonly xks: number; readonly health: number; readonly metrics: number };
+  readonly certificate: string;
+  readonly privateKey: string;
+  readonly hsmUri: string;
+  readonly initArgs: string;
+  /** Environment of the node: `SOFTHSM2_CONF` above all. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly xksdPath: string;
+  /** Start it again when it dies, as systemd would. */
+  readonly restart: boolean;
+  /** `[xks] request_deadline_ms`. */
+  readonly requestDeadlineMs: number;
+  readonly logLevel: 'info' | 'debug';
+  readonly onPidChange: () => void;
+}
+
+const restartDelayMs = 500;
+const drainSeconds = 1;
+/** Drain, what is in flight, and a margin. */
+const stopTimeoutMs = 15_000;
+
+const toml = (text: string): string => JSON.stringify(text);
+
+/** One xksd on loopback, restarted when it dies, as systemd would. */
+export class DemoNode {
+  readonly configPath: string;
+  readonly logFile: string;
+  readonly adminSocket: string;
+  readonly #options: DemoNodeOptions;
+  #child: ChildProcess | null = null;
+  #exitCode: Promise<number | null> = Promise.resolve(null);
+  #stopping = false;
+
+  constructor(options: DemoNodeOptions) {
+    this.#options = options;
+    this.configPath = join(options.directory, 'xksd.toml');
+    this.logFile = join(options.directory, 'xksd.log');
+    this.adminSocket = join(options.directory, 'run/admin.sock');
+    mkdirSync(join(options.directory, 'run'), { recursive: true, mode: 0o700 });
+    writeFileSync(this.configPath, this.#config(), { mode: 0o600 });
+  }
+
+  get description(): DemoNodeDescription {
+    const { name, directory, ports } = this.#options;
+    return {
+      name,
+      pid: this.#child?.pid ?? 0,
+      url: `https://127.0.0.1:${ports.xks}`,
+      healthUrl: `http://127.0.0.1:${ports.health}/healthz`,
+      metricsUrl: `http://127.0.0.1:${ports.metrics}/metrics`,
+      adminSocket: this.adminSocket,
+      dataDir: join(directory, 'data'),
+      logFile: this.logFile,
+    };
+  }
+
+  /** Whether the process has ended before it was told to; `start` restarts it until `stop`. */
+  get exitedEarly(): boolean {
+    return this.#child === null && !this.#stopping;
+  }
+
+  /** The exit code of the process started last, `null` when a signal ended it. */
+  get exitCode(): Promise<number | null> {
+    return this.#exitCode;
+  }
+
+  start(): void {
+    const log = openSync(this.logFile, 'a', 0o600);
+    const child = spawn(process.execPath, [this.#options.xksdPath, 'run', '--config', this.configPath], {
+      // A group of its own: a Ctrl-C in the terminal reaches the demo, which then drains its nodes.
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: { ...process.env, ...this.#options.environment },
+    });
+    closeSync(log);
+    this.#child = child;
+    this.#exitCode = new Promise((resolve) => child.once('exit', (code) => resolve(code)));
+    this.#options.onPidChange();
+    child.once('exit', () => {
+      this.#child = null;
+      if (this.#stopping || !this.#options.restart) return;
+      setTimeout(() => {
+        if (!this.#stopping) this.start();
+      }, restartDelayMs);
+    });
+  }
+
+  /** Drains and ends the node; kills it when it does not end by itself. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const child = this.#child;
+    if (child === null) return;
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    child.kill('SIGTERM');
+    const timeout = new AbortController();
+    await Promise.race([
+      ended,
+      delay(stopTimeoutMs, undefined, { signal: timeout.signal }).catch(() => undefined),
+    ]);
+    timeout.abort();
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await ended;
+  }
+
+  #config(): string {
+    const { name, directory, ports, certificate, privateKey, hsmUri, initArgs, requestDeadlineMs, logLevel } =
+      this.#options;
+    return `# Written by the demo; every start of the demo writes it anew.
+[node]
+name = ${toml(name)}
+data_dir = ${toml(join(directory, 'data'))}
+runtime_dir = ${toml(join(directory, 'run'))}
+
+[xks]
+listen = "127.0.0.1:${ports.xks}"
+tls_certificate = ${toml(certificate)}
+tls_private_key = ${toml(privateKey)}
+request_deadline_ms = ${requestDeadlineMs}
+
+[health]
+listen = "127.0.0.1:${ports.health}"
+
+[metrics]
+listen = "127.0.0.1:${ports.metrics}"
+
+[serving]
+processes = 2
+drain_seconds = ${drainSeconds}
+
+[[hsm]]
+uri = ${toml(hsmUri)}
+init_args = ${toml(initArgs)}
+
+[log]
+level = ${toml(logLevel)}
+`;
+  }
+}

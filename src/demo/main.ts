@@ -1,0 +1,361 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { decodeBase64, encodeBase64 } from '../base/bytes.js';
+import { errorText, isJsonObject } from '../base/guards.js';
+import { computeCdiv } from '../xks/cdiv.js';
+import { makeCertificates } from './certificates.js';
+import { runNode } from './command.js';
+import { ensureDebianPackages } from './debian-packages.js';
+import { DemoNode } from './demo-node.js';
+import { type DemoToken, provideDemoToken } from './demo-token.js';
+import { freePort } from './free-port.js';
+import { type DemoOptions, parseDemoOptions } from './options.js';
+import { deleteObjects, makePartialKeys } from './partial-keys.js';
+import { writeAtomically, writeCliWrapper, writeShellEnvironment } from './shell-files.js';
+import { XksClient } from './xks-client.js';
+
+/**
+ * `npm run demo`: the real thing on loopback. Makes a throwaway token, authority and certificates under `var/demo/`,
+ * starts a node, sets it up through `xksctl` as an operator would, proves an encrypt and its decrypt, and stays up.
+ */
+const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+const xksdPath = join(root, 'dist/src/cli/xksd.js');
+const xksctlPath = join(root, 'dist/src/cli/xksctl.js');
+
+const region = 'us-east-1';
+const keyStoreName = 'demo';
+const uriPathPrefix = 'demo/keystore';
+const preferredPorts = { xks: 9443, health: 9480, metrics: 9464 };
+const readyTimeoutMs = 30_000;
+const readyPollMs = 100;
+
+class DemoFailure extends Error {}
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+/** Values of `xksctl … -o json`. */
+type Json = Readonly<Record<string, unknown>>;
+
+async function xksctl(node: DemoNode, ...args: readonly string[]): Promise<Json> {
+  const { status, stdout, stderr } = await runNode(
+    [xksctlPath, '--socket', node.adminSocket, '-o', 'json', ...args],
+    {},
+  );
+  if (status !== 0)
+    throw new DemoFailure(`xksctl ${args.join(' ')} failed: ${stderr.trim() || stdout.trim()}`);
+  const value: unknown = JSON.parse(stdout);
+  if (!isJsonObject(value)) throw new DemoFailure(`xksctl ${args.join(' ')} printed no JSON object`);
+  return value;
+}
+
+function text(value: Json, ...path: readonly string[]): string {
+  let current: unknown = value;
+  for (const name of path) current = isJsonObject(current) ? current[name] : undefined;
+  if (typeof current !== 'string') throw new DemoFailure(`expected a text at ${path.join('.')}`);
+  return current;
+}
+
+async function until(what: string, node: DemoNode, holds: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + readyTimeoutMs;
+  while (!(await holds())) {
+    if (node.exitedEarly || Date.now() > end) {
+      const log = existsSync(node.logFile)
+        ? readFileSync(node.logFile, 'utf8').trimEnd().split('\n').slice(-5).join('\n')
+        : '';
+      throw new DemoFailure(`${what} did not happen; the end of ${node.logFile}:\n${log}`);
+    }
+    await delay(readyPollMs);
+  }
+}
+
+const answers = async (url: string): Promise<boolean> =>
+  fetch(url)
+    .then((answer) => answer.ok)
+    .catch(() => false);
+
+async function prove(client: XksClient, keyId: string): Promise<void> {
+  const requestMetadata = {
+    awsPrincipalArn: 'arn:aws:iam::123456789012:user/demo',
+    kmsKeyArn: 'arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000',
+    kmsOperation: 'Encrypt',
+    kmsRequestId: '00000000-0000-0000-0000-000000000001',
+  };
+  const plaintext = randomBytes(32);
+  const aad = Buffer.from('project=nile,department=marketing');
+  const encrypted = await client.call(`/keys/${keyId}/encrypt`, {
+    requestMetadata,
+    plaintext: encodeBase64(plaintext),
+    additionalAuthenticatedData: encodeBase64(aad),
+    encryptionAlgorithm: 'AES_GCM',
+    ciphertextDataIntegrityValueAlgorithm: 'SHA_256',
+  });
+  const bytes = (name: string): Buffer => decodeBase64(text(encrypted, name)) ?? Buffer.alloc(0);
+  const cdiv = computeCdiv({
+    aad,
+    ciphertextMetadata: bytes('ciphertextMetadata'),
+    iv: bytes('initializationVector'),
+    ciphertext: bytes('ciphertext'),
+    tag: bytes('authenticationTag'),
+  });
+  if (encodeBase64(cdiv) !== text(encrypted, 'ciphertextDataIntegrityValue'))
+    throw new DemoFailure('the integrity value does not match');
+  const decrypted = await client.call(`/keys/${keyId}/decrypt`, {
+    requestMetadata: { ...requestMetadata, kmsOperation: 'Decrypt' },
+    ciphertext: text(encrypted, 'ciphertext'),
+    ciphertextMetadata: text(encrypted, 'ciphertextMetadata'),
+    initializationVector: text(encrypted, 'initializationVector'),
+    authenticationTag: text(encrypted, 'authenticationTag'),
+    additionalAuthenticatedData: encodeBase64(aad),
+    encryptionAlgorithm: 'AES_GCM',
+  });
+  if (text(decrypted, 'plaintext') !== encodeBase64(plaintext))
+    throw new DemoFailure('decrypt gave another plaintext');
+  say('proved: what was encrypted in the token came back from it, and the integrity value matches');
+}
+
+/** A folder of an earlier demo is emptied; one with a demo still running, or not a demo's, is left alone. */
+function emptyDirectory(directory: string): void {
+  const nodesFile = join(directory, 'nodes.json');
+  if (existsSync(nodesFile)) {
+    const nodes: unknown = JSON.parse(readFileSync(nodesFile, 'utf8'));
+    for (const node of Array.isArray(nodes) ? nodes : []) {
+      const pid: unknown = isJsonObject(node) ? node['pid'] : null;
+      if (typeof pid === 'number' && pid > 0 && isRunning(pid)) {
+        throw new DemoFailure(
+          `a demo is running already (pid ${pid}, ${directory}); stop it first, or use --directory`,
+        );
+      }
+    }
+  } else if (existsSync(directory) && !existsSync(join(directory, '.demo'))) {
+    throw new DemoFailure(`${directory} exists and was not made by the demo; choose another --directory`);
+  }
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  writeAtomically(
+    join(directory, '.demo'),
+    'Made by the xksd demo, which empties this folder at each start.\n',
+    0o600,
+  );
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('xksd');
+  } catch {
+    return false;
+  }
+}
+
+interface SetUp {
+  readonly keyId: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly client: XksClient;
+  /** CKA_IDs of everything that the demo made on the token. */
+  readonly madeObjects: readonly string[];
+}
+
+/** CKA_ID of the object behind a key that `key generate` or `key show` printed. */
+function objectIdOf(value: Json): string {
+  const key = value['key'];
+  const versions = isJsonObject(key) ? key['versions'] : null;
+  const [first]: unknown[] = Array.isArray(versions) ? versions : [];
+  return text(isJsonObject(first) ? first : {}, 'objectId');
+}
+
+async function objectLabel(node: DemoNode, objectId: string): Promise<string> {
+  const { tokens } = await xksctl(node, 'hsm', 'list');
+  for (const token of Array.isArray(tokens) ? tokens : []) {
+    const objects: unknown = isJsonObject(token) ? token['objects'] : [];
+    for (const object of Array.isArray(objects) ? objects : []) {
+      if (isJsonObject(object) && object['objectId'] === objectId) return text(object, 'label');
+    }
+  }
+  throw new DemoFailure(`the token shows no object ${objectId}`);
+}
+
+async function setUp(options: DemoOptions, node: DemoNode, token: DemoToken, caFile: string): Promise<SetUp> {
+  const { directory } = options;
+  const run = randomBytes(4).toString('hex');
+  const partial = [
+    { label: `demo-encrypt-only-${run}`, encrypt: true, decrypt: false },
+    { label: `demo-decrypt-only-${run}`, encrypt: false, decrypt: true },
+    { label: `demo-impotent-${run}`, encrypt: false, decrypt: false },
+  ];
+  const partialIds = makePartialKeys(token.access, partial);
+
+  const prepared = await xksctl(node, 'hsm', 'prepare');
+  await xksctl(
+    node,
+    'keystore',
+    'create',
+    keyStoreName,
+    '--uri-path-prefix',
+    uriPathPrefix,
+    '--region',
+    region,
+  );
+  const credential = await xksctl(node, 'credential', 'create', keyStoreName);
+  const key = await xksctl(
+    node,
+    'key',
+    'generate',
+    keyStoreName,
+    'demo-key',
+    '--description',
+    'made by the demo',
+  );
+  const names = ['encrypt-only-key', 'decrypt-only-key', 'impotent-key'];
+  for (const [index, name] of names.entries()) {
+    await xksctl(node, 'key', 'add', keyStoreName, name, '--object-id', partialIds[index] ?? '');
+  }
+
+  const url = node.description.url;
+  const accessKeyId = text(credential, 'credential', 'accessKeyId');
+  const secretAccessKey = text(credential, 'secretAccessKey');
+  const client = new XksClient({
+    url,
+    uriPathPrefix,
+    region,
+    accessKeyId,
+    secretAccessKey,
+    ca: readFileSync(caFile, 'utf8'),
+  });
+  return {
+    keyId: 'demo-key',
+    client,
+    madeObjects: [
+      ...partialIds,
+      text(key, 'objectId'),
+      text(prepared, 'testKeyObjectId'),
+      text(prepared, 'wrappingKeyObjectId'),
+    ],
+    environment: {
+      XKS_PROXY_HOST: new URL(url).host,
+      XKS_PROXY_HOSTS: new URL(url).host,
+      URI_PREFIX: uriPathPrefix,
+      REGION: region,
+      SIGV4_ACCESS_KEY_ID: accessKeyId,
+      SIGV4_SECRET_ACCESS_KEY: secretAccessKey,
+      KEY_ID: 'demo-key',
+      ENCRYPT_ONLY_KEY_ID: 'encrypt-only-key',
+      DECRYPT_ONLY_KEY_ID: 'decrypt-only-key',
+      IMPOTENT_KEY_ID: 'impotent-key',
+      SECURE: `--cacert ${caFile}`,
+      CA_FILE: caFile,
+      ...token.environment,
+      PKCS11_MODULE: token.access.modulePath,
+      TOKEN_LABEL: token.access.tokenLabel,
+      TOKEN_PIN: token.access.pin,
+      TOKEN_OBJECT_LABEL: await objectLabel(node, objectIdOf(key)),
+      XKSD_DEMO: directory,
+    },
+  };
+}
+
+async function main(): Promise<number> {
+  const options = parseDemoOptions(process.argv.slice(2), join(root, 'var/demo'));
+  const packages = [
+    ...(options.token === null ? [{ name: 'softhsm2', provides: 'softhsm2-util' }] : []),
+    { name: 'openssl', provides: 'openssl' },
+  ];
+  const ensured = ensureDebianPackages(packages, (line) => say(`demo: ${line}`));
+  if (!ensured.ok) throw new DemoFailure(ensured.error);
+
+  const { directory } = options;
+  emptyDirectory(directory);
+  const provided = await provideDemoToken(options);
+  if (!provided.ok) throw new DemoFailure(provided.error);
+  const token = provided.value;
+  // For the keys that the demo itself makes; the module reads it when it is initialised.
+  Object.assign(process.env, token.environment);
+  const certificates = await makeCertificates({
+    directory: join(directory, 'tls'),
+    names: ['localhost'],
+    ips: ['127.0.0.1'],
+  });
+
+  const node = new DemoNode({
+    name: 'node-1',
+    directory: join(directory, 'node-1'),
+    ports: {
+      xks: await freePort(preferredPorts.xks),
+      health: await freePort(preferredPorts.health),
+      metrics: await freePort(preferredPorts.metrics),
+    },
+    certificate: certificates.certificate,
+    privateKey: certificates.key,
+    hsmUri: token.uri,
+    initArgs: options.initArgs,
+    environment: token.environment,
+    xksdPath,
+    restart: true,
+    requestDeadlineMs: 150,
+    logLevel: 'info',
+    onPidChange: () => writeNodes(),
+  });
+  const writeNodes = (): void =>
+    writeAtomically(join(directory, 'nodes.json'), `${JSON.stringify([node.description], null, 2)}\n`, 0o644);
+
+  const stopRequested = new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
+  });
+  let made: readonly string[] = [];
+  try {
+    const initialised = await runNode([xksctlPath, 'cluster', 'init', '--config', node.configPath], {});
+    if (initialised.status !== 0)
+      throw new DemoFailure(`xksctl cluster init failed: ${initialised.stderr.trim()}`);
+    node.start();
+    await until(
+      'the admin socket',
+      node,
+      async () => (await runNode([xksctlPath, '--socket', node.adminSocket, 'status'], {})).status !== 1,
+    );
+    const demo = await setUp(options, node, token, certificates.caCertificate);
+    made = demo.madeObjects;
+    await until('ready', node, () => answers(node.description.healthUrl));
+    await prove(demo.client, demo.keyId);
+    await demo.client.close();
+    writeShellEnvironment(join(directory, 'env'), demo.environment);
+    writeCliWrapper(join(directory, 'xksctl'), { xksctlPath, sockets: { 'node-1': node.adminSocket } });
+    await report(options, node);
+    if (!options.once) {
+      say('\nRunning. Ctrl-C stops it.');
+      await stopRequested;
+      say('\nstopping');
+    }
+    return 0;
+  } finally {
+    await node.stop();
+    if (token.ownedByOperator) deleteObjects(token.access, made);
+  }
+}
+
+async function report(options: DemoOptions, node: DemoNode): Promise<void> {
+  const status = await runNode([xksctlPath, '--socket', node.adminSocket, 'status'], {});
+  say(`\n${status.stdout.trimEnd()}\n`);
+  if (options.once) return;
+  const env = join(options.directory, 'env');
+  say(`Call it as KMS would (${env} holds the names):
+
+  . ${env}
+  curl --cacert "$CA_FILE" --aws-sigv4 "aws:amz:$REGION:kms-xks-proxy" \\
+    --user "$SIGV4_ACCESS_KEY_ID:$SIGV4_SECRET_ACCESS_KEY" \\
+    -H 'Content-Type: application/json' \\
+    --data-binary '{"requestMetadata":{"kmsRequestId":"1","kmsOperation":"KmsHealthCheck"}}' \\
+    "https://$XKS_PROXY_HOST/$URI_PREFIX/kms/xks/v1/health"
+
+Administer it:     ${join(options.directory, 'xksctl')} status
+Health, metrics:   ${node.description.healthUrl}   ${node.description.metricsUrl}
+Log:               ${node.logFile}`);
+}
+
+process.exitCode = await main().catch((failure: unknown) => {
+  process.stderr.write(`demo: ${failure instanceof DemoFailure ? failure.message : errorText(failure)}\n`);
+  return 1;
+});
