@@ -1,0 +1,65 @@
+import t from 'tap';
+import { callers, startLoad } from '../support/load.js';
+import { allReady, childrenOf, eventually, isAlive, startNode } from '../support/running-node.js';
+
+/** Three kinds of process, of which each may die alone (docs/developing.md); under load, new connections included. */
+
+t.test('a killed serving process costs only its requests in flight, and is replaced', async (t) => {
+  const running = await startNode(t);
+  const load = startLoad(running);
+  await load.afterMore(200);
+  const before = await running.status();
+  const [victim] = before.serving;
+  process.kill(victim?.pid ?? 0, 'SIGKILL');
+  const killedMs = Date.now();
+  await eventually('a replacement', async () => {
+    const now = await running.status();
+    return allReady(now) && now.serving.every(({ pid }) => pid !== victim?.pid);
+  });
+  t.comment(`replaced and ready after ${Date.now() - killedMs} ms, the question included`);
+  await load.afterMore(200);
+  await load.stop();
+  t.ok(load.failures.length <= callers.kept + callers.fresh, 'at most what each caller had under way');
+  t.strictSame(
+    load.failures.filter((failure) => / answered \d/.test(failure)),
+    [],
+    'a connection may break; no answer is an error',
+  );
+});
+
+t.test('a replica that is stopped, and then killed, costs no request at all', async (t) => {
+  const running = await startNode(t);
+  const load = startLoad(running);
+  await load.afterMore(100);
+  const { replica } = await running.status();
+  process.kill(replica.pid, 'SIGSTOP');
+  await load.afterMore(600);
+  process.kill(replica.pid, 'SIGKILL');
+  await load.afterMore(600);
+  await eventually('a new replica', async () => {
+    const { status, stdout } = await running.xksctl('-o', 'json', 'status');
+    return status === 0 && JSON.parse(stdout).replica.pid !== replica.pid;
+  });
+  await load.stop();
+  t.strictSame(load.failures, []);
+
+  // The new replica goes on where the old one was: what it commits reaches the processes that never stopped serving.
+  await running.xksctlJson('key', 'disable', 'test', 'key-1');
+  await t.rejects(
+    running.client.call('/keys/key-1/encrypt', {
+      requestMetadata: { awsPrincipalArn: 'a', kmsKeyArn: 'b', kmsOperation: 'Encrypt', kmsRequestId: 'c' },
+      plaintext: '',
+      encryptionAlgorithm: 'AES_GCM',
+    }),
+    /400.*InvalidStateException/,
+  );
+});
+
+t.test('children end with the supervisor, however it ends', async (t) => {
+  const running = await startNode(t);
+  const { pid } = running.node.description;
+  const children = childrenOf(pid);
+  t.equal(children.length, 3, 'a replica and two serving processes');
+  process.kill(pid, 'SIGKILL');
+  await eventually('no child is left', () => !children.some(isAlive));
+});

@@ -1,0 +1,179 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+import { isJsonObject } from '../../src/base/guards.js';
+import { makeCertificates } from '../../src/demo/certificates.js';
+import { type CommandOutcome, runNode } from '../../src/demo/command.js';
+import { DemoNode } from '../../src/demo/demo-node.js';
+import { freePort } from '../../src/demo/free-port.js';
+import { XksClient } from '../../src/demo/xks-client.js';
+import { makeNssToken } from './nss.js';
+import { makeSoftHsmToken } from './softhsm.js';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+export const xksdPath = join(root, 'dist/src/cli/xksd.js');
+export const xksctlPath = join(root, 'dist/src/cli/xksctl.js');
+
+/** Longer than a busy test machine ever makes a request wait; the default is tested where time is virtual. */
+const requestDeadlineMs = 10_000;
+const waitMaxMs = 30_000;
+const pollMs = 25;
+
+/** Resolves when `holds` does; fails the test, with the node's log, when it has not after half a minute. */
+export async function eventually(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  log = '',
+): Promise<void> {
+  const endMs = Date.now() + waitMaxMs;
+  while (!(await holds())) {
+    if (Date.now() > endMs)
+      throw new Error(`${what} did not happen${log === '' ? '' : `; log:\n${readLog(log)}`}`);
+    await delay(pollMs);
+  }
+}
+
+const readLog = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8').split('\n').slice(-15).join('\n');
+  } catch {
+    return '(none)';
+  }
+};
+
+export interface RunningNode {
+  readonly node: DemoNode;
+  readonly directory: string;
+  readonly caFile: string;
+  readonly pin: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly uriPathPrefix: string;
+  readonly client: XksClient;
+  xksctl(...args: readonly string[]): Promise<CommandOutcome>;
+  /** `xksctl … -o json`; throws when it fails. */
+  xksctlJson(...args: readonly string[]): Promise<Readonly<Record<string, unknown>>>;
+  status(): Promise<NodeStatus>;
+}
+
+export interface NodeStatus {
+  readonly replica: { readonly pid: number };
+  readonly serving: readonly { readonly process: string; readonly pid: number; readonly ready: boolean }[];
+  readonly servingProcesses: { readonly configured: number; readonly ready: number };
+}
+
+export interface NodeSetUp {
+  readonly token?: 'softhsm' | 'nss';
+  readonly logLevel?: 'info' | 'debug';
+}
+
+/** A real xksd in processes of its own, with a key store `test` (prefix `test/store`) and a key `key-1`. */
+export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<RunningNode> {
+  const directory = mkdtempSync(join(tmpdir(), 'xksd-node-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const token = setUp.token === 'nss' ? await makeNssToken(t) : await makeSoftHsmToken(t);
+  const certificates = await makeCertificates({
+    directory: join(directory, 'tls'),
+    names: ['localhost'],
+    ips: ['127.0.0.1'],
+  });
+  const node = new DemoNode({
+    name: 'node-1',
+    directory: join(directory, 'node-1'),
+    ports: { xks: await freePort(0), health: await freePort(0), metrics: await freePort(0) },
+    certificate: certificates.certificate,
+    privateKey: certificates.key,
+    hsmUri: token.uri,
+    initArgs: token.initArgs,
+    environment: token.modulePath.includes('softhsm') ? { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' } : {},
+    xksdPath,
+    restart: false,
+    requestDeadlineMs,
+    logLevel: setUp.logLevel ?? 'info',
+    onPidChange: () => {},
+  });
+  t.teardown(() => node.stop());
+
+  const xksctl = (...args: readonly string[]): Promise<CommandOutcome> =>
+    runNode([xksctlPath, '--socket', node.adminSocket, ...args], {});
+  const xksctlJson = async (...args: readonly string[]): Promise<Readonly<Record<string, unknown>>> => {
+    const { status, stdout, stderr } = await xksctl('-o', 'json', ...args);
+    const value: unknown = status === 0 ? JSON.parse(stdout) : null;
+    if (!isJsonObject(value))
+      throw new Error(
+        `xksctl ${args.join(' ')}: ${status} ${stderr}${stdout}; log:\n${readLog(node.logFile)}`,
+      );
+    return value;
+  };
+
+  const initialised = await runNode([xksctlPath, 'cluster', 'init', '--config', node.configPath], {});
+  if (initialised.status !== 0) throw new Error(`cluster init: ${initialised.stderr}`);
+  node.start();
+  const log = node.logFile;
+  await eventually('the admin socket', async () => (await xksctl('status')).status !== 1, log);
+  await xksctlJson('hsm', 'prepare');
+  const uriPathPrefix = 'test/store';
+  await xksctlJson('keystore', 'create', 'test', '--uri-path-prefix', uriPathPrefix, '--region', 'us-east-1');
+  const created = await xksctlJson('credential', 'create', 'test');
+  await xksctlJson('key', 'generate', 'test', 'key-1');
+  const credential = created['credential'];
+  const accessKeyId = String(isJsonObject(credential) ? credential['accessKeyId'] : '');
+  const secretAccessKey = String(created['secretAccessKey']);
+  const running: RunningNode = {
+    node,
+    directory,
+    caFile: certificates.caCertificate,
+    pin: token.pin,
+    accessKeyId,
+    secretAccessKey,
+    uriPathPrefix,
+    client: new XksClient({
+      url: node.description.url,
+      uriPathPrefix,
+      region: 'us-east-1',
+      accessKeyId,
+      secretAccessKey,
+      ca: readFileSync(certificates.caCertificate, 'utf8'),
+    }),
+    xksctl,
+    xksctlJson,
+    status: async () => (await xksctlJson('status')) as unknown as NodeStatus,
+  };
+  t.teardown(() => running.client.close());
+  await eventually('every serving process ready', async () => allReady(await running.status()), log);
+  return running;
+}
+
+export const allReady = ({ servingProcesses }: NodeStatus): boolean =>
+  servingProcesses.ready === servingProcesses.configured;
+
+export const metadata = {
+  awsPrincipalArn: 'arn:aws:iam::123456789012:user/test',
+  kmsKeyArn: 'arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555',
+  kmsOperation: 'Encrypt',
+  kmsRequestId: 'integration-test',
+};
+
+/** The processes of a node that are alive, `[]` once it is gone: the supervisor's pid and its children's. */
+export function childrenOf(pid: number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+      .trim()
+      .split(' ')
+      .filter(Boolean)
+      .map(Number);
+  } catch {
+    return [];
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
