@@ -1,0 +1,75 @@
+import type { Clock } from '../base/clock.js';
+import type { Timers } from '../base/timers.js';
+
+interface Watched {
+  readonly deadlineMs: number;
+  readonly expire: () => void;
+}
+
+/**
+ * Ends waiting at the deadline, should what is waited for not do so itself. One timer for all: requests come nearly in
+ * the order of their deadlines, so the oldest tells when to look next.
+ */
+export class DeadlineGuard {
+  readonly #clock: Clock;
+  readonly #timers: Timers;
+  readonly #watched = new Set<Watched>();
+  #armed = false;
+
+  constructor(clock: Clock, timers: Timers) {
+    this.#clock = clock;
+    this.#timers = timers;
+  }
+
+  /**
+   * What `work` resolves with, or `null` once `deadlineMs` (monotonic) has passed. What comes later goes to `onLate`:
+   * it may hold plaintext to wipe.
+   */
+  within<T>(work: Promise<T>, deadlineMs: number, onLate: (value: T) => void): Promise<T | null> {
+    return new Promise((resolve, reject) => {
+      let ended = false;
+      const watched: Watched = {
+        deadlineMs,
+        expire: () => {
+          ended = true;
+          resolve(null);
+        },
+      };
+      this.#watched.add(watched);
+      this.#arm();
+      work.then(
+        (value) => {
+          this.#watched.delete(watched);
+          if (ended) onLate(value);
+          else resolve(value);
+        },
+        (thrown: unknown) => {
+          this.#watched.delete(watched);
+          reject(thrown);
+        },
+      );
+    });
+  }
+
+  #arm(): void {
+    if (this.#armed) return;
+    for (const { deadlineMs } of this.#watched) {
+      this.#armed = true;
+      this.#timers.after(Math.max(0, Math.ceil(deadlineMs - this.#clock.monotonicMs())), () => {
+        this.#armed = false;
+        this.#expire();
+        this.#arm();
+      });
+      return;
+    }
+  }
+
+  #expire(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const watched of this.#watched) {
+      if (watched.deadlineMs > nowMs) return;
+      this.#watched.delete(watched);
+      watched.expire();
+    }
+  }
+}

@@ -1,0 +1,312 @@
+import { wipe } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { unreachable } from '../base/guards.js';
+import type { Logger } from '../base/logger.js';
+import { err, ok, type Result } from '../base/result.js';
+import type { Timers } from '../base/timers.js';
+import type { HsmCrypto, HsmFailure } from '../hsm/types.js';
+import type { KeyStateQueries, KeyStore } from '../keystate/types.js';
+import type { ServingMetrics } from '../ops/metrics.js';
+import type { TokenStatus } from '../ops/state-link.js';
+import type { SigningKeyCache } from '../sigv4/signing-key.js';
+import { verifyRequest } from '../sigv4/verify.js';
+import {
+  authenticationFailed,
+  errorBody,
+  errorType,
+  unsupportedMethod,
+  type XksError,
+  xksError,
+} from '../xks/errors.js';
+import {
+  parseDecryptRequest,
+  parseEncryptRequest,
+  parseGetHealthStatusRequest,
+  parseGetKeyMetadataRequest,
+} from '../xks/requests.js';
+import { type Route, routeTarget } from '../xks/uri-path.js';
+import type { CredentialUse } from './credential-use.js';
+import { DeadlineGuard } from './deadline-guard.js';
+import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
+import { checkKeyStore } from './key-lookup.js';
+import { newTrace, type RequestTrace, traceLogFields } from './request-trace.js';
+import type { SecretStore } from './secret-store.js';
+import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
+import { decrypt } from './use-cases/decrypt.js';
+import { encrypt } from './use-cases/encrypt.js';
+import { getHealthStatus, type ProxyIdentity } from './use-cases/get-health-status.js';
+import { getKeyMetadata } from './use-cases/get-key-metadata.js';
+
+/** The service in the scope of every signature (X-A1). */
+const sigV4Service = 'kms-xks-proxy';
+
+/** Requests that wait for an HSM. At 1,800 a second, 150 ms each, some 270 do. */
+export const cryptographicRequestsInFlightMax = 2_048;
+
+export interface PipelineDependencies {
+  /** Key state as of now, `null` before any was applied. */
+  readonly state: () => KeyStateQueries | null;
+  /** Whether key state is known to be up to date: the replica is linked. */
+  readonly isStateFresh: () => boolean;
+  readonly secrets: Pick<SecretStore, 'available' | 'secretOf'>;
+  readonly signingKeys: SigningKeyCache;
+  readonly credentialUse: Pick<CredentialUse, 'used'>;
+  readonly crypto: HsmCrypto;
+  /** Cached states; the first is the token that `crypto` stands for. */
+  readonly tokens: () => readonly TokenStatus[];
+  readonly proxy: () => ProxyIdentity;
+  readonly metrics: Pick<ServingMetrics, 'observeRequest' | 'authFailure'>;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  /** From the last byte of the body. */
+  readonly requestDeadlineMs: number;
+  readonly inFlightMax?: number;
+}
+
+type Outcome = Result<Uint8Array, XksError>;
+
+/** A request whose path names a key store and whose signature is its. */
+interface AuthenticRequest {
+  readonly route: Route;
+  readonly keyStore: KeyStore;
+  readonly accessKeyId: string;
+  readonly state: KeyStateQueries;
+}
+
+/**
+ * The way of a request, in the order that architecture.md gives: route, authenticate, parse, admit, look up key state,
+ * ask the HSM, look at key state again, answer, log and count. Each step's error comes before those of the steps after
+ * it. Never rejects: a bug of ours answers 500 and is logged (X-X1).
+ */
+export function createPipeline(dependencies: PipelineDependencies): HttpHandler {
+  const pipeline = new Pipeline(dependencies);
+  return (request) => pipeline.answer(request);
+}
+
+class Pipeline {
+  readonly #deps: PipelineDependencies;
+  readonly #guard: DeadlineGuard;
+  readonly #inFlightMax: number;
+  #inFlight = 0;
+
+  constructor(dependencies: PipelineDependencies) {
+    this.#deps = dependencies;
+    this.#guard = new DeadlineGuard(dependencies.clock, dependencies.timers);
+    this.#inFlightMax = dependencies.inFlightMax ?? cryptographicRequestsInFlightMax;
+  }
+
+  async answer(request: HttpRequest): Promise<HttpAnswer> {
+    const trace = newTrace();
+    let outcome: Outcome;
+    try {
+      outcome = await this.#serve(request, trace);
+    } catch (thrown) {
+      this.#deps.logger.error('a bug ended a request', { operation: trace.operation, error: thrown });
+      outcome = err(xksError('InternalException', 'The proxy failed; its log says how.'));
+    }
+    this.#report(request, trace, outcome);
+    return answerOf(outcome);
+  }
+
+  async #serve(request: HttpRequest, trace: RequestTrace): Promise<Outcome> {
+    const route = routeTarget(request.target);
+    if (route === null) return err(noSuchPath);
+    trace.operation = route.operation;
+    if (request.method !== 'POST') return err(unsupportedMethod()); // X-T4: before authentication
+    if ('externalKeyId' in route) trace.externalKeyId = route.externalKeyId;
+
+    const authentic = this.#authenticate(request, route, trace);
+    return authentic.ok ? this.#dispatch(request, authentic.value, trace) : authentic;
+  }
+
+  /** X-A1 to X-A5: nothing of the body or of a key is looked at before. */
+  #authenticate(request: HttpRequest, route: Route, trace: RequestTrace): Result<AuthenticRequest, XksError> {
+    const { secrets, clock } = this.#deps;
+    const state = this.#deps.state();
+    if (state === null) return err(noStateYet);
+    const keyStore = state.keyStoreByPrefix(route.uriPathPrefix);
+    if (keyStore === null) return err(noSuchPath); // X-U4: signed or not
+    trace.keyStore = keyStore.name;
+    // We cannot tell then who is authentic: never 401 (hsm.md, Sealed secrets).
+    if (!secrets.available) return err(noSecretsYet);
+
+    let unsealable = false;
+    const nowMs = clock.wallMs();
+    const verified = verifyRequest(request, {
+      nowMs,
+      service: sigV4Service,
+      regions: keyStore.regions,
+      secretFor: (accessKeyId) => {
+        const credential = state.credential(accessKeyId);
+        // X-A3: a credential of another prefix is as good as none.
+        if (credential === null || credential.keyStore !== keyStore.name) return null;
+        const secret = secrets.secretOf(credential);
+        unsealable = secret === null;
+        return secret;
+      },
+      signingKeys: this.#deps.signingKeys,
+    });
+    if (!verified.ok) {
+      if (unsealable) return err(unsealableSecret);
+      trace.authFailure = verified.error;
+      return err(authenticationFailed);
+    }
+    const { accessKeyId } = verified.value;
+    trace.accessKeyId = accessKeyId;
+    this.#deps.credentialUse.used(accessKeyId, nowMs);
+    return ok({ route, keyStore, accessKeyId, state });
+  }
+
+  async #dispatch(request: HttpRequest, authentic: AuthenticRequest, trace: RequestTrace): Promise<Outcome> {
+    const { route, state, keyStore } = authentic;
+    switch (route.operation) {
+      case 'GetHealthStatus': {
+        const parsed = parseGetHealthStatusRequest(request.body);
+        if (!parsed.ok) return parsed;
+        trace.requestMetadata = parsed.value.requestMetadata;
+        // X-H3: outside quota and overload control.
+        const fault = checkKeyStore(state, keyStore.name);
+        return fault === null ? ok(getHealthStatus(this.#deps.proxy(), this.#deps.tokens())) : err(fault);
+      }
+      case 'GetKeyMetadata': {
+        const parsed = parseGetKeyMetadataRequest(request.body);
+        if (!parsed.ok) return parsed;
+        trace.requestMetadata = parsed.value.requestMetadata;
+        const fault = this.#deadlineFault(request) ?? checkKeyStore(state, keyStore.name);
+        return fault === null ? getKeyMetadata(state, keyStore.name, route.externalKeyId) : err(fault);
+      }
+      case 'Encrypt': {
+        const parsed = parseEncryptRequest(request.body);
+        if (!parsed.ok) return parsed;
+        trace.requestMetadata = parsed.value.requestMetadata;
+        wipe(request.body);
+        try {
+          return await this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
+            encrypt(parsed.value, context),
+          );
+        } finally {
+          // Where the deadline ended it the pool may read zeroes now: nobody gets what comes of them.
+          wipe(parsed.value.plaintext);
+        }
+      }
+      case 'Decrypt': {
+        const parsed = parseDecryptRequest(request.body);
+        if (!parsed.ok) return parsed;
+        trace.requestMetadata = parsed.value.requestMetadata;
+        return this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
+          decrypt(parsed.value, context),
+        );
+      }
+      default:
+        return unreachable(route);
+    }
+  }
+
+  /** Runs what needs the HSM, if there is room and time for it. */
+  async #admitted(
+    request: HttpRequest,
+    authentic: AuthenticRequest,
+    externalKeyId: string,
+    trace: RequestTrace,
+    run: (context: KeyUseContext) => Promise<Outcome>,
+  ): Promise<Outcome> {
+    const fault = this.#deadlineFault(request);
+    if (fault !== null) return err(fault);
+    if (this.#inFlight >= this.#inFlightMax) {
+      return err(
+        xksError('ThrottlingException', 'More requests are waiting for the HSM than this proxy takes.'),
+      );
+    }
+    this.#inFlight += 1;
+    try {
+      const outcome = await run({
+        state: () => this.#deps.state() ?? authentic.state,
+        isStateFresh: this.#deps.isStateFresh,
+        hsm: this.#deadlined(request.receivedAtMs + this.#deps.requestDeadlineMs, trace),
+        keyStore: authentic.keyStore.name,
+        externalKeyId,
+      });
+      if (!outcome.ok) return outcome;
+      // A credential that was retired while the HSM worked gets nothing either.
+      const credential = this.#deps.state()?.credential(authentic.accessKeyId) ?? null;
+      if (credential?.keyStore === authentic.keyStore.name) return outcome;
+      wipe(outcome.value);
+      return err(authenticationFailed);
+    } finally {
+      this.#inFlight -= 1;
+    }
+  }
+
+  /** Who comes too late has waited for us, not for the HSM. */
+  #deadlineFault(request: HttpRequest): XksError | null {
+    const elapsedMs = this.#deps.clock.monotonicMs() - request.receivedAtMs;
+    return elapsedMs < this.#deps.requestDeadlineMs
+      ? null
+      : xksError('ThrottlingException', 'This proxy is overloaded: the request was not looked at in time.');
+  }
+
+  /** The pool answers by the deadline itself; the guard makes sure. */
+  #deadlined(deadlineMs: number, trace: RequestTrace): DeadlinedCrypto {
+    const { crypto, clock } = this.#deps;
+    const timed = async <T>(
+      work: Promise<Result<T, HsmFailure>>,
+      discard: (value: T) => void,
+    ): Promise<Result<T, HsmFailure>> => {
+      const startedAtMs = clock.monotonicMs();
+      const [token] = this.#deps.tokens();
+      trace.hsm = token?.serial ?? token?.label ?? null;
+      const result = await this.#guard.within(work, deadlineMs, (late) => {
+        if (late.ok) discard(late.value);
+      });
+      trace.hsmMs = clock.monotonicMs() - startedAtMs;
+      return result ?? err({ kind: 'deadline', rv: null, functionName: null });
+    };
+    return {
+      encrypt: (operation) => timed(crypto.encrypt(operation, deadlineMs), () => {}),
+      decrypt: (operation) => timed(crypto.decrypt(operation, deadlineMs), wipe),
+    };
+  }
+
+  #report(request: HttpRequest, trace: RequestTrace, outcome: Outcome): void {
+    const { metrics, logger, clock } = this.#deps;
+    const durationMs = clock.monotonicMs() - request.receivedAtMs;
+    const error = outcome.ok ? null : outcome.error;
+    metrics.observeRequest({
+      operation: trace.operation ?? 'unknown',
+      keyStore: trace.keyStore ?? '',
+      exception: error?.errorName ?? '',
+      errorType: error === null ? '' : errorType(error),
+      durationSeconds: durationMs / 1_000,
+    });
+    if (trace.authFailure !== null) metrics.authFailure(trace.authFailure.reason);
+    logger.info('request', traceLogFields(request, trace, error, error?.status ?? 200, durationMs));
+  }
+}
+
+function answerOf(outcome: Outcome): HttpAnswer {
+  if (outcome.ok) return { status: 200, body: outcome.value };
+  const { error } = outcome;
+  return {
+    status: error.status,
+    body: errorBody(error),
+    ...(error.status === 405 && { headers: { allow: 'POST' } }),
+  };
+}
+
+const noSuchPath = xksError('InvalidUriPathException', 'Nothing is served under this path.');
+
+const noStateYet = xksError(
+  'DependencyTimeoutException',
+  'This node has just started and does not know its key stores yet.',
+);
+
+const noSecretsYet = xksError(
+  'DependencyTimeoutException',
+  'No HSM has unwrapped the secret that credentials are sealed with; requests cannot be authenticated yet.',
+);
+
+const unsealableSecret = xksError(
+  'InternalException',
+  'The secret of this credential is not sealed with the secret of this cluster.',
+);
