@@ -1,0 +1,55 @@
+import { equalInConstantTime, wipe } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { type HealthCheck, healthDeadlineMs } from './token-health.js';
+import type { HsmCrypto, HsmFailure, KeyObject } from './types.js';
+
+/** A check that failed. */
+export type FailedCheck = HealthCheck & {
+  readonly kind: 'failed';
+  /** The token answered with an error of its own: opening the module anew may cure it, unlike a call that hangs. */
+  readonly worthReopening: boolean;
+};
+
+const checkPlaintext = Buffer.alloc(32, 0x5a);
+const checkAad = Buffer.from('xksd health check', 'latin1');
+
+/** X-H3: real cryptography on a key of its own. An encrypt, and the decrypt of what came out. */
+export async function checkTestKey(
+  crypto: HsmCrypto,
+  key: KeyObject,
+  clock: Clock,
+): Promise<Exclude<HealthCheck, { readonly kind: 'failed' }> | FailedCheck> {
+  const startMs = clock.monotonicMs();
+  const deadlineMs = startMs + healthDeadlineMs;
+  const encrypted = await crypto.encrypt(
+    { key, plaintext: checkPlaintext, gcmAad: checkAad, integrityPrefix: null, verify: false },
+    deadlineMs,
+  );
+  if (!encrypted.ok) return outcome(encrypted.error, 'encrypt', clock);
+  const { iv, ciphertext, tag } = encrypted.value;
+  const decrypted = await crypto.decrypt({ key, ciphertext, gcmAad: checkAad, iv, tag }, deadlineMs);
+  if (!decrypted.ok) return outcome(decrypted.error, 'decrypt', clock);
+  const same = equalInConstantTime(decrypted.value, checkPlaintext);
+  wipe(decrypted.value);
+  const atMs = clock.monotonicMs();
+  return same
+    ? { kind: 'passed', atMs, tookMs: atMs - startMs }
+    : { kind: 'failed', atMs, reason: 'it decrypted to something else', worthReopening: true };
+}
+
+function outcome(
+  failure: HsmFailure,
+  operation: 'encrypt' | 'decrypt',
+  clock: Clock,
+): FailedCheck | (HealthCheck & { readonly kind: 'busy' }) {
+  const atMs = clock.monotonicMs();
+  if (failure.kind === 'overloaded') return { kind: 'busy', atMs };
+  const said =
+    failure.rv === null ? failure.kind : `${failure.functionName ?? failure.kind} returned ${failure.rv}`;
+  return {
+    kind: 'failed',
+    atMs,
+    reason: `${operation}: ${said}`,
+    worthReopening: failure.kind === 'failed' || failure.kind === 'bad-ciphertext',
+  };
+}

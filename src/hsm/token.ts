@@ -1,0 +1,399 @@
+import type { Clock } from '../base/clock.js';
+import { errorText } from '../base/guards.js';
+import type { Logger } from '../base/logger.js';
+import type { RandomSource } from '../base/random.js';
+import { err, type Result } from '../base/result.js';
+import type { Timers } from '../base/timers.js';
+import { backOffMs } from './back-off.js';
+import { type CryptoPool, openCryptoPool } from './crypto-pool.js';
+import { checkTestKey, type FailedCheck } from './health-check.js';
+import { Management } from './management.js';
+import type {
+  DiscoveredToken,
+  ManagementResult,
+  ObjectDescription,
+  ObjectListing,
+} from './management-protocol.js';
+import { loginInOrder } from './ordered-login.js';
+import { readPin } from './pin.js';
+import { PinRefusals } from './pin-refusals.js';
+import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
+import {
+  freshHealth,
+  type HealthRecord,
+  type HealthVerdict,
+  healthIntervalMs,
+  judgeHealth,
+  type TokenState,
+  withCheck,
+} from './token-health.js';
+import type { HsmCrypto, HsmFailure, KeyObject } from './types.js';
+import { witnessAad, witnessPlaintext } from './witness.js';
+
+export interface TokenOptions {
+  readonly uri: Pkcs11Uri;
+  /** `LibraryParameters` for C_Initialize; empty for none. */
+  readonly initArgs: string;
+  /** Piscina workers, and sessions of each. */
+  readonly workers: number;
+  readonly sessions: number;
+  /** Where the record of refused PINs lies. Exists, and is this node's alone. */
+  readonly dataDir: string;
+  /** `$CREDENTIALS_DIRECTORY`, `null` when systemd gave none. */
+  readonly credentialsDirectory: string | null;
+  /** `NativeBinding.tryLockFile`. */
+  readonly tryLockFile: (fd: number) => number;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: RandomSource;
+  readonly logger: Logger;
+  /** Tests put another in its place. */
+  readonly openPool?: typeof openCryptoPool;
+}
+
+/** What is known of a token. `ops/state-link.ts` sends it to administration. */
+export interface TokenStatus {
+  /** `pkcs11:` URI without the PIN. */
+  readonly uri: string;
+  readonly label: string | null;
+  readonly serial: string | null;
+  readonly manufacturer: string | null;
+  readonly model: string | null;
+  readonly firmware: string | null;
+  readonly state: TokenState;
+  /** Why it is not ACTIVE, for people; `null` when it is. Never holds the PIN. */
+  readonly reason: string | null;
+  readonly sessions: number;
+  readonly stuckCells: number;
+}
+
+/** The management operations of a token that is logged in; `token-unavailable` with the reason otherwise. */
+export interface TokenManagement {
+  /** Its secret keys. */
+  listObjects(): Promise<ManagementResult<ObjectListing>>;
+  /** The one secret key with this CKA_ID (hexadecimal) or label; none or several are refused. */
+  findObject(wanted: {
+    readonly objectId: string | null;
+    readonly label: string | null;
+  }): Promise<ManagementResult<ObjectDescription>>;
+  /** Makes an AES-256 key, sensitive and not extractable. `objectId`: 16 random bytes, hexadecimal. */
+  generateKey(key: {
+    readonly objectId: string;
+    readonly label: string;
+  }): Promise<ManagementResult<ObjectDescription>>;
+}
+
+/** One token in a serving process, from its URI to cryptography, kept up in the background. */
+export interface Token {
+  /** Fails with `token-unavailable` at once while the token is not usable. */
+  readonly crypto: HsmCrypto;
+  readonly management: TokenManagement;
+  /** Settles when the first attempt to reach the token and log in has ended, either way. */
+  readonly firstAttempt: Promise<void>;
+  status(): TokenStatus;
+  /** The key for the background checks (X-H3) and for canaries; `null` while key state has none for this token. */
+  setTestKey(key: KeyObject | null): void;
+  /** Called after every change of state or reason. @returns ends it. */
+  onChange(listener: (status: TokenStatus) => void): () => void;
+  /** Forgets that the PIN was refused and tries it once more, as an operator asked. */
+  retryLogin(): Promise<TokenStatus>;
+  /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
+  close(): Promise<void>;
+}
+
+/** Checks that fail one after the other before the module is opened anew. */
+const failedChecksMax = 5;
+
+export function createToken(options: TokenOptions): Token {
+  return new TokenLifecycle(options);
+}
+
+type Attempt =
+  | { readonly ok: true }
+  /** `anew`: the module is to be closed and opened again before the next attempt. */
+  | { readonly ok: false; readonly reason: string; readonly anew: boolean };
+
+class TokenLifecycle implements Token {
+  readonly crypto: HsmCrypto;
+  readonly management: TokenManagement;
+  readonly firstAttempt: Promise<void>;
+  readonly #options: TokenOptions;
+  readonly #refusals: PinRefusals;
+  readonly #listeners = new Set<(status: TokenStatus) => void>();
+  #management: Management | null = null;
+  #discovered: DiscoveredToken | null = null;
+  #pool: CryptoPool | null = null;
+  /** Whether the pool is logged in and answers. */
+  #usable = false;
+  /** Why it is not usable. */
+  #reason = 'starting: the token has not been reached yet';
+  #health: HealthRecord;
+  #failedChecks = 0;
+  #testKey: KeyObject | null = null;
+  /** Attempts in a row that did not lead to a check that passed. */
+  #failures = 0;
+  #attempt: Promise<void> | null = null;
+  #cancelRetry: () => void = () => {};
+  #cancelCheck: () => void = () => {};
+  #checking = false;
+  #lastVerdict: HealthVerdict | null = null;
+  #closed = false;
+
+  constructor(options: TokenOptions) {
+    this.#options = options;
+    this.#health = freshHealth(options.clock.monotonicMs(), false);
+    this.#refusals = new PinRefusals({ ...options, directory: options.dataDir });
+    const pool = (): CryptoPool | null => (this.#usable ? this.#pool : null);
+    this.crypto = {
+      encrypt: async (operation, deadlineMs) => (await pool()?.encrypt(operation, deadlineMs)) ?? noToken,
+      decrypt: async (operation, deadlineMs) => (await pool()?.decrypt(operation, deadlineMs)) ?? noToken,
+    };
+    this.management = {
+      listObjects: () => this.#manage((management, slotId) => management.listObjects(slotId)),
+      findObject: (wanted) => this.#manage((management, slotId) => management.findObject(slotId, wanted)),
+      generateKey: (key) => this.#manage((management, slotId) => management.generateKey(slotId, key)),
+    };
+    this.firstAttempt = this.#tryNow(false);
+  }
+
+  status(): TokenStatus {
+    const { state, reason } = this.#verdict();
+    const discovered = this.#discovered;
+    const stats = this.#usable ? this.#pool?.stats() : undefined;
+    return {
+      uri: formatPkcs11Uri(this.#options.uri),
+      label: discovered?.label ?? this.#options.uri.token.label,
+      serial: discovered?.serial ?? this.#options.uri.token.serial,
+      manufacturer: discovered?.manufacturer ?? null,
+      model: discovered?.model ?? null,
+      firmware: discovered?.firmware ?? null,
+      state,
+      reason,
+      sessions: stats?.sessions ?? 0,
+      stuckCells: stats?.stuckCells ?? 0,
+    };
+  }
+
+  setTestKey(key: KeyObject | null): void {
+    if (key?.objectId === this.#testKey?.objectId) return;
+    this.#testKey = key;
+    this.#pool?.setCanary(key);
+    this.#health = freshHealth(this.#options.clock.monotonicMs(), key !== null);
+    this.#failedChecks = 0;
+    if (this.#usable) this.#checkNow();
+    this.#tellChange();
+  }
+
+  onChange(listener: (status: TokenStatus) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async retryLogin(): Promise<TokenStatus> {
+    await this.#attempt;
+    if (!this.#usable) await this.#tryNow(true);
+    return this.status();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelRetry();
+    await this.#attempt;
+    this.#becomeUnusable('the token is closed');
+    await this.#closeModule();
+  }
+
+  #verdict(): HealthVerdict {
+    return this.#usable
+      ? judgeHealth(this.#health, this.#options.clock.monotonicMs())
+      : { state: 'UNAVAILABLE', reason: this.#reason };
+  }
+
+  #tellChange(): void {
+    const verdict = this.#verdict();
+    const last = this.#lastVerdict;
+    if (verdict.state === last?.state && verdict.reason === last.reason) return;
+    this.#lastVerdict = verdict;
+    const fields = {
+      token: formatPkcs11Uri(this.#options.uri),
+      state: verdict.state,
+      reason: verdict.reason,
+    };
+    if (verdict.state === 'UNAVAILABLE' && !this.#closed)
+      this.#options.logger.warn('token unavailable', fields);
+    else this.#options.logger.info('token state', fields);
+    const status = this.status();
+    for (const listener of this.#listeners) listener(status);
+  }
+
+  // --- reaching the token ------------------------------------------------------------------------------------
+
+  /** Makes an attempt, or waits for the one under way. */
+  #tryNow(forgive: boolean): Promise<void> {
+    this.#cancelRetry();
+    if (this.#closed) return Promise.resolve();
+    this.#attempt ??= this.#reach(forgive)
+      .catch((error: unknown): Attempt => ({ ok: false, reason: errorText(error), anew: true }))
+      .then(async (attempt) => {
+        if (attempt.ok) this.#becomeUsable();
+        else await this.#fail(attempt);
+      })
+      .finally(() => {
+        this.#attempt = null;
+      });
+    return this.#attempt;
+  }
+
+  async #reach(forgive: boolean): Promise<Attempt> {
+    const { uri, initArgs, timers, credentialsDirectory } = this.#options;
+    const failed = (reason: string, anew: boolean): Attempt => ({ ok: false, reason, anew });
+    this.#management ??= new Management({ modulePath: uri.modulePath, initArgs, timers });
+    const management = this.#management;
+
+    const discovered = await management.discover(uri.token);
+    if (!discovered.ok) return failed(discovered.error.message, true);
+    const sameSlot = this.#discovered?.slotId === discovered.value.slotId;
+    this.#discovered = discovered.value;
+
+    const pin = await readPin(uri.pinSource, credentialsDirectory);
+    if (!pin.ok) return failed(pin.error, false);
+    const login = await loginInOrder({
+      management,
+      token: discovered.value,
+      pin: pin.value,
+      refusals: this.#refusals,
+      forgive,
+    });
+    if (login.kind !== 'logged-in') return failed(login.reason, login.kind === 'failed');
+
+    const pool = await this.#openOrResume(discovered.value.slotId, sameSlot);
+    return pool.ok ? { ok: true } : failed(`its sessions cannot be opened: ${failureText(pool.error)}`, true);
+  }
+
+  async #openOrResume(slotId: bigint, sameSlot: boolean): Promise<Result<unknown, HsmFailure>> {
+    if (this.#pool !== null) {
+      if (sameSlot) return this.#pool.resume();
+      // The token came back in another slot.
+      await this.#pool.close();
+      this.#pool = null;
+    }
+    const { uri, initArgs, workers, sessions, clock } = this.#options;
+    const pool = await (this.#options.openPool ?? openCryptoPool)({
+      modulePath: uri.modulePath,
+      initArgs,
+      slotId,
+      workers,
+      sessions,
+      witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
+      clock,
+      onSessionsLost: (rv) => this.#sessionsLost(rv),
+    });
+    if (pool.ok) {
+      this.#pool = pool.value;
+      pool.value.setCanary(this.#testKey);
+    }
+    return pool;
+  }
+
+  async #fail(attempt: Attempt & { readonly ok: false }): Promise<void> {
+    this.#becomeUnusable(attempt.reason);
+    // A module learns of new tokens, and some recover, only by C_Finalize and C_Initialize.
+    if (attempt.anew) await this.#closeModule();
+    this.#failures += 1;
+    this.#retryLater();
+  }
+
+  #retryLater(): void {
+    if (this.#closed) return;
+    this.#cancelRetry();
+    const delayMs = backOffMs(Math.max(1, this.#failures), this.#options.random);
+    this.#cancelRetry = this.#options.timers.after(delayMs, () => void this.#tryNow(false));
+  }
+
+  #becomeUsable(): void {
+    this.#usable = true;
+    this.#health = freshHealth(this.#options.clock.monotonicMs(), this.#testKey !== null);
+    this.#failedChecks = 0;
+    if (this.#testKey === null) this.#failures = 0;
+    this.#checkNow();
+    this.#tellChange();
+  }
+
+  #becomeUnusable(reason: string): void {
+    this.#usable = false;
+    this.#reason = reason;
+    this.#cancelCheck();
+    this.#tellChange();
+  }
+
+  #sessionsLost(rv: string): void {
+    if (this.#closed || !this.#usable) return;
+    this.#becomeUnusable(`the sessions were lost (${rv}); logging in again`);
+    void this.#tryNow(false);
+  }
+
+  /** A call that never returned stays; its worker thread is not followed by another. */
+  async #closeModule(): Promise<void> {
+    const pool = this.#pool;
+    this.#pool = null;
+    await pool?.close();
+    const management = this.#management;
+    if (management === null || (management.hangs && !this.#closed)) return;
+    this.#management = null;
+    await management.close();
+  }
+
+  async #manage<T>(
+    run: (management: Management, slotId: bigint) => Promise<ManagementResult<T>>,
+  ): Promise<ManagementResult<T>> {
+    const discovered = this.#discovered;
+    if (!this.#usable || this.#management === null || discovered === null) {
+      return err({ code: 'token-unavailable', rv: null, functionName: null, message: this.#reason });
+    }
+    return run(this.#management, discovered.slotId);
+  }
+
+  // --- X-H3: a check every second ----------------------------------------------------------------------------
+
+  #checkNow(): void {
+    this.#cancelCheck();
+    this.#cancelCheck = this.#options.timers.after(healthIntervalMs, () => this.#checkNow());
+    const pool = this.#pool;
+    const testKey = this.#testKey;
+    if (pool !== null && testKey !== null && !this.#checking) void this.#check(pool, testKey);
+    // Age alone changes the verdict.
+    this.#tellChange();
+  }
+
+  async #check(pool: CryptoPool, testKey: KeyObject): Promise<void> {
+    this.#checking = true;
+    const check = await checkTestKey(pool, testKey, this.#options.clock);
+    this.#checking = false;
+    // What was checked is no longer what serves.
+    if (!this.#usable || pool !== this.#pool || testKey !== this.#testKey) return;
+    this.#health = withCheck(this.#health, check);
+    if (check.kind === 'passed') {
+      this.#failures = 0;
+      this.#failedChecks = 0;
+    }
+    if (check.kind === 'failed') await this.#countFailedCheck(check);
+    this.#tellChange();
+  }
+
+  async #countFailedCheck(check: FailedCheck): Promise<void> {
+    this.#failedChecks += 1;
+    if (!check.worthReopening || this.#failedChecks < failedChecksMax || this.#attempt !== null) return;
+    // The pool opens lost sessions by itself; that did not help.
+    this.#attempt = this.#fail({ ok: false, reason: `${check.reason}; opening the module anew`, anew: true });
+    await this.#attempt;
+    this.#attempt = null;
+  }
+}
+
+const noToken = err<HsmFailure>({ kind: 'token-unavailable', rv: null, functionName: null });
+
+function failureText(failure: HsmFailure): string {
+  return failure.rv === null
+    ? failure.kind
+    : `${failure.functionName ?? failure.kind} returned ${failure.rv}`;
+}
