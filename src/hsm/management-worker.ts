@@ -186,6 +186,11 @@ class Management {
     const module = this.#loaded();
     const session = this.#openSession(slotId);
     const id = Buffer.from(objectId, 'hex');
+    // NSS softoken replaces a key that has the same CKA_ID, without a word.
+    const template = [...secretKeys(), { type: pkcs11js.CKA_ID, value: id }];
+    if (findObjects(module, session, template, 1).length > 0) {
+      return failure('object-ambiguous', `the token has a secret key with CKA_ID ${objectId} already`);
+    }
     const handle = call('C_GenerateKey', () =>
       module.C_GenerateKey(session, { mechanism: pkcs11js.CKM_AES_KEY_GEN }, [
         { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
