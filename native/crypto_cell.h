@@ -43,6 +43,8 @@ static_assert(sizeof(KeyBlock) == 192);
 
 constexpr uint32_t kOperationEncrypt = 1;
 constexpr uint32_t kOperationDecrypt = 2;
+/** Only makes sure that the session is open and logged in. */
+constexpr uint32_t kOperationProbe = 3;
 constexpr uint32_t kFlagVerify = 1;
 constexpr uint32_t kFlagIntegrity = 2;
 

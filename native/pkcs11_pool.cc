@@ -25,7 +25,7 @@ constexpr uint32_t GenerationOf(uint32_t word) { return word >> cell::kStateBits
 bool IsSane(const cell::Header& header, size_t variable_bytes) {
   const size_t used = size_t{header.aad_bytes} + header.prefix_bytes + header.data_bytes;
   return used <= variable_bytes && used <= cell::kVariableBytesMax && header.iv_bytes <= cell::kIvBytesMax &&
-         (header.operation == cell::kOperationEncrypt || header.operation == cell::kOperationDecrypt) &&
+         header.operation >= cell::kOperationEncrypt && header.operation <= cell::kOperationProbe &&
          header.key.object_id_bytes <= cell::kObjectIdBytesMax && header.key.witness_bytes <= cell::kWitnessBytesMax &&
          header.canary.object_id_bytes <= cell::kObjectIdBytesMax &&
          header.canary.witness_bytes <= cell::kWitnessBytesMax;

@@ -399,6 +399,7 @@ CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE ha
 CryptoSession::Step CryptoSession::Attempt(Request& request, uint32_t login_epoch) {
   const Step opened = EnsureOpen(login_epoch);
   if (!opened.ok()) return opened;
+  if (request.header.operation == cell::kOperationProbe) return CheckLogin();
   CK_OBJECT_HANDLE handle = 0;
   const Step found = FindKey(request.header.key, &handle);
   if (!found.ok()) return found;
