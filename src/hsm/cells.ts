@@ -25,7 +25,7 @@ const smallCellBytes = 2_048;
 const largeCellBytes =
   headerBytes + cellLimits.gcmAadBytesMax + cellLimits.integrityPrefixBytesMax + cellLimits.dataBytesMax;
 const smallCells = 512;
-const largeCells = 64;
+const largeCells = 256;
 
 /** Cells of both sizes: the most operations that can be queued or out at once. */
 export const cellsMax = smallCells + largeCells;
