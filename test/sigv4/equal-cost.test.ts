@@ -1,0 +1,64 @@
+import crypto from 'node:crypto';
+import { syncBuiltinESMExports } from 'node:module';
+import t from 'tap';
+import { signRequest } from '../../src/sigv4/sign.js';
+import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
+import { verifyRequest } from '../../src/sigv4/verify.js';
+
+// The real createHmac, counted.
+const { createHmac } = crypto;
+let hmacs = 0;
+crypto.createHmac = ((...given: Parameters<typeof createHmac>) => {
+  hmacs++;
+  return createHmac(...given);
+}) as typeof createHmac;
+syncBuiltinESMExports();
+t.teardown(() => {
+  crypto.createHmac = createHmac;
+  syncBuiltinESMExports();
+});
+
+const nowMs = Date.UTC(2024, 4, 15);
+const service = 'kms-xks-proxy';
+const authority = 'xks.example.com';
+const secret = Buffer.from('s'.repeat(48));
+const known = 'KNOWN222222222222222222222';
+
+/** How many HMACs the verification of a request costs, and how it ends. */
+function cost(accessKeyId: string, signedWith: Uint8Array, signingKeys: SigningKeyCache): [number, string] {
+  const request = {
+    method: 'POST',
+    target: '/kms/xks/v1/health',
+    authority,
+    headers: [['host', authority]] as const,
+    body: Buffer.from('{}'),
+  };
+  const signing = { nowMs, region: 'us-east-1', service, accessKeyId, secretAccessKey: signedWith };
+  const headers = [...request.headers, ...signRequest(request, signing)];
+  hmacs = 0;
+  const result = verifyRequest(
+    { ...request, headers },
+    {
+      nowMs,
+      service,
+      regions: ['us-east-1'],
+      secretFor: (id) => (id === known ? secret : null),
+      signingKeys,
+    },
+  );
+  return [hmacs, result.ok ? 'accepted' : result.error.reason];
+}
+
+t.test('X-A3: an unknown access key id costs the same HMACs as a known one', async (t) => {
+  const signingKeys = new SigningKeyCache();
+  const wrong = Buffer.from('w'.repeat(48));
+  const unknown = cost('UNKNOWN2222222222222222222', wrong, signingKeys);
+  const knownNotCached = cost(known, wrong, signingKeys);
+  const first = cost(known, secret, signingKeys);
+  const knownAndCached = cost(known, wrong, signingKeys);
+  t.same(unknown, [6, 'unknown-access-key']);
+  t.same(knownNotCached, [6, 'signature-mismatch']);
+  t.same(knownAndCached, [6, 'signature-mismatch']);
+  t.same(first, [6, 'accepted']);
+  t.same(cost(known, secret, signingKeys), [1, 'accepted'], 'the authentic pay once a day');
+});
