@@ -37,14 +37,15 @@ const nothing = new Uint8Array(0);
 
 /**
  * Collects the body of a request. Settles exactly once; whatever the outcome, `source` stays flowing, so that what may
- * still come is thrown away.
+ * still come is thrown away. The function returned gives up (`gone`): Node tells nobody when a request ends that was
+ * answered before its body was complete.
  */
 export function receiveBody(
   source: Readable,
   limits: HttpLimits,
   budget: ReceivingBudget,
   settle: (outcome: BodyOutcome) => void,
-): void {
+): () => void {
   let chunks: Uint8Array[] = [];
   let bytes = 0;
   let settled = false;
@@ -75,6 +76,7 @@ export function receiveBody(
   source.once('aborted', gone);
   source.once('error', gone);
   source.once('close', gone);
+  return gone;
 }
 
 function joined(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
@@ -85,8 +87,8 @@ function joined(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
 
 /**
  * Throws away what is left of a body that was refused, so that a client which sends all before it reads gets to see
- * the answer (X-T6). Calls `done` once: at the end of the body, when the peer is gone, or when `discardBytesMax` or
- * `bodyTimeoutMs` is used up.
+ * the answer (X-T6). Calls `done` once: at the end of the body, when the peer is gone or has been silent for
+ * `lingerMs`, or when `discardBytesMax` or `bodyTimeoutMs` is used up.
  */
 export function discardBody(source: Readable, limits: HttpLimits, done: () => void): void {
   let bytes = 0;
@@ -94,13 +96,16 @@ export function discardBody(source: Readable, limits: HttpLimits, done: () => vo
   const finish = (): void => {
     if (finished) return;
     finished = true;
-    clearTimeout(timer);
+    clearTimeout(silence);
+    clearTimeout(total);
     done();
   };
-  const timer = setTimeout(finish, limits.bodyTimeoutMs);
+  const silence = setTimeout(finish, limits.lingerMs);
+  const total = setTimeout(finish, limits.bodyTimeoutMs);
   source.on('data', (chunk: Uint8Array) => {
     bytes += chunk.byteLength;
     if (bytes > limits.discardBytesMax) finish();
+    else if (!finished) silence.refresh();
   });
   source.once('end', finish);
   source.once('aborted', finish);

@@ -18,7 +18,11 @@ import { declaredLength, expectation, type RequestHead, readHead1 } from './requ
 const connectionsCheckingIntervalMs = 1_000;
 
 /** An unknown method in front of an otherwise plausible request line (RFC 9110 §9.1). */
-const unknownMethodPattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [!-~]{1,2048} HTTP\/1\.[01]\r?\n/;
+const unknownMethodPattern = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP\/1\.[01]\r\n/;
+const methodCharactersMax = 64;
+const firstLineCharactersMax = 2_048;
+
+type ParserError = NodeJS.ErrnoException & { readonly rawPacket?: Buffer; readonly bytesParsed?: number };
 
 interface State {
   readonly connection: Connection;
@@ -64,7 +68,7 @@ export class Http1 {
       if (state === undefined) socket.destroy();
       else this.#refuseConnection(state, refusal.method);
     });
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+    this.#server.on('clientError', (error: ParserError, socket) =>
       this.#onClientError(error, socket as Socket),
     );
     // A server that never listens starts its header timeouts on this event.
@@ -108,11 +112,12 @@ export class Http1 {
       req,
       refuse: (error: XksError, detail: string): void => {
         refused = true;
+        giveUp();
         this.#send(state, res, this.#front.refuse(error, connection, detail), true);
       },
     };
     state.receiving = receiving;
-    receiveBody(req, limits, this.#front.budget, (outcome) => {
+    const giveUp = receiveBody(req, limits, this.#front.budget, (outcome) => {
       // A pipelined request may have taken the place already.
       if (state.receiving === receiving) state.receiving = null;
       if (refused) return;
@@ -183,7 +188,7 @@ export class Http1 {
     return true;
   }
 
-  #onClientError(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+  #onClientError(error: ParserError, socket: Socket): void {
     const state = this.#states.get(socket);
     const code = error.code ?? '';
     if (state === undefined || !(code.startsWith('HPE_') || code === 'ERR_HTTP_REQUEST_TIMEOUT')) {
@@ -202,7 +207,7 @@ export class Http1 {
       state.receiving.refuse(refusal.unparsable, code);
     } else if (code === 'HPE_HEADER_OVERFLOW') {
       this.#refuseConnection(state, refusal.headersTooLarge);
-    } else if (code === 'HPE_INVALID_METHOD' && unknownMethodPattern.test(firstLine(error.rawPacket))) {
+    } else if (code === 'HPE_INVALID_METHOD' && connection.inFlight === 0 && isUnknownMethod(error)) {
       this.#refuseConnection(state, refusal.method);
     } else {
       this.#refuseConnection(state, refusal.unparsable, code);
@@ -231,7 +236,11 @@ export class Http1 {
   }
 }
 
-const firstLine = (packet: Buffer | undefined): string => packet?.toString('latin1', 0, 2_200) ?? '';
+/** The parser knows a fixed list of methods and gives up on any other within its first bytes. */
+function isUnknownMethod({ rawPacket, bytesParsed = Number.POSITIVE_INFINITY }: ParserError): boolean {
+  if (rawPacket === undefined || bytesParsed > methodCharactersMax) return false;
+  return unknownMethodPattern.test(rawPacket.toString('latin1', 0, firstLineCharactersMax));
+}
 
 /** An answer as bytes, for a connection on which Node's server has given up. */
 function answerBytes(answer: HttpAnswer): Buffer {

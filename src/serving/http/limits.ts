@@ -24,7 +24,7 @@ export interface HttpLimits {
   readonly receivingBytesMax: number;
   /** Requests being answered on one connection: HTTP/2 streams, or pipelined HTTP/1.1 requests. */
   readonly exchangesPerConnectionMax: number;
-  /** After refusing bytes that are no HTTP, for the peer to read the answer before the connection is torn down. */
+  /** After refusing what has not been read to its end: so long a silence, and the connection is torn down. */
   readonly lingerMs: number;
   /** An idle connection is closed after so long; longer than the load balancer's idle timeout. */
   readonly keepAliveMs: number;
