@@ -17,7 +17,7 @@ export interface CertificateFiles {
 }
 
 /**
- * Makes a throwaway CA and a server certificate in `directory`, over whatever was there: EC P-256, valid for 30 days,
+ * Makes a throwaway CA and a server certificate in `directory`, over whatever was there: valid for 30 days,
  * the first name as the subject CN (KMS compares that one), all names and addresses as alternative names. Keys are
  * 0600. Needs the `openssl` command; rejects with its words when it fails.
  */
@@ -27,6 +27,8 @@ export async function makeCertificates(options: {
   readonly names: readonly string[];
   /** IP addresses. */
   readonly ips: readonly string[];
+  /** Of the leaf: EC P-256 (the default) or RSA 2048. */
+  readonly keyType?: KeyType;
 }): Promise<CertificateFiles> {
   const { directory, names, ips } = options;
   await mkdir(directory, { recursive: true });
@@ -38,9 +40,12 @@ export async function makeCertificates(options: {
     subject: names[0] ?? 'localhost',
     extensions: ['extendedKeyUsage=serverAuth', `subjectAltName=${alternatives.join(',')}`],
     ca,
+    ...(options.keyType === undefined ? {} : { keyType: options.keyType }),
   });
   return { ...ca, ...leaf };
 }
+
+type KeyType = 'ec' | 'rsa';
 
 type Authority = Pick<CertificateFiles, 'caCertificate' | 'caKey'>;
 type Leaf = Pick<CertificateFiles, 'certificate' | 'key'>;
@@ -49,7 +54,7 @@ async function makeCertificateAuthority(directory: string): Promise<Authority> {
   const ca = { caCertificate: join(directory, 'ca.pem'), caKey: join(directory, 'ca.key') };
   await openssl([
     ...['req', '-x509', '-sha256', '-days', validDays, '-subj', '/CN=xksd throwaway CA'],
-    ...['-addext', 'keyUsage=critical,keyCertSign,cRLSign', ...newKey, '-keyout', ca.caKey],
+    ...['-addext', 'keyUsage=critical,keyCertSign,cRLSign', ...newKey.ec, '-keyout', ca.caKey],
     ...['-out', ca.caCertificate],
   ]);
   await chmod(ca.caKey, 0o600);
@@ -63,8 +68,9 @@ export async function makeLeafCertificate(options: {
   readonly subject: string;
   readonly extensions: readonly string[];
   readonly ca: Authority;
+  readonly keyType?: KeyType;
 }): Promise<Leaf> {
-  const { directory, name, subject, extensions, ca } = options;
+  const { directory, name, subject, extensions, ca, keyType = 'ec' } = options;
   const file = (suffix: string): string => join(directory, `${name}.${suffix}`);
   const leaf = { certificate: file('pem'), key: file('key') };
   const lines = ['basicConstraints=CA:FALSE', 'keyUsage=critical,digitalSignature', ...extensions];
@@ -75,7 +81,7 @@ export async function makeLeafCertificate(options: {
       '-new',
       '-subj',
       `/CN=${subject}`,
-      ...newKey,
+      ...newKey[keyType],
       '-keyout',
       leaf.key,
       '-out',
@@ -93,7 +99,10 @@ export async function makeLeafCertificate(options: {
   return leaf;
 }
 
-const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+const newKey: Readonly<Record<KeyType, readonly string[]>> = {
+  ec: ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'],
+  rsa: ['-newkey', 'rsa:2048', '-nodes'],
+};
 
 async function openssl(args: readonly string[]): Promise<void> {
   try {

@@ -11,8 +11,11 @@ export interface TestCertificates {
   readonly key: string;
 }
 
-export async function testCertificates(directory: string): Promise<TestCertificates> {
-  const files = await makeCertificates({ directory, names: ['localhost'], ips: ['127.0.0.1'] });
+export async function testCertificates(
+  directory: string,
+  keyType: 'ec' | 'rsa' = 'ec',
+): Promise<TestCertificates> {
+  const files = await makeCertificates({ directory, names: ['localhost'], ips: ['127.0.0.1'], keyType });
   const [ca, certificate, key] = await Promise.all(
     [files.caCertificate, files.certificate, files.key].map((file) => readFile(file, 'utf8')),
   );

@@ -78,9 +78,11 @@ class XksServer {
     this.#tls.on('drop', (data) =>
       this.#front.drop('The connection limit is reached.', data?.remoteAddress ?? ''),
     );
-    this.#tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket) =>
-      this.#front.drop(`The TLS handshake failed. ${error.code ?? ''}`.trimEnd(), socket.remoteAddress ?? ''),
-    );
+    this.#tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+      this.#front.drop(`The TLS handshake failed. ${error.code ?? ''}`.trimEnd(), socket.remoteAddress ?? '');
+      // Node reports a handshake that timed out and leaves its connection open.
+      socket.destroy();
+    });
     this.#tls.on('secureConnection', (socket) => this.#onSecure(socket));
   }
 
