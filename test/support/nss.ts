@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Test } from 'tap';
+import { libraryDirectory } from '../../src/demo/debian-packages.js';
 
 const run = promisify(execFile);
 
-const modulePaths = ['/usr/lib/x86_64-linux-gnu/libsoftokn3.so', '/usr/lib/aarch64-linux-gnu/libsoftokn3.so'];
+const modulePath = `${libraryDirectory}/libsoftokn3.so`;
 
 export interface NssTestToken {
   readonly modulePath: string;
@@ -30,8 +31,7 @@ export async function makeNssToken(
   t: Pick<Test, 'teardown'>,
   options: { readonly label?: string; readonly pin?: string } = {},
 ): Promise<NssTestToken> {
-  const modulePath = modulePaths.find((path) => existsSync(path));
-  if (modulePath === undefined) throw new Error('NSS softoken is not installed; apt-get install libnss3');
+  if (!existsSync(modulePath)) throw new Error('NSS softoken is not installed; apt-get install libnss3');
   const directory = await mkdtemp(join(tmpdir(), 'xksd-nss-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   const label = options.label ?? 'xks-nss';

@@ -88,7 +88,9 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     privateKey: certificates.key,
     hsmUri: token.uri,
     initArgs: token.initArgs,
-    environment: token.modulePath.includes('softhsm') ? { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' } : {},
+    environment: token.modulePath.includes('softhsm')
+      ? { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }
+      : {},
     xksdPath,
     restart: false,
     requestDeadlineMs,
