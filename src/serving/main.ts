@@ -1,0 +1,4 @@
+/** A serving process. */
+export async function runServingProcess(): Promise<void> {
+  process.exit(1);
+}

@@ -1,0 +1,140 @@
+import { resolve } from 'node:path';
+import { systemClock } from '../base/clock.js';
+import { loadNativeBinding } from '../base/native.js';
+import { loadConfig } from '../ops/config.js';
+import { createLogger } from '../ops/logging.js';
+import { createServiceNotifier } from '../ops/notify.js';
+import type { ChildRole } from '../ops/supervision.js';
+import { loadTlsFiles } from '../ops/tls-files.js';
+import { softwareVersion } from '../ops/version.js';
+import { type ChildCommand, type ChildHandle, spawnChild } from './child-process.js';
+import { bindListeners } from './listeners.js';
+import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from './supervision.js';
+
+export interface SupervisorOptions {
+  readonly configPath: string;
+  readonly childCommand: ChildCommand;
+}
+
+/**
+ * Runs a node until it is told to stop. What is wrong with the configuration, the TLS files or the addresses is one
+ * line on standard error. @returns the exit code (`exitCodes`).
+ */
+export async function runSupervisor(options: SupervisorOptions): Promise<number> {
+  const complain = (message: string): void => void process.stderr.write(`xksd: ${message}\n`);
+  const loaded = loadConfig(options.configPath);
+  if (!loaded.ok) {
+    complain(loaded.error.message);
+    return exitCodes.needsPerson;
+  }
+  const config = loaded.value;
+  const { tlsCertificate, tlsPrivateKey, mtls } = config.xks;
+  const nowMs = systemClock.wallMs();
+  // The serving processes read them again; this is for the message and against starting in vain.
+  const tlsFiles = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });
+  if (!tlsFiles.ok) {
+    complain(tlsFiles.error);
+    return exitCodes.needsPerson;
+  }
+  const native = loadNativeBinding();
+  native.forbidCoreDumps();
+  const bound = bindListeners(native, config);
+  if (!bound.ok) {
+    complain(bound.error);
+    return exitCodes.failed;
+  }
+  const listeners = bound.value;
+
+  const logger = createLogger({ level: config.log.level, role: 'supervisor', slot: 0 });
+  process.on('exit', () => logger.flush());
+  logger.info('starting', {
+    version: softwareVersion(),
+    node: config.node.name,
+    config: resolve(options.configPath),
+    servingProcesses: config.serving.processes,
+    xks: listeners.xks.address,
+    health: listeners.health.address,
+    metrics: listeners.metrics.address,
+  });
+
+  const notifier = createServiceNotifier(native);
+  const supervision = new Supervision({
+    servingProcesses: config.serving.processes,
+    drainMs: config.serving.drainSeconds * 1_000,
+    random: Math.random,
+  });
+  const children = new Map<number, ChildHandle>();
+  const start = (slot: number, role: ChildRole): void => {
+    const child = spawnChild({
+      command: options.childCommand(role),
+      environment: { XKSD_CONFIG: resolve(options.configPath), XKSD_SLOT: String(slot) },
+      descriptors:
+        role === 'replica'
+          ? [['XKSD_METRICS_FD', listeners.metrics.fd]]
+          : [
+              ['XKSD_XKS_FD', listeners.xks.fd],
+              ['XKSD_HEALTH_FD', listeners.health.fd],
+            ],
+      onMessage: (message) => handle({ kind: 'message', slot, message }),
+      onExit: (code, signal) => {
+        children.delete(slot);
+        handle({ kind: 'exited', slot, code, signal });
+      },
+    });
+    children.set(slot, child);
+  };
+
+  let finish: (code: number) => void = () => {};
+  const finished = new Promise<number>((resolvePromise) => {
+    finish = resolvePromise;
+  });
+  const perform = (action: Action): void => {
+    switch (action.kind) {
+      case 'spawn':
+        start(action.slot, action.role);
+        return;
+      case 'kill':
+        children.get(action.slot)?.kill();
+        return;
+      case 'send':
+        children.get(action.slot)?.send(action.message);
+        return;
+      case 'notify':
+        notifier[action.state](action.status);
+        return;
+      case 'status':
+        notifier.status(action.status);
+        return;
+      case 'close-listeners':
+        for (const { fd } of Object.values(listeners)) native.closeFd(fd);
+        return;
+      case 'log':
+        logger[action.level](action.message, action.fields);
+        return;
+      case 'finish':
+        if (action.message !== null) complain(action.message);
+        for (const child of children.values()) child.kill();
+        finish(action.code);
+    }
+  };
+  const handle = (event: Event): void => {
+    for (const action of supervision.handle(event, systemClock.monotonicMs())) perform(action);
+  };
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => handle({ kind: 'stop' }));
+  process.on('SIGHUP', () =>
+    logger.warn('SIGHUP does nothing: restart xksd to read its configuration again'),
+  );
+  const timers = [setInterval(() => handle({ kind: 'tick' }), tickIntervalMs)];
+  if (notifier.watchdogIntervalMs !== null) {
+    const feed = (): void => {
+      if (supervision.isSound(systemClock.monotonicMs())) notifier.watchdog();
+    };
+    timers.push(setInterval(feed, notifier.watchdogIntervalMs));
+  }
+  handle({ kind: 'start' });
+  const code = await finished;
+  for (const timer of timers) clearInterval(timer);
+  logger.info('stopped', { code });
+  return code;
+}

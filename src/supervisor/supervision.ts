@@ -1,0 +1,417 @@
+import { unreachable } from '../base/guards.js';
+import type { LogFields } from '../base/logger.js';
+import {
+  type ChildMessage,
+  type ChildRole,
+  replicaHeartbeatTimeoutMs,
+  type SupervisorMessage,
+  servingHeartbeatTimeoutMs,
+} from '../ops/supervision.js';
+import { RestartPolicy } from './restart-policy.js';
+
+/** How often `tick` wants to be called. */
+export const tickIntervalMs = 100;
+/** Ticks further apart than this mean that the supervisor itself stood still. */
+const standstillMs = 1_000;
+/** From a child's start to its first heartbeat. */
+const startTimeoutMs = 20_000;
+/** What a serving process has after its drain, for requests in flight (2 s) and closing HSM sessions. */
+const servingStopMs = 10_000;
+const replicaStopMs = 10_000;
+
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  /** A restart will not help before a person acts; the unit's RestartPreventExitStatus. */
+  needsPerson: 2,
+} as const;
+
+export type Event =
+  | { readonly kind: 'start' }
+  | { readonly kind: 'message'; readonly slot: number; readonly message: ChildMessage }
+  /** The process has ended and everything it sent has been handled. */
+  | {
+      readonly kind: 'exited';
+      readonly slot: number;
+      readonly code: number | null;
+      readonly signal: string | null;
+    }
+  | { readonly kind: 'tick' }
+  /** SIGTERM or SIGINT: the first drains, the second hurries, the third kills. */
+  | { readonly kind: 'stop' };
+
+export type Action =
+  | { readonly kind: 'spawn'; readonly slot: number; readonly role: ChildRole }
+  /** SIGKILL. */
+  | { readonly kind: 'kill'; readonly slot: number }
+  | { readonly kind: 'send'; readonly slot: number; readonly message: SupervisorMessage }
+  | { readonly kind: 'notify'; readonly state: 'ready' | 'stopping'; readonly status: string }
+  | { readonly kind: 'status'; readonly status: string }
+  /** Nobody will be started again: once the serving processes have closed the listeners, the ports must refuse. */
+  | { readonly kind: 'close-listeners' }
+  | {
+      readonly kind: 'log';
+      readonly level: 'info' | 'warn' | 'error';
+      readonly message: string;
+      readonly fields: LogFields;
+    }
+  /** End the supervisor, and what children are left with it. */
+  | { readonly kind: 'finish'; readonly code: number; readonly message: string | null };
+
+interface Child {
+  readonly slot: number;
+  readonly role: ChildRole;
+  readonly restarts: RestartPolicy;
+  /** waiting: to be started at `startAtMs`; ended: for good. */
+  state: 'waiting' | 'running' | 'ended';
+  startAtMs: number;
+  startedAtMs: number;
+  /** Of the last heartbeat; `null` before the first of this start. */
+  heardAtMs: number | null;
+  killed: boolean;
+  ready: boolean;
+  reason: string;
+  /** What it said in its `fatal` message, of this start. */
+  fatal: string | null;
+  /** It was ready, or said why it is not, or ended, at least once. */
+  concluded: boolean;
+  wasReady: boolean;
+}
+
+type Phase =
+  | { readonly kind: 'running' }
+  | { readonly kind: 'draining'; readonly untilMs: number; readonly signals: number }
+  | { readonly kind: 'stopping-replica'; readonly untilMs: number };
+
+const replicaSlot = 0;
+
+/**
+ * Decides when children are started, killed and told things; does nothing itself. Events come in with the monotonic
+ * time of their arrival, what is to be done goes out. Slot 0 is the replica, 1…N are the serving processes.
+ */
+export class Supervision {
+  readonly #drainMs: number;
+  readonly #children: readonly Child[];
+  #phase: Phase = { kind: 'running' };
+  #started = false;
+  #announced = false;
+  #listenersClosed = false;
+  #finished = false;
+  #exitCode: number = exitCodes.ok;
+  #tickedAtMs: number | null = null;
+  #lastStatus = '';
+  #lastReady = 0;
+  #actions: Action[] = [];
+
+  constructor(options: {
+    readonly servingProcesses: number;
+    readonly drainMs: number;
+    readonly random: () => number;
+  }) {
+    this.#drainMs = options.drainMs;
+    this.#children = Array.from({ length: options.servingProcesses + 1 }, (_, slot) => ({
+      slot,
+      role: slot === replicaSlot ? 'replica' : 'serving',
+      restarts: new RestartPolicy(options.random),
+      state: 'waiting',
+      startAtMs: 0,
+      startedAtMs: 0,
+      heardAtMs: null,
+      killed: false,
+      ready: false,
+      reason: 'starting',
+      fatal: null,
+      concluded: false,
+      wasReady: false,
+    }));
+  }
+
+  handle(event: Event, nowMs: number): readonly Action[] {
+    this.#actions = [];
+    if (this.#finished) return this.#actions;
+    switch (event.kind) {
+      case 'start':
+        this.#started = true;
+        this.#startDue(nowMs);
+        break;
+      case 'message':
+        this.#onMessage(this.#child(event.slot), event.message, nowMs);
+        break;
+      case 'exited':
+        this.#onExit(this.#child(event.slot), event, nowMs);
+        break;
+      case 'tick':
+        this.#onTick(nowMs);
+        break;
+      case 'stop':
+        this.#onStop(nowMs);
+        break;
+      default:
+        unreachable(event);
+    }
+    if (!this.#finished) this.#report();
+    return this.#actions;
+  }
+
+  /**
+   * Whether systemd's watchdog may be fed. Not an HSM's crashing library nor a full disk withholds it (all nodes would
+   * restart together), only serving processes that neither answer nor die.
+   */
+  isSound(nowMs: number): boolean {
+    const running = this.#serving().filter((child) => child.state === 'running');
+    return running.length === 0 || running.some((child) => !this.#isSilent(child, nowMs));
+  }
+
+  #child(slot: number): Child {
+    const child = this.#children[slot];
+    if (child === undefined) throw new RangeError(`no slot ${slot}`);
+    return child;
+  }
+
+  #serving(): readonly Child[] {
+    return this.#children.slice(replicaSlot + 1);
+  }
+
+  #readyCount(): number {
+    return this.#serving().filter((child) => child.ready).length;
+  }
+
+  #log(level: 'info' | 'warn' | 'error', message: string, child: Child | null, fields: LogFields = {}): void {
+    const who = child === null ? {} : { childRole: child.role, childSlot: child.slot };
+    this.#actions.push({ kind: 'log', level, message, fields: { ...who, ...fields } });
+  }
+
+  #onMessage(child: Child, message: ChildMessage, nowMs: number): void {
+    if (child.state !== 'running') return;
+    switch (message.kind) {
+      case 'heartbeat':
+        child.heardAtMs = nowMs;
+        break;
+      case 'readiness':
+        if (child.ready !== message.ready || child.reason !== message.reason) {
+          const { ready, reason } = message;
+          this.#log(ready ? 'info' : 'warn', ready ? 'child is ready' : 'child is not ready', child, {
+            reason,
+          });
+        }
+        child.ready = message.ready;
+        child.reason = message.reason;
+        child.wasReady ||= message.ready;
+        child.concluded = true;
+        break;
+      case 'fatal':
+        child.fatal = message.message;
+        child.ready = false;
+        child.reason = message.message;
+        this.#log('error', 'child cannot go on', child, { reason: message.message });
+        break;
+      default:
+        unreachable(message);
+    }
+  }
+
+  #onExit(
+    child: Child,
+    exit: { readonly code: number | null; readonly signal: string | null },
+    nowMs: number,
+  ): void {
+    if (child.state !== 'running') return;
+    const expected = exit.code === 0 && this.#phase.kind !== 'running';
+    const { code, signal } = exit;
+    this.#log(expected ? 'info' : 'error', expected ? 'child ended' : 'child died', child, { code, signal });
+    child.ready = false;
+    child.concluded = true;
+    if (child.fatal === null) child.reason = 'restarting';
+
+    if (
+      this.#phase.kind === 'running' ||
+      (this.#phase.kind === 'draining' && !expected && this.#mayRestart(nowMs))
+    ) {
+      if (this.#failsAtBoot(child)) return;
+      const delayMs =
+        child.fatal === null
+          ? child.restarts.afterExit(nowMs - child.startedAtMs)
+          : child.restarts.afterFatal();
+      child.state = 'waiting';
+      child.startAtMs = nowMs + delayMs;
+      this.#startDue(nowMs);
+      return;
+    }
+    if (!expected) this.#exitCode = exitCodes.failed;
+    child.state = 'ended';
+    this.#advanceStop(nowMs);
+  }
+
+  /** While draining, requests are still answered: who dies is replaced as long as that lasts. */
+  #mayRestart(nowMs: number): boolean {
+    if (this.#phase.kind === 'draining') return nowMs < this.#phase.untilMs;
+    return this.#phase.kind === 'running';
+  }
+
+  /** A node that can only be put right by a person says so at once, instead of restarting before it ever served. */
+  #failsAtBoot(child: Child): boolean {
+    if (this.#announced || child.fatal === null || this.#phase.kind !== 'running') return false;
+    const group = child.role === 'replica' ? [child] : this.#serving();
+    if (group.some((each) => each.fatal === null || each.wasReady)) return false;
+    this.#finish(exitCodes.needsPerson, child.fatal);
+    return true;
+  }
+
+  #onTick(nowMs: number): void {
+    const sinceLastMs = this.#tickedAtMs === null ? 0 : nowMs - this.#tickedAtMs;
+    this.#tickedAtMs = nowMs;
+    if (sinceLastMs > standstillMs) {
+      // We were stopped or starved: heartbeats wait unread, and the silence was ours.
+      for (const child of this.#children) {
+        if (child.heardAtMs !== null) child.heardAtMs += sinceLastMs;
+        child.startedAtMs += sinceLastMs;
+      }
+      this.#log('warn', 'the supervisor stood still', null, { forMs: Math.round(sinceLastMs) });
+    }
+    for (const child of this.#children) {
+      if (child.state === 'running' && !child.killed && this.#isSilent(child, nowMs)) {
+        this.#log('error', 'child does not answer, replacing it', child);
+        this.#kill(child);
+      }
+    }
+    if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs) this.#closeListeners();
+    if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs + servingStopMs) this.#killAll();
+    if (this.#phase.kind === 'stopping-replica' && nowMs >= this.#phase.untilMs) this.#killAll();
+    this.#startDue(nowMs);
+    this.#advanceStop(nowMs);
+  }
+
+  #isSilent(child: Child, nowMs: number): boolean {
+    if (child.heardAtMs === null) return nowMs - child.startedAtMs > startTimeoutMs;
+    const limitMs = child.role === 'replica' ? replicaHeartbeatTimeoutMs : servingHeartbeatTimeoutMs;
+    return nowMs - child.heardAtMs > limitMs;
+  }
+
+  #kill(child: Child): void {
+    child.killed = true;
+    child.ready = false;
+    child.reason = 'does not answer';
+    this.#actions.push({ kind: 'kill', slot: child.slot });
+  }
+
+  #killAll(): void {
+    for (const child of this.#children) {
+      if (child.state === 'running' && !child.killed) {
+        this.#log('error', 'child did not stop in time, killing it', child);
+        this.#kill(child);
+      }
+    }
+  }
+
+  #startDue(nowMs: number): void {
+    if (!this.#started) return;
+    for (const child of this.#children) {
+      if (child.state !== 'waiting' || nowMs < child.startAtMs || !this.#mayRestart(nowMs)) continue;
+      child.state = 'running';
+      child.startedAtMs = nowMs;
+      child.heardAtMs = null;
+      child.killed = false;
+      child.ready = false;
+      child.fatal = null;
+      this.#actions.push({ kind: 'spawn', slot: child.slot, role: child.role });
+      this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
+      if (this.#phase.kind === 'draining' && child.role === 'serving')
+        this.#sendDrain(child, this.#phase.untilMs - nowMs);
+    }
+  }
+
+  #fleet(): SupervisorMessage {
+    return {
+      kind: 'fleet',
+      readyServingProcesses: this.#readyCount(),
+      servingProcesses: this.#children.length - 1,
+    };
+  }
+
+  #sendDrain(child: Child, drainMs: number): void {
+    this.#actions.push({
+      kind: 'send',
+      slot: child.slot,
+      message: { kind: 'drain', drainMs: Math.round(drainMs) },
+    });
+  }
+
+  #onStop(nowMs: number): void {
+    const signals = this.#phase.kind === 'draining' ? this.#phase.signals + 1 : 1;
+    if (this.#phase.kind === 'stopping-replica' || signals > 2) {
+      this.#killAll();
+      return;
+    }
+    // No load balancer sends requests to a node that was never healthy.
+    const served = this.#serving().some((child) => child.wasReady);
+    const drainMs = signals === 1 && served ? this.#drainMs : 0;
+    this.#phase = { kind: 'draining', untilMs: nowMs + drainMs, signals };
+    this.#log('info', 'draining', null, { drainMs });
+    if (signals === 1) {
+      this.#actions.push({ kind: 'notify', state: 'stopping', status: `draining for ${drainMs / 1_000} s` });
+    }
+    for (const child of this.#serving()) if (child.state === 'running') this.#sendDrain(child, drainMs);
+    if (drainMs === 0) this.#closeListeners();
+    this.#advanceStop(nowMs);
+  }
+
+  #closeListeners(): void {
+    if (this.#listenersClosed) return;
+    this.#listenersClosed = true;
+    this.#actions.push({ kind: 'close-listeners' });
+  }
+
+  /** The serving processes first, then the replica (they need its key state), then we. */
+  #advanceStop(nowMs: number): void {
+    if (this.#phase.kind === 'running') return;
+    const isLeft = (child: Child): boolean =>
+      child.state === 'running' ||
+      (child.state === 'waiting' && child.role === 'serving' && this.#mayRestart(nowMs));
+    if (this.#phase.kind === 'draining' && !this.#serving().some(isLeft)) {
+      this.#phase = { kind: 'stopping-replica', untilMs: nowMs + replicaStopMs };
+      this.#closeListeners();
+      const replica = this.#child(replicaSlot);
+      if (replica.state === 'running') this.#sendDrain(replica, 0);
+    }
+    if (this.#phase.kind === 'stopping-replica' && this.#child(replicaSlot).state !== 'running') {
+      this.#finish(this.#exitCode, null);
+    }
+  }
+
+  #finish(code: number, message: string | null): void {
+    this.#finished = true;
+    this.#actions.push({ kind: 'finish', code, message });
+  }
+
+  /** What others should know after an event: children how many are ready, systemd that we are up, people the status. */
+  #report(): void {
+    const ready = this.#readyCount();
+    if (ready !== this.#lastReady) {
+      this.#lastReady = ready;
+      for (const child of this.#children) {
+        if (child.state === 'running')
+          this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
+      }
+    }
+    if (this.#phase.kind !== 'running') return;
+    const status = this.#status();
+    // READY does not wait for an HSM: a node whose HSM is down is up, and tells load balancers that it is not healthy.
+    const isUp = this.#child(replicaSlot).wasReady && this.#serving().every((child) => child.concluded);
+    if (!this.#announced && isUp) {
+      this.#announced = true;
+      this.#actions.push({ kind: 'notify', state: 'ready', status });
+    } else if (status !== this.#lastStatus) {
+      this.#actions.push({ kind: 'status', status });
+    }
+    this.#lastStatus = status;
+  }
+
+  #status(): string {
+    const serving = this.#serving();
+    const replica = this.#child(replicaSlot);
+    const reasons = [...new Set(serving.filter((child) => !child.ready).map((child) => child.reason))];
+    const parts = [`${this.#readyCount()} of ${serving.length} serving processes ready`, ...reasons];
+    parts.push(replica.ready ? 'replica up' : `replica: ${replica.reason}`);
+    return parts.join('; ');
+  }
+}
