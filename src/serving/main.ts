@@ -1,4 +1,244 @@
-/** A serving process. */
+import { randomUUID } from 'node:crypto';
+import { systemClock } from '../base/clock.js';
+import { loadNativeBinding } from '../base/native.js';
+import { systemRandom } from '../base/random.js';
+import { systemTimers } from '../base/timers.js';
+import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
+import { createToken, type Token } from '../hsm/token.js';
+import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
+import { type Config, loadConfig, stateSocketPath } from '../ops/config.js';
+import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createServingMetrics, type ServingMetrics } from '../ops/metrics.js';
+import type { SupervisorMessage } from '../ops/supervision.js';
+import { loadTlsFiles, type TlsFiles } from '../ops/tls-files.js';
+import { softwareVersion } from '../ops/version.js';
+import { createHealthServer, type HealthServer } from './http/health-server.js';
+import { httpLimits } from './http/limits.js';
+import { createXksServer, type XksServer } from './http/server.js';
+import { acceptAnywayAfterMs, mayAccept, type Readiness } from './readiness.js';
+import { refusalRecorder } from './refusal-record.js';
+import { ServingCore } from './serving-core.js';
+
+/** For sessions to close once nothing is served any more. A hung HSM is left to itself then. */
+const closeGraceMs = 2_000;
+
+/** The composition root of a serving process. Returns once it runs; the process ends by its supervisor's word. */
 export async function runServingProcess(): Promise<void> {
-  process.exit(1);
+  let receive: (message: SupervisorMessage) => void = () => {};
+  const early: SupervisorMessage[] = [];
+  receive = (message) => early.push(message);
+  const supervisor = attachToSupervisor({ onMessage: (message) => receive(message) });
+
+  const config = loadConfig(environment('XKSD_CONFIG'));
+  if (!config.ok) return supervisor.reportFatal(config.error.message);
+  const slot = Number(environment('XKSD_SLOT'));
+  const logger = createLogger({ level: config.value.log.level, role: 'serving', slot });
+  const tls = loadTlsFiles({
+    certificate: config.value.xks.tlsCertificate,
+    privateKey: config.value.xks.tlsPrivateKey,
+    mtls: config.value.xks.mtls,
+    nowMs: systemClock.wallMs(),
+  });
+  if (!tls.ok) return supervisor.reportFatal(tls.error);
+  const token = openToken(config.value, logger);
+  if (typeof token === 'string') return supervisor.reportFatal(token);
+
+  const running = new RunningProcess({
+    config: config.value,
+    tls: tls.value,
+    slot,
+    token,
+    logger,
+    supervisor,
+  });
+  receive = (message) => running.receive(message);
+  running.start();
+  for (const message of early) running.receive(message);
+}
+
+function environment(name: 'XKSD_CONFIG' | 'XKSD_SLOT' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
+  const value = process.env[name];
+  if (value === undefined) throw new Error(`${name} is not set: the supervisor starts this process`);
+  return value;
+}
+
+/** A sentence for the operator when the URI names no token. Reaching the token goes on in the background. */
+function openToken(config: Config, logger: ProcessLogger): Token | string {
+  const [hsm] = config.hsm;
+  if (hsm === undefined) return 'the configuration has no [[hsm]]';
+  const parsed = parsePkcs11Uri(hsm.uri);
+  if (!parsed.ok) return `[[hsm]] uri: ${parsed.error}`;
+  for (const warning of parsed.value.warnings) logger.warn('[[hsm]] uri', { warning });
+  const native = loadNativeBinding();
+  // A call that never comes back must not keep the process from ending.
+  process.on('exit', (code) => native.exitDespiteHungCalls(code, closeGraceMs));
+  return createToken({
+    uri: parsed.value.uri,
+    initArgs: hsm.initArgs,
+    workers: hsm.workers,
+    sessions: hsm.sessions,
+    dataDir: config.node.dataDir,
+    credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] ?? null,
+    tryLockFile: (fd) => native.tryLockFile(fd),
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    logger,
+  });
+}
+
+interface Parts {
+  readonly config: Config;
+  readonly tls: TlsFiles;
+  readonly slot: number;
+  readonly token: Token;
+  readonly logger: ProcessLogger;
+  readonly supervisor: SupervisorLink;
+}
+
+class RunningProcess {
+  readonly #parts: Parts;
+  readonly #metrics: ServingMetrics;
+  readonly #core: ServingCore;
+  readonly #xks: XksServer;
+  readonly #health: HealthServer;
+  readonly #startedAtMs = systemClock.monotonicMs();
+  #firstAttemptConcluded = false;
+  #readyServingProcesses: number | null = null;
+  #accepting = false;
+  #draining = false;
+  #lastReadiness: Readiness | null = null;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    const { config, tls, logger, token } = parts;
+    this.#metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
+    this.#metrics.tlsCertificateNotAfter(tls.notAfterMs);
+    this.#core = new ServingCore({
+      token,
+      stateSocketPath: stateSocketPath(config),
+      hello: {
+        linkVersion: 1,
+        pid: process.pid,
+        slot: parts.slot,
+        processId: randomUUID(),
+        startedAtMs: systemClock.wallMs(),
+        version: softwareVersion(),
+      },
+      requestDeadlineMs: config.xks.requestDeadlineMs,
+      metrics: this.#metrics,
+      logger,
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+      onReadiness: (readiness) => this.#onReadiness(readiness),
+    });
+    this.#xks = createXksServer({
+      on: { fd: Number(environment('XKSD_XKS_FD')) },
+      tls: {
+        certificate: tls.cert,
+        key: tls.key,
+        mtls:
+          config.xks.mtls === null || tls.ca === null
+            ? null
+            : { ca: tls.ca, subject: config.xks.mtls.subject },
+      },
+      handler: this.#core.handler,
+      readiness: () => this.#core.readiness(),
+      limits: httpLimits(config.xks),
+      clock: systemClock,
+      logger,
+      onRefusal: refusalRecorder(logger, this.#metrics),
+    });
+    this.#health = createHealthServer({
+      on: { fd: Number(environment('XKSD_HEALTH_FD')) },
+      readiness: () => this.#core.readiness(),
+    });
+  }
+
+  start(): void {
+    this.#core.start();
+    void this.#parts.token.firstAttempt.then(() => {
+      this.#firstAttemptConcluded = true;
+      this.#acceptIfDue();
+    });
+    systemTimers.after(acceptAnywayAfterMs, () => this.#acceptIfDue());
+    this.#onReadiness(this.#core.readiness());
+  }
+
+  receive(message: SupervisorMessage): void {
+    switch (message.kind) {
+      case 'fleet':
+        this.#readyServingProcesses = message.readyServingProcesses;
+        this.#acceptIfDue();
+        return;
+      case 'drain':
+        void this.#drain(message.drainMs);
+    }
+  }
+
+  #onReadiness(readiness: Readiness): void {
+    const last = this.#lastReadiness;
+    if (last?.ready === readiness.ready && last.reason === readiness.reason) return;
+    this.#lastReadiness = readiness;
+    const { logger, supervisor } = this.#parts;
+    logger.info(readiness.ready ? 'ready' : 'not ready', { reason: readiness.reason });
+    this.#metrics.ready(readiness.ready);
+    this.#acceptIfDue();
+    // Told after the listener was asked for: whoever hears of it may connect.
+    supervisor.reportReadiness(readiness.ready, readiness.reason);
+  }
+
+  #acceptIfDue(): void {
+    if (this.#accepting || this.#draining) return;
+    const due = mayAccept({
+      ready: this.#core.readiness().ready,
+      firstAttemptConcluded: this.#firstAttemptConcluded,
+      sinceStartMs: systemClock.monotonicMs() - this.#startedAtMs,
+      readyServingProcesses: this.#readyServingProcesses,
+    });
+    if (!due) return;
+    this.#accepting = true;
+    for (const server of [this.#health, this.#xks]) {
+      server.listen().catch((thrown: unknown) => {
+        this.#parts.logger.error('cannot accept connections', { error: thrown });
+        this.#end(1);
+      });
+    }
+  }
+
+  async #drain(drainMs: number): Promise<void> {
+    const { logger, token } = this.#parts;
+    if (this.#draining) {
+      if (this.#accepting) void this.#xks.drain(drainMs);
+      return;
+    }
+    this.#draining = true;
+    logger.info('draining', { drainMs });
+    this.#core.startDraining();
+    if (this.#accepting) {
+      await this.#xks.drain(drainMs);
+      await this.#health.close();
+    }
+    this.#core.close();
+    await within(closeGraceMs, token.close());
+    this.#end(0);
+  }
+
+  #end(code: number): void {
+    this.#parts.logger.info('ended', { code });
+    this.#parts.logger.flush();
+    process.exit(code);
+  }
+}
+
+/** Waits for `work`, but no longer than `ms`. */
+function within(ms: number, work: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = systemTimers.after(ms, resolve);
+    void work.finally(() => {
+      cancel();
+      resolve();
+    });
+  });
 }

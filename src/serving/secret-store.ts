@@ -2,7 +2,7 @@ import { equalInConstantTime, wipe } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
 import type { RandomSource } from '../base/random.js';
 import { type Credential, type KeyStateQueries, limits, type SealedBytes } from '../keystate/types.js';
-import { clusterSecretBytes, openSecret, sealSecret } from './sealing.js';
+import { clusterSecretBytes, clusterSecretCheckValue, openSecret, sealSecret } from './sealing.js';
 
 /** Secret access keys held open: every credential that key state may hold. */
 const openedMax = limits.keyStoresMax * limits.credentialsPerKeyStoreMax;
@@ -25,6 +25,11 @@ export class SecretStore {
   /** Whether secrets can be opened. Once they can, a token that fails later does not matter. */
   get available(): boolean {
     return this.#clusterSecret !== null;
+  }
+
+  /** Tells the cluster secret from another one; `null` when there is none. */
+  checkValue(): Uint8Array | null {
+    return this.withClusterSecret(clusterSecretCheckValue);
   }
 
   /** Takes over the cluster secret (32 bytes). */

@@ -1,0 +1,35 @@
+import type { HsmOperation } from '../ops/state-link.js';
+
+export type ParsedHsmRequest =
+  | { readonly id: number; readonly ok: true; readonly operation: HsmOperation }
+  | { readonly id: number; readonly ok: false; readonly message: string };
+
+/** An HSM request off the state link; `null` when it has no id to answer to. */
+export function parseHsmRequest(payload: Readonly<Record<string, unknown>>): ParsedHsmRequest | null {
+  const { id } = payload;
+  if (typeof id !== 'number') return null;
+  const operation = parseOperation(payload);
+  return operation === null
+    ? { id, ok: false, message: 'the request is malformed, or of another version of xksd' }
+    : { id, ok: true, operation };
+}
+
+function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperation | null {
+  const { op, label, keyStore, objectId } = payload;
+  switch (op) {
+    case 'list-objects':
+    case 'prepare-token':
+    case 'retry-login':
+      return { op };
+    case 'generate-key':
+      return typeof label === 'string' ? { op, label } : null;
+    case 'inspect-key':
+      return isTextOrNull(objectId) && isTextOrNull(label) ? { op, objectId, label } : null;
+    case 'mint-credential':
+      return typeof keyStore === 'string' ? { op, keyStore } : null;
+    default:
+      return null;
+  }
+}
+
+const isTextOrNull = (value: unknown): value is string | null => typeof value === 'string' || value === null;

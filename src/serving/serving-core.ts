@@ -1,0 +1,171 @@
+import type { Clock } from '../base/clock.js';
+import { errorText } from '../base/guards.js';
+import type { Logger } from '../base/logger.js';
+import type { RandomSource } from '../base/random.js';
+import type { Timers } from '../base/timers.js';
+import type { Token } from '../hsm/token.js';
+import type { KeyState } from '../keystate/key-state.js';
+import type { Command } from '../keystate/types.js';
+import type { ServingMetrics } from '../ops/metrics.js';
+import { type Hello, metricsIntervalMs } from '../ops/state-link.js';
+import { SigningKeyCache } from '../sigv4/signing-key.js';
+import { CredentialUse } from './credential-use.js';
+import { HsmOperations } from './hsm-operations.js';
+import type { HttpHandler } from './http/exchange.js';
+import { metricsFrame } from './metrics-report.js';
+import { createPipeline } from './pipeline.js';
+import { judgeReadiness, type Readiness } from './readiness.js';
+import { SecretStore } from './secret-store.js';
+import { StateClient } from './state-client.js';
+import { TokenSecrets } from './token-secrets.js';
+
+export interface ServingCoreOptions {
+  readonly token: Token;
+  /** `stateSocketPath(config)`. */
+  readonly stateSocketPath: string;
+  /** All but `linkedBefore`. */
+  readonly hello: Omit<Hello, 'linkedBefore'>;
+  readonly requestDeadlineMs: number;
+  readonly metrics: ServingMetrics;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: RandomSource;
+  /** Called when `readiness()` may have changed. */
+  readonly onReadiness: (readiness: Readiness) => void;
+}
+
+/** A serving process without its listeners and its supervisor: key state, secrets, the token, and the pipeline. */
+export class ServingCore {
+  /** Answers requests from the first moment on: truthfully with 503 while something is missing. */
+  readonly handler: HttpHandler;
+  readonly #options: ServingCoreOptions;
+  readonly #client: StateClient;
+  readonly #secrets: SecretStore;
+  readonly #tokenSecrets: TokenSecrets;
+  readonly #signingKeys = new SigningKeyCache();
+  readonly #credentialUse = new CredentialUse();
+  readonly #stopWatchingToken: () => void;
+  #cancelReport: () => void = () => {};
+  #metricsLeftOut = false;
+  #draining = false;
+  #closed = false;
+
+  constructor(options: ServingCoreOptions) {
+    const { token, clock, timers, random, logger, metrics } = options;
+    this.#options = options;
+    this.#secrets = new SecretStore(random);
+    const state = (): KeyState | null => this.#client.state;
+    const operations = new HsmOperations({ token, secrets: this.#secrets, state, random, clock, logger });
+    this.#tokenSecrets = new TokenSecrets({
+      token,
+      state,
+      secrets: this.#secrets,
+      clock,
+      timers,
+      logger,
+      onChange: () => this.#tellReadiness(),
+    });
+    this.#client = new StateClient({
+      socketPath: options.stateSocketPath,
+      hello: options.hello,
+      clock,
+      timers,
+      random,
+      logger,
+      onState: (changed, command) => this.#onState(changed, command),
+      onLink: () => this.#tellReadiness(),
+      onHsmRequest: (request) => operations.answer(request),
+    });
+    this.handler = createPipeline({
+      state,
+      isStateFresh: () => this.#client.linked,
+      secrets: this.#secrets,
+      signingKeys: this.#signingKeys,
+      credentialUse: this.#credentialUse,
+      crypto: token.crypto,
+      tokens: () => [token.status()],
+      // One node, so far.
+      proxy: () => ({ fleetSize: 1, version: options.hello.version }),
+      metrics,
+      logger,
+      clock,
+      timers,
+      requestDeadlineMs: options.requestDeadlineMs,
+    });
+    this.#stopWatchingToken = token.onChange(() => {
+      this.#tokenSecrets.update();
+      this.#tellReadiness();
+    });
+  }
+
+  /** Begins to follow the replica. */
+  start(): void {
+    this.#client.start();
+    this.#report();
+  }
+
+  readiness(): Readiness {
+    return judgeReadiness({
+      draining: this.#draining,
+      hasState: this.#client.state !== null,
+      tokens: [this.#options.token.status()],
+      prepared: this.#tokenSecrets.prepared() !== null,
+      secretsAvailable: this.#secrets.available,
+      secretFault: this.#tokenSecrets.fault,
+    });
+  }
+
+  /** Not ready any more; goes on answering. */
+  startDraining(): void {
+    this.#draining = true;
+    this.#tellReadiness();
+  }
+
+  /** Ends the link and leaves no secret behind. The token is its owner's to close. */
+  close(): void {
+    this.#closed = true;
+    this.#cancelReport();
+    this.#stopWatchingToken();
+    this.#tokenSecrets.close();
+    this.#client.close();
+    this.#secrets.wipe();
+  }
+
+  #onState(state: KeyState, command: Command | null): void {
+    if (command === null) {
+      for (const accessKeyId of this.#secrets.retain(state)) this.#signingKeys.forget(accessKeyId);
+      this.#credentialUse.retain(state);
+    } else if (command.type === 'credential.retire') {
+      // A refused one is forgotten too, and opened again at its next use.
+      this.#secrets.forget(command.accessKeyId);
+      this.#signingKeys.forget(command.accessKeyId);
+      if (state.credential(command.accessKeyId) === null) this.#credentialUse.forget(command.accessKeyId);
+    }
+    if (command === null || command.type === 'token.prepare') {
+      this.#tokenSecrets.update();
+      this.#tellReadiness();
+    }
+  }
+
+  #tellReadiness(): void {
+    if (!this.#closed) this.#options.onReadiness(this.readiness());
+  }
+
+  /** Each second, for `xks_…` metrics and `xksctl status`. */
+  #report(): void {
+    const { timers, logger, metrics, token } = this.#options;
+    this.#cancelReport = timers.after(metricsIntervalMs, () => this.#report());
+    metricsFrame(metrics, this.#credentialUse, this.readiness(), [token.status()]).then(
+      ({ frame, metricsLeftOut }) => {
+        if (this.#closed) return;
+        if (metricsLeftOut && !this.#metricsLeftOut) {
+          logger.warn('metrics are left out: they have outgrown a frame of the state link');
+        }
+        this.#metricsLeftOut = metricsLeftOut;
+        this.#client.send(frame);
+      },
+      (thrown: unknown) => logger.error('metrics could not be collected', { error: errorText(thrown) }),
+    );
+  }
+}
