@@ -12,6 +12,7 @@ import type { StatePublication } from './state-publication.js';
 /** What administration works with. */
 export interface AdminContext {
   readonly node: { readonly name: string; readonly version: string; readonly startedAtMs: number };
+  /** As of now: a snapshot taken over replaces it. */
   readonly state: KeyStateQueries;
   readonly proposer: ChangeProposer;
   readonly publication: StatePublication;

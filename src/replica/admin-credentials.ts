@@ -10,13 +10,13 @@ import { sealedBytesOf } from './hsm-bytes.js';
 const recentUseMs = 15 * 60 * 1_000;
 
 export function credentialHandlers(context: AdminContext): NounHandlers<'credential'> {
-  const { state, proposer, hsm, credentialUse, clock } = context;
+  const { proposer, hsm, credentialUse, clock } = context;
   /** Key stores of which a credential is being retired: two at once could retire the last two. */
   const retiring = new Set<string>();
 
   function objection(credential: Credential): AdminError | null {
     const { accessKeyId, keyStore } = credential;
-    if ([...state.credentials(keyStore)].length <= 1) {
+    if ([...context.state.credentials(keyStore)].length <= 1) {
       return {
         code: 'refused',
         message:
@@ -38,7 +38,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
 
   return {
     'credential.create': async ({ keyStore }, caller) => {
-      const store = state.keyStore(keyStore);
+      const store = context.state.keyStore(keyStore);
       if (store === null) return err(noSuchKeyStore(keyStore));
       const minted = await hsm.ask<'mint-credential'>({ op: 'mint-credential', keyStore });
       if (!minted.ok) return minted;
@@ -49,7 +49,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
         caller,
       );
       if (!report.ok) return report;
-      const credential = state.credential(accessKeyId);
+      const credential = context.state.credential(accessKeyId);
       invariant(credential !== null, 'a credential that was created exists');
       return ok({
         credential: describeCredential(credential, credentialUse),
@@ -60,16 +60,18 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
     },
 
     'credential.list': async ({ keyStore }) => {
-      if (keyStore !== undefined && state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
-      const names = keyStore === undefined ? [...state.keyStores()].map(({ name }) => name) : [keyStore];
-      const credentials = names.sort().flatMap((name) => [...state.credentials(name)]);
+      if (keyStore !== undefined && context.state.keyStore(keyStore) === null)
+        return err(noSuchKeyStore(keyStore));
+      const names =
+        keyStore === undefined ? [...context.state.keyStores()].map(({ name }) => name) : [keyStore];
+      const credentials = names.sort().flatMap((name) => [...context.state.credentials(name)]);
       return ok({
         credentials: credentials.map((credential) => describeCredential(credential, credentialUse)),
       });
     },
 
     'credential.retire': async ({ accessKeyId, force }, caller) => {
-      const credential = state.credential(accessKeyId);
+      const credential = context.state.credential(accessKeyId);
       if (credential === null) {
         return err({
           code: 'not-found',

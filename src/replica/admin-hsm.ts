@@ -10,7 +10,7 @@ import { sealedWitness } from './hsm-bytes.js';
 type PrepareReply = HsmReplyValues['prepare-token'];
 
 export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
-  const { state, proposer, hsm, publication } = context;
+  const { proposer, hsm, publication } = context;
   /** Two preparations at once could mint two cluster secrets. */
   let preparing = false;
 
@@ -26,7 +26,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       wrappingKeyObjectId: reply.wrappingKey.objectId,
       created: [...reply.created],
     };
-    const known = state.preparedToken(reply.serial);
+    const known = context.state.preparedToken(reply.serial);
     if (known !== null && isSame(known, reply)) return ok({ ...answer, change: null });
     const wrapped = wrappedSecretOf(reply, known);
     if (wrapped === null) {
@@ -49,7 +49,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
     };
     const report = await proposer.propose({ type: 'token.prepare', token }, caller);
     if (report.ok) return ok({ ...answer, change: report.value });
-    const left = reply.created.length === 0 ? '' : ` Left on the token: ${reply.created.join(', ')}.`;
+    const left = reply.created.length === 0 ? '' : `; left on the token: ${reply.created.join(', ')}`;
     return err({ code: report.error.code, message: `${report.error.message}${left}` });
   }
 
@@ -73,7 +73,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
         objects: objects.map((object) => ({
           ...object,
           usage: [...object.usage],
-          usedBy: state.objectUser(object.objectId),
+          usedBy: context.state.objectUser(object.objectId),
         })),
       }));
       return ok({ tokens });

@@ -2,6 +2,7 @@ import { encodeHex } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
+import { checkCommand } from '../keystate/command-checks.js';
 import type { Key } from '../keystate/types.js';
 import type { ObjectDescription, WitnessJson } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
@@ -13,6 +14,17 @@ import { sealedWitness } from './hsm-bytes.js';
 
 type NewKey = Pick<AdminRequest<'key.generate'>, 'keyStore' | 'externalKeyId' | 'description'>;
 type KeyAnswer = Result<AdminResponse<'key.add'>, AdminError>;
+
+/** Stands for what the HSM has yet to say, so that the rest of a command can be checked before it is asked. */
+const unknownYet = {
+  objectId: '00',
+  witness: null,
+  checkValue: null,
+  usage: [],
+  requestId: 'unknown yet',
+  atMs: 0,
+  by: '',
+} as const;
 
 /** A version 4 UUID (RFC 9562 §5.4): says nothing, meets X-U3. */
 function randomKeyId(random: RandomSource): string {
@@ -61,11 +73,11 @@ function warningsAbout(object: ObjectDescription): string[] {
 }
 
 export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
-  const { state, proposer, hsm, random } = context;
+  const { proposer, hsm, random } = context;
 
   const find = (keyStore: string, externalKeyId: string): Result<Key, AdminError> => {
-    if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
-    const key = state.key(keyStore, externalKeyId);
+    if (context.state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+    const key = context.state.key(keyStore, externalKeyId);
     if (key !== null) return ok(key);
     return err({
       code: 'not-found',
@@ -74,17 +86,18 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
   };
 
   /** Before the HSM is asked for anything: the name must be free. */
-  const claim = ({ keyStore, externalKeyId }: NewKey): Result<string, AdminError> => {
-    if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+  const claim = ({ keyStore, externalKeyId, description }: NewKey): Result<string, AdminError> => {
+    if (context.state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
     const id = externalKeyId ?? randomKeyId(random);
-    if (!/^[A-Za-z0-9._-]{1,128}$/.test(id)) {
-      // X-U3.
-      return err({
-        code: 'invalid',
-        message: `${JSON.stringify(id)} is no external key id: 1 to 128 of A–Z, a–z, 0–9, dot, underscore, hyphen.`,
-      });
-    }
-    if (state.key(keyStore, id) === null) return ok(id);
+    const invalid = checkCommand({
+      type: 'key.create',
+      keyStore,
+      externalKeyId: id,
+      description: description ?? '',
+      ...unknownYet,
+    });
+    if (invalid !== null) return err(invalid);
+    if (context.state.key(keyStore, id) === null) return ok(id);
     return err({ code: 'already-exists', message: `Key store ${keyStore} has a key ${id} already.` });
   };
 
@@ -97,7 +110,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
   ): Promise<KeyAnswer> => {
     const report = await proposer.propose(change, caller);
     if (!report.ok) return report;
-    const key = state.key(keyStore, externalKeyId);
+    const key = context.state.key(keyStore, externalKeyId);
     invariant(key !== null, 'a key that was changed exists');
     return ok({ key: describeKey(key), change: report.value, warnings });
   };
@@ -148,7 +161,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       if (created.ok) return created;
       return err({
         code: created.error.code,
-        message: `${created.error.message} The object made for it, ${object.objectId} (label ${label}), was left on the token.`,
+        message: `${created.error.message}; the object made for it, ${object.objectId} (label ${label}), was left on the token`,
       });
     },
 
@@ -164,7 +177,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       const { object, witness } = inspected.value;
       const unsuitable = unsuitability(object);
       if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `Refused: ${unsuitable}.` });
-      const user = state.objectUser(object.objectId);
+      const user = context.state.objectUser(object.objectId);
       if (user !== null) {
         return err({
           code: 'conflict',
@@ -175,8 +188,8 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     },
 
     'key.list': async ({ keyStore, after }) => {
-      if (state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
-      const rest = [...state.keys(keyStore)]
+      if (context.state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
+      const rest = [...context.state.keys(keyStore)]
         .filter(({ externalKeyId }) => after === undefined || externalKeyId > after)
         .sort((left, right) => compareText(left.externalKeyId, right.externalKeyId));
       const page = rest.slice(0, keysPerPageMax);

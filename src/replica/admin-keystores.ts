@@ -7,7 +7,7 @@ import type { AdminError } from './admin-error.js';
 import type { AdminCaller, Change } from './change-proposer.js';
 
 export function keyStoreHandlers(context: AdminContext): NounHandlers<'keystore'> {
-  const { state, proposer } = context;
+  const { proposer } = context;
 
   async function changed(
     name: string,
@@ -16,9 +16,9 @@ export function keyStoreHandlers(context: AdminContext): NounHandlers<'keystore'
   ): Promise<Result<AdminResponse<'keystore.create'>, AdminError>> {
     const report = await proposer.propose(change, caller);
     if (!report.ok) return report;
-    const store = state.keyStore(name);
+    const store = context.state.keyStore(name);
     invariant(store !== null, 'a key store that was changed exists');
-    return ok({ keyStore: describeKeyStore(store, state), change: report.value });
+    return ok({ keyStore: describeKeyStore(store, context.state), change: report.value });
   }
 
   return {
@@ -36,27 +36,27 @@ export function keyStoreHandlers(context: AdminContext): NounHandlers<'keystore'
       ),
 
     'keystore.list': async () => {
-      const keyStores = [...state.keyStores()].map((store) => describeKeyStore(store, state));
+      const keyStores = [...context.state.keyStores()].map((store) => describeKeyStore(store, context.state));
       return ok({ keyStores: keyStores.sort((left, right) => compareText(left.name, right.name)) });
     },
 
     'keystore.show': async ({ name }) => {
-      const store = state.keyStore(name);
+      const store = context.state.keyStore(name);
       if (store === null) return err(noSuchKeyStore(name));
-      const credentials = [...state.credentials(name)].map((credential) =>
+      const credentials = [...context.state.credentials(name)].map((credential) =>
         describeCredential(credential, context.credentialUse),
       );
-      return ok({ keyStore: describeKeyStore(store, state), credentials });
+      return ok({ keyStore: describeKeyStore(store, context.state), credentials });
     },
 
     'keystore.enable': async ({ name, revision }, caller) => {
-      const store = state.keyStore(name);
+      const store = context.state.keyStore(name);
       if (store === null) return err(noSuchKeyStore(name));
       return changed(name, { type: 'keystore.enable', name, revision: revision ?? store.revision }, caller);
     },
 
     'keystore.disable': async ({ name }, caller) => {
-      if (state.keyStore(name) === null) return err(noSuchKeyStore(name));
+      if (context.state.keyStore(name) === null) return err(noSuchKeyStore(name));
       return changed(name, { type: 'keystore.disable', name }, caller);
     },
   };

@@ -41,7 +41,7 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
 }
 
 export function statusHandler(context: AdminContext): AdminHandlers['status'] {
-  const { node, state, publication, fleet } = context;
+  const { node, publication, fleet } = context;
   return async () => {
     const serving = publication.links().map((link) => ({
       process: `serving-${link.hello.slot}`,
@@ -55,14 +55,14 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
     }));
     const status = {
       node: node.name,
-      clusterId: state.cluster()?.clusterId ?? null,
+      clusterId: context.state.cluster()?.clusterId ?? null,
       version: node.version,
-      replica: { pid: process.pid, startedAtMs: node.startedAtMs, appliedIndex: state.appliedIndex },
+      replica: { pid: process.pid, startedAtMs: node.startedAtMs, appliedIndex: context.state.appliedIndex },
       servingProcesses: fleet(),
       serving,
       tokens: worstOfEach(serving.flatMap(({ tokens }) => tokens)),
-      preparedTokens: [...state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
-      counts: state.counts(),
+      preparedTokens: [...context.state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
+      counts: context.state.counts(),
     };
     return ok({ ...status, degraded: findings(status) });
   };

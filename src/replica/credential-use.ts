@@ -10,7 +10,7 @@ export class CredentialUse {
   readonly watchedSinceMs: number;
   readonly #lastUsedMs = new Map<string, number>();
 
-  constructor(publication: StatePublication, state: KeyStateQueries, clock: Clock) {
+  constructor(publication: StatePublication, state: () => KeyStateQueries, clock: Clock) {
     this.watchedSinceMs = clock.wallMs();
     publication.observe({
       onHello: () => {},
@@ -19,7 +19,7 @@ export class CredentialUse {
       onMetrics: (_link, _hello, { credentialLastUsedMs }) => {
         for (const [accessKeyId, usedMs] of Object.entries(credentialLastUsedMs)) {
           // Only live credentials are kept, so that the table is no larger than key state.
-          if (state.credential(accessKeyId) === null) this.#lastUsedMs.delete(accessKeyId);
+          if (state().credential(accessKeyId) === null) this.#lastUsedMs.delete(accessKeyId);
           else this.#lastUsedMs.set(accessKeyId, Math.max(usedMs, this.lastUsedMs(accessKeyId) ?? 0));
         }
       },

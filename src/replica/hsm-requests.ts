@@ -10,6 +10,8 @@ import type { GreetedLink, StatePublication } from './state-publication.js';
 export const hsmRequestsMax = 32;
 /** Key generation on a slow token, and a login that waits its turn, included. */
 export const hsmRequestTimeoutMs = 20_000;
+/** A node that has just been started, or lost its only serving process, has one again by then. */
+export const servingProcessWaitMs = 5_000;
 
 /** Asking twice leaves no more behind than asking once. A minted credential exists nowhere until it is proposed. */
 const repeatable: { readonly [Op in HsmOperation['op']]: boolean } = {
@@ -35,14 +37,26 @@ interface Pending {
 export class HsmRequests {
   readonly #publication: StatePublication;
   readonly #timeoutMs: number;
+  readonly #waitMs: number;
+  /** Who waits for a serving process to be linked. */
+  readonly #waiting = new Set<() => void>();
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
 
-  constructor(publication: StatePublication, timeoutMs: number = hsmRequestTimeoutMs) {
+  constructor(
+    publication: StatePublication,
+    limits: { readonly timeoutMs: number; readonly waitMs: number } = {
+      timeoutMs: hsmRequestTimeoutMs,
+      waitMs: servingProcessWaitMs,
+    },
+  ) {
     this.#publication = publication;
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = limits.timeoutMs;
+    this.#waitMs = limits.waitMs;
     publication.observe({
-      onHello: () => {},
+      onHello: () => {
+        for (const wake of [...this.#waiting]) wake();
+      },
       onMetrics: () => {},
       onHsmReply: (link, reply) => {
         const pending = this.#pending.get(reply.id);
@@ -63,7 +77,7 @@ export class HsmRequests {
   ): Promise<Result<HsmReplyValues[Op], AdminError>> {
     const tried = new Set<GreetedLink>();
     for (;;) {
-      const link = this.#choose(tried);
+      const link = this.#choose(tried) ?? (await this.#another(tried));
       if (link === null) return err(tried.size === 0 ? noServingProcess : allDied(operation.op));
       tried.add(link);
       const outcome = await this.askOf<Op>(link, operation);
@@ -117,6 +131,20 @@ export class HsmRequests {
       this.#pending.set(id, { link, settle });
       link.enqueue(encodeJsonFrame(FrameType.hsmRequest, { id, ...operation }));
     });
+  }
+
+  /** Waits for a serving process that has not been asked. */
+  async #another(tried: ReadonlySet<GreetedLink>): Promise<GreetedLink | null> {
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, this.#waitMs);
+      this.#waiting.add(wake);
+    });
+    return this.#choose(tried);
   }
 
   #choose(tried: ReadonlySet<GreetedLink>): GreetedLink | null {

@@ -96,8 +96,13 @@ export class MetricsAggregation {
     if (report !== undefined) this.#processes.set(processId, { ...report, own: [], linked: false });
   }
 
-  /** Everything, by name; `replica` are the replica's own metrics. */
-  families(replica: readonly unknown[]): MetricFamily[] {
+  /**
+   * Everything, by name.
+   *
+   * @param node what the replica knows of the node, as it is.
+   * @param replica what every process has, of the replica's own process.
+   */
+  families(node: readonly unknown[], replica: readonly unknown[]): MetricFamily[] {
     const merged = new Map<string, MetricFamily>();
     const add = (family: MetricFamily): void => {
       const present = merged.get(family.name);
@@ -106,9 +111,8 @@ export class MetricsAggregation {
       const samples = [...(present?.samples ?? []), ...family.samples];
       merged.set(family.name, { ...(present ?? family), samples });
     };
-    for (const family of familiesOfJson(replica)) {
-      add(/^(process|nodejs)_/.test(family.name) ? withProcess(family, 'replica') : family);
-    }
+    for (const family of familiesOfJson(node)) add(family);
+    for (const family of familiesOfJson(replica)) add(withProcess(family, 'replica'));
     for (const [name, { help, type, totals }] of this.#families) {
       const samples = [...totals.values()].map(({ sample, value }) => ({ ...sample, value }));
       add({ name, help, type, samples });

@@ -1,29 +1,21 @@
-import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Gauge, Histogram, Registry } from 'prom-client';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { MetricsAggregation } from './metrics-aggregation.js';
 import type { StatePublication } from './state-publication.js';
 
 export interface ReplicaMetricsOptions {
-  readonly version: string;
-  readonly state: KeyStateQueries;
+  readonly state: () => KeyStateQueries;
   readonly publication: StatePublication;
   readonly aggregation: MetricsAggregation;
 }
 
-/** The replica's own metrics. */
+/** What the replica knows of this node. */
 export class ReplicaMetrics {
   readonly #registry = new Registry();
   readonly #logSync: Histogram;
 
-  constructor({ version, state, publication, aggregation }: ReplicaMetricsOptions) {
+  constructor({ state, publication, aggregation }: ReplicaMetricsOptions) {
     const registers = [this.#registry];
-    collectDefaultMetrics({ register: this.#registry });
-    new Gauge({
-      name: 'xks_build_info',
-      help: 'Version of xksd and of Node.js; always 1.',
-      labelNames: ['version', 'node_version'],
-      registers,
-    }).set({ version, node_version: process.versions.node }, 1);
     const gauge = (name: string, help: string, value: () => number): void => {
       new Gauge({
         name,
@@ -35,13 +27,10 @@ export class ReplicaMetrics {
       });
     };
     gauge('xks_key_state_applied_index', 'Index of the last key state change applied by the replica.', () => {
-      return state.appliedIndex;
+      return state().appliedIndex;
     });
     gauge('xks_serving_processes_connected', 'Serving processes linked to the replica.', () => {
       return publication.links().length;
-    });
-    gauge('xks_serving_processes_ready', 'Linked serving processes that last said they are ready.', () => {
-      return publication.links().filter(({ report }) => report?.readiness.ready === true).length;
     });
     gauge(
       'xks_serving_applied_index_min',
@@ -51,8 +40,8 @@ export class ReplicaMetrics {
         return indexes.length === 0 ? 0 : Math.min(...indexes);
       },
     );
-    gauge('xks_key_stores', 'Key stores in key state.', () => state.counts().keyStores);
-    gauge('xks_keys', 'Keys in key state.', () => state.counts().keys);
+    gauge('xks_key_stores', 'Key stores in key state.', () => state().counts().keyStores);
+    gauge('xks_keys', 'Keys in key state.', () => state().counts().keys);
     gauge('xks_metric_series_left_out', 'Reports of series left out because there were too many.', () => {
       return aggregation.leftOut;
     });
@@ -63,8 +52,8 @@ export class ReplicaMetrics {
       registers,
       collect() {
         this.reset();
-        for (const { name } of state.keyStores()) {
-          for (const { accessKeyId, createdAtMs } of state.credentials(name)) {
+        for (const { name } of state().keyStores()) {
+          for (const { accessKeyId, createdAtMs } of state().credentials(name)) {
             this.set({ key_store: name, access_key_id: accessKeyId }, createdAtMs / 1_000);
           }
         }

@@ -1,0 +1,109 @@
+import type { Command } from 'commander';
+import type { AdminResponse } from '../replica/admin-contract.js';
+import { changeText, reportChange } from './change-text.js';
+import type { CommandRunner } from './command-context.js';
+import { exitCodes } from './command-failure.js';
+import { fields, indent, type Output, table } from './output.js';
+
+type Token = AdminResponse<'status'>['tokens'][number];
+type HsmObject = AdminResponse<'hsm.list'>['tokens'][number]['objects'][number];
+
+const stateColours = { ACTIVE: 'green', DEGRADED: 'yellow', UNAVAILABLE: 'red' } as const;
+
+/** One line a token. */
+export const tokenTable = (output: Output, tokens: readonly Token[]): string =>
+  table(
+    ['TOKEN', 'SERIAL', 'STATE', 'SESSIONS', 'MODEL', 'REASON'],
+    tokens.map(({ uri, label, serial, state, sessions, manufacturer, model, reason }) => [
+      label ?? uri,
+      serial ?? '?',
+      output.paint(stateColours[state], state),
+      String(sessions),
+      [manufacturer, model].filter((part) => part !== null).join(' '),
+      reason ?? '',
+    ]),
+  );
+
+const objectTable = (objects: readonly HsmObject[]): string =>
+  table(
+    ['OBJECT (CKA_ID)', 'LABEL', 'TYPE', 'USAGE', 'ATTRIBUTES', 'USED BY'],
+    objects.map(({ objectId, label, keyType, keyBits, usage, sensitive, extractable, usedBy }) => [
+      objectId,
+      label,
+      keyBits === null ? keyType : `${keyType} ${keyBits}`,
+      usage.join(','),
+      [
+        ...(sensitive === true ? ['sensitive'] : sensitive === false ? ['NOT SENSITIVE'] : []),
+        ...(extractable === true ? ['EXTRACTABLE'] : extractable === false ? ['not extractable'] : []),
+      ].join(', '),
+      usedBy ?? '',
+    ]),
+  );
+
+export function addHsmCommand(program: Command, run: CommandRunner): void {
+  const command = program.command('hsm').description('the tokens this node uses');
+
+  command
+    .command('prepare')
+    .description(
+      'make or find the test key and the wrapping key, and wrap the cluster secret; may be repeated',
+    )
+    .action(() =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('hsm.prepare', {});
+        output.data(answer, () =>
+          fields([
+            ['token', answer.label],
+            ['serial', answer.serial],
+            ['test key', answer.testKeyObjectId],
+            ['wrapping key', answer.wrappingKeyObjectId],
+            ['made now', answer.created.join(', ') || 'nothing'],
+            ['key state', answer.change === null ? 'unchanged: prepared already' : changeText(answer.change)],
+          ]),
+        );
+        return answer.change === null ? exitCodes.ok : reportChange(output, answer.change, false);
+      }),
+    );
+
+  command
+    .command('list')
+    .description('list the tokens, and the key objects on them')
+    .action(() =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('hsm.list', {});
+        output.data(answer, () =>
+          answer.tokens
+            .map(({ token, objects }) => {
+              const listed = objects.length === 0 ? 'no key objects' : objectTable(objects);
+              return `${tokenTable(output, [token])}\n\n${indent(listed)}`;
+            })
+            .join('\n\n'),
+        );
+        return answer.tokens.every(({ token }) => token.state === 'ACTIVE')
+          ? exitCodes.ok
+          : exitCodes.degraded;
+      }),
+    );
+
+  command
+    .command('login')
+    .description('forget that the PIN was refused, and try it once more: one attempt counts on the HSM')
+    .action(() =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('hsm.login', {});
+        output.data(answer, () =>
+          table(
+            ['PROCESS', 'TOKEN', 'STATE', 'REASON'],
+            answer.processes.map(({ process, token }) => [
+              process,
+              token.label ?? token.uri,
+              output.paint(stateColours[token.state], token.state),
+              token.reason ?? '',
+            ]),
+          ),
+        );
+        const isLoggedIn = answer.processes.every(({ token }) => token.state !== 'UNAVAILABLE');
+        return isLoggedIn ? exitCodes.ok : exitCodes.degraded;
+      }),
+    );
+}

@@ -1,0 +1,184 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import { decodeHex } from '../base/bytes.js';
+import type { AdminResponse } from '../replica/admin-contract.js';
+import { reportChange } from './change-text.js';
+import type { CommandContext, CommandRunner } from './command-context.js';
+import { CommandFailure, type ExitCode, exitCodes } from './command-failure.js';
+import { fields, type Output, table, timeText } from './output.js';
+import { parseRevision } from './revision-argument.js';
+
+type Key = AdminResponse<'key.show'>['key'];
+
+const statusText = (output: Output, status: Key['status']): string =>
+  output.paint(status === 'ENABLED' ? 'green' : 'red', status);
+
+function describe(output: Output, key: Key): string {
+  const versions = key.versions.map(({ version, objectId, status, verified, checkValue }) => [
+    version === key.currentVersion ? `${version} (current)` : String(version),
+    statusText(output, status),
+    objectId,
+    verified ? 'yes' : 'no',
+    checkValue ?? '',
+  ]);
+  const head = fields([
+    ['external key id', key.externalKeyId],
+    ['key store', key.keyStore],
+    ['status', statusText(output, key.status)],
+    ['usage', key.usage.join(', ')],
+    ['description', key.description],
+    ['created', timeText(key.createdAtMs)],
+    ['revision', String(key.revision)],
+  ]);
+  return `${head}\n\n${table(['VERSION', 'STATUS', 'OBJECT (CKA_ID)', 'WITNESS', 'CHECK VALUE'], versions)}`;
+}
+
+function finish(output: Output, answer: AdminResponse<'key.add'>, isDenial: boolean): ExitCode {
+  output.data(answer, () => describe(output, answer.key));
+  for (const warning of answer.warnings) output.message(`warning: ${warning}`);
+  return reportChange(output, answer.change, isDenial);
+}
+
+function parseObjectId(text: string): string {
+  const hex = text.replaceAll(':', '').toLowerCase();
+  if (hex === '' || decodeHex(hex) === null) {
+    throw new InvalidArgumentError(
+      'A CKA_ID is hexadecimal, two digits a byte, as `pkcs11-tool -O` prints it.',
+    );
+  }
+  return hex;
+}
+
+const named = (externalKeyId: string | undefined, description: string | undefined) => ({
+  ...(externalKeyId === undefined ? {} : { externalKeyId }),
+  ...(description === undefined ? {} : { description }),
+});
+
+export function addKeyCommand(program: Command, run: CommandRunner): void {
+  const command = program.command('key').description('keys: an external key id and the HSM object behind it');
+
+  command
+    .command('generate')
+    .description('make an AES-256 key on the token, sensitive and not extractable')
+    .argument('<keystore>')
+    .argument(
+      '[external-key-id]',
+      '1 to 128 of A–Z, a–z, 0–9, dot, underscore, hyphen (default: a random UUID)',
+    )
+    .option('--description <text>')
+    .action((keyStore: string, externalKeyId: string | undefined, options: { description?: string }) =>
+      run(async ({ client, output }) => {
+        const request = { keyStore, ...named(externalKeyId, options.description) };
+        return finish(output, await client().call('key.generate', request), false);
+      }),
+    );
+
+  command
+    .command('add')
+    .description('take an AES-256 key that is on the token already')
+    .argument('<keystore>')
+    .argument('[external-key-id]', 'as for generate')
+    .option('--object-id <hex>', 'the object by its CKA_ID', parseObjectId)
+    .option('--object-label <label>', 'the object by its CKA_LABEL; exactly one may have it')
+    .option('--description <text>')
+    .action(
+      (
+        keyStore: string,
+        externalKeyId: string | undefined,
+        options: { objectId?: string; objectLabel?: string; description?: string },
+      ) =>
+        run(async ({ client, output }) => {
+          const { objectId, objectLabel, description } = options;
+          if ((objectId === undefined) === (objectLabel === undefined)) {
+            throw new CommandFailure(
+              'usage',
+              'name the object by either --object-id or --object-label; `xksctl hsm list` shows both.',
+              exitCodes.usage,
+            );
+          }
+          const request = {
+            keyStore,
+            ...named(externalKeyId, description),
+            ...(objectId === undefined ? {} : { objectId }),
+            ...(objectLabel === undefined ? {} : { objectLabel }),
+          };
+          return finish(output, await client().call('key.add', request), false);
+        }),
+    );
+
+  command
+    .command('list')
+    .description('list the keys of a key store')
+    .argument('<keystore>')
+    .action((keyStore: string) =>
+      run(async (context) => {
+        const { output } = context;
+        const keys = await listKeys(context, keyStore);
+        output.data({ keys }, () =>
+          table(
+            ['EXTERNAL KEY ID', 'STATUS', 'VERSION', 'USAGE', 'CREATED', 'DESCRIPTION'],
+            keys.map((key) => [
+              key.externalKeyId,
+              statusText(output, key.status),
+              String(key.currentVersion),
+              key.usage.join(','),
+              timeText(key.createdAtMs),
+              key.description,
+            ]),
+          ),
+        );
+        return exitCodes.ok;
+      }),
+    );
+
+  command
+    .command('show')
+    .description('show a key and its versions')
+    .argument('<keystore>')
+    .argument('<external-key-id>')
+    .action((keyStore: string, externalKeyId: string) =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('key.show', { keyStore, externalKeyId });
+        output.data(answer, () => describe(output, answer.key));
+        return exitCodes.ok;
+      }),
+    );
+
+  command
+    .command('enable')
+    .description('let a disabled key be used again')
+    .argument('<keystore>')
+    .argument('<external-key-id>')
+    .option('--revision <number>', 'refuse when it changed after this revision (see show)', parseRevision)
+    .action((keyStore: string, externalKeyId: string, options: { revision?: number }) =>
+      run(async ({ client, output }) => {
+        const request = { keyStore, externalKeyId, ...options };
+        return finish(output, await client().call('key.enable', request), false);
+      }),
+    );
+
+  command
+    .command('disable')
+    .description('refuse every use of a key; exit 3 when a serving process has not confirmed it')
+    .argument('<keystore>')
+    .argument('<external-key-id>')
+    .action((keyStore: string, externalKeyId: string) =>
+      run(async ({ client, output }) =>
+        finish(output, await client().call('key.disable', { keyStore, externalKeyId }), true),
+      ),
+    );
+}
+
+async function listKeys({ client }: CommandContext, keyStore: string): Promise<readonly Key[]> {
+  const connection = client();
+  const keys: Key[] = [];
+  let after: string | null = null;
+  do {
+    const page: AdminResponse<'key.list'> = await connection.call('key.list', {
+      keyStore,
+      ...(after === null ? {} : { after }),
+    });
+    keys.push(...page.keys);
+    after = page.next;
+  } while (after !== null);
+  return keys;
+}

@@ -1,0 +1,62 @@
+import type { Command } from 'commander';
+import type { AdminResponse } from '../replica/admin-contract.js';
+import type { CommandRunner } from './command-context.js';
+import { exitCodes } from './command-failure.js';
+import { tokenTable } from './hsm-command.js';
+import { durationText, fields, indent, type Output, table } from './output.js';
+
+type Status = AdminResponse<'status'>;
+
+function describe(output: Output, status: Status): string {
+  const { replica, servingProcesses, serving, counts } = status;
+  const nowMs = Date.now();
+  const head = fields([
+    ['node', status.node],
+    ['cluster', status.clusterId ?? 'none yet'],
+    ['version', status.version],
+    [
+      'replica',
+      `pid ${replica.pid}, up ${durationText(nowMs - replica.startedAtMs)}, key state at index ${replica.appliedIndex}`,
+    ],
+    ['key state', `${counts.keyStores} key stores, ${counts.credentials} credentials, ${counts.keys} keys`],
+    [
+      'prepared',
+      status.preparedTokens.map(({ label, serial }) => `${label} (${serial})`).join(', ') || 'no token',
+    ],
+    [
+      'serving',
+      `${serving.filter(({ ready }) => ready).length} of ${servingProcesses.configured} processes ready`,
+    ],
+  ]);
+  const processes = table(
+    ['PROCESS', 'PID', 'READY', 'APPLIED', 'UP', 'VERSION', 'REASON'],
+    serving.map(({ process, pid, ready, appliedIndex, startedAtMs, version, reason }) => [
+      process,
+      String(pid),
+      output.paint(ready ? 'green' : 'red', ready ? 'yes' : 'no'),
+      String(appliedIndex),
+      durationText(nowMs - startedAtMs),
+      version,
+      ready ? '' : reason,
+    ]),
+  );
+  const parts = [head];
+  if (serving.length > 0) parts.push(indent(processes));
+  if (status.tokens.length > 0) parts.push(indent(tokenTable(output, status.tokens)));
+  const problems = status.degraded.map((finding) => output.paint('yellow', `! ${finding}`));
+  parts.push(problems.length === 0 ? output.paint('green', 'All is well.') : problems.join('\n'));
+  return parts.join('\n\n');
+}
+
+export function addStatusCommand(program: Command, run: CommandRunner): void {
+  program
+    .command('status')
+    .description('this node on one screen; exit 3 when something wants a look')
+    .action(() =>
+      run(async ({ client, output }) => {
+        const status = await client().call('status', {});
+        output.data(status, () => describe(output, status));
+        return status.degraded.length === 0 ? exitCodes.ok : exitCodes.degraded;
+      }),
+    );
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env node
+import { Command, CommanderError, Option } from 'commander';
+import { errorText } from '../base/guards.js';
+import { loadConfig } from '../ops/config.js';
+import { softwareVersion } from '../ops/version.js';
+import { AdminClient } from './admin-client.js';
+import { adminSocketVariable, defaultAdminSocket } from './admin-socket.js';
+import type { CommandContext } from './command-context.js';
+import { CommandFailure, exitCodes } from './command-failure.js';
+import { addCredentialCommand } from './credential-command.js';
+import { addHsmCommand } from './hsm-command.js';
+import { addKeyCommand } from './key-command.js';
+import { addKeyStoreCommand } from './keystore-command.js';
+import { addKmsConfigCommand } from './kms-config-command.js';
+import { Output, type OutputFormat } from './output.js';
+import { addStatusCommand } from './status-command.js';
+
+interface GlobalOptions {
+  readonly output: OutputFormat;
+  readonly socket?: string;
+  readonly config?: string;
+}
+
+/** What the command line says goes before the environment, and that before the default. */
+function findAdminSocket({ socket, config }: GlobalOptions): string {
+  if (socket !== undefined) return socket;
+  if (config !== undefined) {
+    const loaded = loadConfig(config);
+    if (!loaded.ok) throw new CommandFailure('invalid', loaded.error.message);
+    return loaded.value.admin.socket;
+  }
+  const fromEnvironment = process.env[adminSocketVariable];
+  return fromEnvironment === undefined || fromEnvironment === '' ? defaultAdminSocket : fromEnvironment;
+}
+
+function makeOutput(format: OutputFormat): Output {
+  const noColour = process.env['NO_COLOR'];
+  return new Output(format, {
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    isColoured: process.stdout.isTTY === true && (noColour === undefined || noColour === ''),
+  });
+}
+
+function makeProgram(): Command {
+  const program = new Command('xksctl')
+    .description('administers xksd, an AWS KMS external key store proxy')
+    .version(softwareVersion())
+    .addOption(
+      new Option('-o, --output <format>', 'how to print data').choices(['text', 'json']).default('text'),
+    )
+    .option('--socket <path>', `the admin socket (or $${adminSocketVariable}; default ${defaultAdminSocket})`)
+    .option('--config <file>', 'find the admin socket in this configuration of xksd')
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride();
+  const context = (): CommandContext => {
+    const options = program.opts<GlobalOptions>();
+    return {
+      output: makeOutput(options.output),
+      client: () => new AdminClient(findAdminSocket(options)),
+      configPath: options.config ?? null,
+    };
+  };
+  const run = async (command: (context: CommandContext) => Promise<number>): Promise<void> => {
+    process.exitCode = await command(context());
+  };
+  addStatusCommand(program, run);
+  addHsmCommand(program, run);
+  addKeyStoreCommand(program, run);
+  addCredentialCommand(program, run);
+  addKeyCommand(program, run);
+  addKmsConfigCommand(program, run);
+  return program;
+}
+
+async function main(): Promise<void> {
+  // `xksctl … | head` ends when its reader does, without a word.
+  process.stdout.on('error', () => process.exit(exitCodes.failed));
+  const program = makeProgram();
+  try {
+    await program.parseAsync(process.argv);
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) {
+      // It has printed what is wrong; help and version, asked for, are no failure.
+      process.exitCode = thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      return;
+    }
+    const failure =
+      thrown instanceof CommandFailure
+        ? thrown
+        : new CommandFailure('internal', `a bug of xksctl: ${errorText(thrown)}`);
+    makeOutput(program.opts<GlobalOptions>().output).failure(failure);
+    process.exitCode = failure.exitCode;
+  }
+}
+
+await main();

@@ -1,0 +1,88 @@
+import { randomBytes } from 'node:crypto';
+import type { HsmReply, HsmRequest, ObjectDescription, WitnessJson } from '../../src/ops/state-link.js';
+import { activeToken, type HsmScript } from './fake-serving-process.js';
+
+const hex = (length: number): string => randomBytes(length).toString('hex');
+
+const witness = (): WitnessJson => ({ iv: hex(12), ciphertext: hex(32), tag: hex(16) });
+
+export const aesObject = (changes: Partial<ObjectDescription> = {}): ObjectDescription => ({
+  objectId: hex(16),
+  label: '',
+  keyType: 'CKK_AES',
+  keyBits: 256,
+  usage: ['ENCRYPT', 'DECRYPT'],
+  sensitive: true,
+  extractable: false,
+  checkValue: 'a1b2c3',
+  ...changes,
+});
+
+const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+
+/** What a serving process with a token would answer; its objects are a list. */
+export class FakeHsm {
+  readonly objects: ObjectDescription[] = [];
+  readonly requests: HsmRequest[] = [];
+  /** Secrets that were minted, by access key id. */
+  readonly secrets = new Map<string, string>();
+  readonly #testKey = aesObject({ label: 'xksd-test' });
+  readonly #wrappingKey = aesObject({ label: 'xksd-wrapping' });
+  #prepared = false;
+
+  readonly answer: HsmScript = (request) => {
+    this.requests.push(request);
+    const done = (value: unknown): HsmReply => ({ id: request.id, ok: true, value });
+    switch (request.op) {
+      case 'list-objects':
+        return done({ tokens: [{ token: activeToken, objects: this.objects }] });
+      case 'prepare-token': {
+        const isNew = !this.#prepared;
+        this.#prepared = true;
+        if (isNew) this.objects.push(this.#testKey, this.#wrappingKey);
+        return done({
+          token: activeToken,
+          serial: '0001',
+          label: 'fake',
+          testKey: { objectId: this.#testKey.objectId, witness: witness() },
+          wrappingKey: { objectId: this.#wrappingKey.objectId, witness: witness() },
+          wrappedSecret: isNew ? { ...witness(), checkValue: hex(8) } : null,
+          created: isNew ? ['xksd-test', 'xksd-wrapping'] : [],
+        });
+      }
+      case 'generate-key': {
+        const object = aesObject({ label: request.label });
+        this.objects.push(object);
+        return done({ object, witness: witness() });
+      }
+      case 'inspect-key': {
+        const found = this.objects.filter(
+          ({ objectId, label }) => objectId === request.objectId || label === request.label,
+        );
+        const [object] = found;
+        const named = request.objectId ?? request.label;
+        if (object === undefined) {
+          return { id: request.id, ok: false, code: 'object-not-found', message: `no object ${named}` };
+        }
+        if (found.length > 1) {
+          const message = `${found.length} objects ${named}`;
+          return { id: request.id, ok: false, code: 'object-ambiguous', message };
+        }
+        const canBoth = object.usage.includes('ENCRYPT') && object.usage.includes('DECRYPT');
+        return done({ object, witness: canBoth ? witness() : null });
+      }
+      case 'mint-credential': {
+        const accessKeyId = [...randomBytes(24)].map((byte) => alphabet[byte % 32]).join('');
+        const secretAccessKey = randomBytes(48).toString('base64');
+        this.secrets.set(accessKeyId, secretAccessKey);
+        return done({
+          accessKeyId,
+          secretAccessKey,
+          sealed: { nonce: hex(12), ciphertext: hex(64), tag: hex(16) },
+        });
+      }
+      case 'retry-login':
+        return done({ token: activeToken });
+    }
+  };
+}

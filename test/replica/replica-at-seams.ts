@@ -1,0 +1,111 @@
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { type Clock, systemClock } from '../../src/base/clock.js';
+import { type Logger, silentLogger } from '../../src/base/logger.js';
+import { systemRandom } from '../../src/base/random.js';
+import type { Result } from '../../src/base/result.js';
+import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { AdminApi } from '../../src/replica/admin-api.js';
+import type { AdminCommand, AdminRequest, AdminResponse } from '../../src/replica/admin-contract.js';
+import type { AdminError } from '../../src/replica/admin-error.js';
+import { ChangeProposer } from '../../src/replica/change-proposer.js';
+import { CredentialUse } from '../../src/replica/credential-use.js';
+import { HsmRequests } from '../../src/replica/hsm-requests.js';
+import { StatePublication } from '../../src/replica/state-publication.js';
+import { shortDirectory } from '../support/short-directory.js';
+import { FakeServingProcess } from './fake-serving-process.js';
+import { MemoryLog } from './memory-log.js';
+
+export interface ReplicaAtSeams {
+  readonly log: MemoryLog;
+  readonly publication: StatePublication;
+  readonly hsm: HsmRequests;
+  readonly fleet: { configured: number; ready: number };
+  /** What `clock.wallMs()` says. */
+  readonly now: { wallMs: number };
+  readonly directory: string;
+  link(options?: Parameters<typeof FakeServingProcess.link>[1]): Promise<FakeServingProcess>;
+  readonly api: AdminApi;
+  run<C extends AdminCommand>(
+    command: C,
+    request: AdminRequest<C>,
+  ): Promise<Result<AdminResponse<C>, AdminError>>;
+}
+
+export interface SeamOptions {
+  readonly hsmTimeoutMs?: number;
+  readonly hsmWaitMs?: number;
+  readonly acknowledgementTimeoutMs?: number;
+  readonly logger?: Logger;
+}
+
+/** A replica but for its process: the log is in memory, the serving processes are fakes on a real socket. */
+export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<ReplicaAtSeams> {
+  const directory = shortDirectory(t);
+  const socketPath = join(directory, 'state.sock');
+  const log = new MemoryLog();
+  const fleet = { configured: 0, ready: 0 };
+  const now = { wallMs: Date.now() };
+  const clock: Clock = { ...systemClock, wallMs: () => now.wallMs };
+  const logger = options.logger ?? silentLogger;
+  const publication = new StatePublication({
+    socketPath,
+    state: log,
+    logger,
+    isProcessAlive: () => false,
+    readyServingProcesses: () => fleet.ready,
+  });
+  const listening = await publication.listen();
+  if (!listening.ok) throw new Error(listening.error);
+  const linked: FakeServingProcess[] = [];
+  t.teardown(async () => {
+    for (const serving of linked) serving.end();
+    await publication.close();
+  });
+  const hsm = new HsmRequests(publication, {
+    timeoutMs: options.hsmTimeoutMs ?? 60_000,
+    waitMs: options.hsmWaitMs ?? 0,
+  });
+  const credentialUse = new CredentialUse(publication, () => log.machine.state, clock);
+  const api = new AdminApi(
+    {
+      node: { name: 'node-1', version: '0.0.0', startedAtMs: now.wallMs },
+      get state() {
+        return log.machine.state;
+      },
+      proposer: new ChangeProposer({
+        log,
+        encodeCommand,
+        publication,
+        clock,
+        random: systemRandom,
+        logger,
+        acknowledgementTimeoutMs: options.acknowledgementTimeoutMs ?? 60_000,
+      }),
+      publication,
+      hsm,
+      credentialUse,
+      clock,
+      random: systemRandom,
+      fleet: () => fleet,
+    },
+    logger,
+  );
+  return {
+    log,
+    publication,
+    hsm,
+    fleet,
+    now,
+    directory,
+    api,
+    link: async (linkOptions) => {
+      const serving = await FakeServingProcess.link(socketPath, linkOptions);
+      linked.push(serving);
+      await serving.until(() => serving.snapshots > 0);
+      return serving;
+    },
+    run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>) =>
+      (await api.run(command, request, { uid: 0 })) as Result<AdminResponse<C>, AdminError>,
+  };
+}

@@ -1,0 +1,291 @@
+import { once } from 'node:events';
+import { statSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { silentLogger } from '../../src/base/logger.js';
+import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { encodeFrame, encodeIndexFrame } from '../../src/ops/frames.js';
+import { FrameType } from '../../src/ops/state-link.js';
+import { StatePublication } from '../../src/replica/state-publication.js';
+import { shortDirectory } from '../support/short-directory.js';
+import { FakeServingProcess, readyReport } from './fake-serving-process.js';
+import { MemoryLog } from './memory-log.js';
+
+/** Ends when a test waits for something that never comes; nothing waits for it to pass. */
+const neverMs = 60_000;
+
+interface Setup {
+  readonly log: MemoryLog;
+  readonly publication: StatePublication;
+  readonly socketPath: string;
+  /** Process ids that live. */
+  readonly living: Set<number>;
+  readonly fleet: { ready: number };
+  link(options?: Parameters<typeof FakeServingProcess.link>[1]): Promise<FakeServingProcess>;
+  /** Creates a key store; its index. */
+  change(): Promise<number>;
+}
+
+async function setUp(t: Test, linkBufferBytesMax?: number): Promise<Setup> {
+  const log = new MemoryLog();
+  const living = new Set<number>();
+  const fleet = { ready: 0 };
+  const socketPath = join(shortDirectory(t), 'run', 'state.sock');
+  const publication = new StatePublication({
+    socketPath,
+    state: log,
+    logger: silentLogger,
+    isProcessAlive: (pid) => living.has(pid),
+    readyServingProcesses: () => fleet.ready,
+    ...(linkBufferBytesMax === undefined ? {} : { linkBufferBytesMax }),
+  });
+  t.same(await publication.listen(), { ok: true, value: null });
+  const linked: FakeServingProcess[] = [];
+  t.teardown(async () => {
+    for (const serving of linked) serving.end();
+    await publication.close();
+  });
+  return {
+    log,
+    publication,
+    socketPath,
+    living,
+    fleet,
+    link: async (options) => {
+      const serving = await FakeServingProcess.link(socketPath, options);
+      linked.push(serving);
+      return serving;
+    },
+    change: async () => {
+      const index = log.appliedIndex + 1;
+      await log.propose(
+        encodeCommand({
+          type: 'keystore.create',
+          name: `store-${index}`,
+          uriPathPrefix: `store-${index}`,
+          regions: ['us-east-1'],
+          adopted: false,
+          requestId: `request-${index}`,
+          atMs: 1,
+          by: 'uid=0',
+        }),
+      );
+      return index;
+    },
+  };
+}
+
+const settled = (serving: FakeServingProcess, index: number): Promise<void> =>
+  serving.until(() => serving.appliedIndex >= index && serving.snapshots > 0);
+
+t.test('a linked process gets the state as a snapshot, then every entry in order', async (t) => {
+  const { change, link, log } = await setUp(t);
+  for (let count = 0; count < 5; count += 1) await change();
+  const early = await link({ slot: 1 });
+  await settled(early, 5);
+  t.equal(early.machine.state.counts().keyStores, 5);
+  for (let count = 0; count < 200; count += 1) await change();
+  const late = await link({ slot: 2 });
+  for (let count = 0; count < 50; count += 1) await change();
+  await Promise.all([settled(early, 255), settled(late, 255)]);
+  t.equal(early.snapshots, 1);
+  t.equal(late.snapshots, 1);
+  for (const serving of [early, late]) {
+    t.same([...serving.machine.snapshot()], [...log.machine.snapshot()], 'the same state');
+  }
+});
+
+t.test('a change made while a snapshot is on its way follows it', async (t) => {
+  const { change, link } = await setUp(t);
+  await change();
+  const serving = await link();
+  // Committed after the link, whatever of the hello has been read by then.
+  const indexes = await Promise.all([change(), change(), change()]);
+  await settled(serving, Math.max(...indexes));
+  t.equal(serving.machine.state.counts().keyStores, 4);
+});
+
+t.test('acknowledgedBy waits for every linked process', async (t) => {
+  const { change, link, publication } = await setUp(t);
+  const quick = await link({ slot: 1 });
+  const slow = await link({ slot: 2 });
+  await Promise.all([settled(quick, 0), settled(slow, 0)]);
+  slow.silent = true;
+  const index = await change();
+  let answered = false;
+  const waiting = publication.acknowledgedBy(index, neverMs).then((laggards) => {
+    answered = true;
+    return laggards;
+  });
+  await settled(slow, index);
+  t.equal(answered, false, 'it has applied, but not acknowledged');
+  slow.acknowledge();
+  t.same(await waiting, []);
+});
+
+t.test('acknowledgedBy names who has not applied in time', async (t) => {
+  const { change, link, publication } = await setUp(t);
+  const quick = await link({ slot: 1 });
+  const stuck = await link({ slot: 2, pid: 4242 });
+  await Promise.all([settled(quick, 0), settled(stuck, 0)]);
+  stuck.silent = true;
+  const index = await change();
+  await settled(quick, index);
+  t.same(await publication.acknowledgedBy(index, 20), [
+    { slot: 2, pid: 4242, appliedIndex: 0, connected: true },
+  ]);
+});
+
+t.test('a process being started is waited for from its hello on', async (t) => {
+  const { change, link, publication } = await setUp(t);
+  const index = await change();
+  const starting = await link();
+  starting.silent = true;
+  await starting.until(() => starting.snapshots > 0);
+  t.match(await publication.acknowledgedBy(index, 20), [{ slot: 1, appliedIndex: 0, connected: true }]);
+  starting.acknowledge();
+  t.same(await publication.acknowledgedBy(index, neverMs), []);
+});
+
+t.test('a process that lost its link may still serve: it counts until it has ended', async (t) => {
+  const { change, link, publication, living } = await setUp(t);
+  const serving = await link({ pid: 777 });
+  await settled(serving, 0);
+  living.add(777);
+  serving.end();
+  await serving.closed();
+  const index = await change();
+  t.same(await publication.acknowledgedBy(index, 20), [
+    { slot: 1, pid: 777, appliedIndex: 0, connected: false },
+  ]);
+  const waiting = publication.acknowledgedBy(index, neverMs);
+  living.delete(777);
+  t.same(await waiting, [], 'no longer once its process is gone');
+});
+
+t.test('a process that lost its link counts until its slot has a new process', async (t) => {
+  const { change, link, publication, living } = await setUp(t);
+  const first = await link({ pid: 777 });
+  await settled(first, 0);
+  living.add(777);
+  first.end();
+  await first.closed();
+  const index = await change();
+  const waiting = publication.acknowledgedBy(index, neverMs);
+  const second = await link({ pid: 778 });
+  await settled(second, index);
+  t.same(await waiting, []);
+});
+
+t.test('ready processes that the supervisor knows and we do not are unconfirmed', async (t) => {
+  const { change, link, publication, fleet } = await setUp(t);
+  fleet.ready = 2;
+  const serving = await link();
+  await settled(serving, 0);
+  const index = await change();
+  t.same(await publication.acknowledgedBy(index, 20), [
+    { slot: null, pid: null, appliedIndex: null, connected: false },
+  ]);
+  const waiting = publication.acknowledgedBy(index, neverMs);
+  fleet.ready = 1;
+  publication.fleetChanged();
+  t.same(await waiting, []);
+});
+
+t.test('a link that takes nothing is cut, and starts anew with a snapshot', async (t) => {
+  const { change, link, publication } = await setUp(t, 4_096);
+  const processId = 'the-same';
+  const stopped = await link({ processId });
+  await settled(stopped, 0);
+  stopped.stopReading();
+  const closed = stopped.closed();
+  while (publication.links().length > 0) {
+    await change();
+    await new Promise(setImmediate);
+  }
+  stopped.resumeReading();
+  await closed;
+  const index = await change();
+  const again = await link({ processId, linkedBefore: true });
+  await settled(again, index);
+  t.equal(again.snapshots, 1);
+  t.same(await publication.acknowledgedBy(index, neverMs), []);
+});
+
+t.test('a peer that speaks otherwise is cut', async (t) => {
+  const { link, socketPath, publication } = await setUp(t);
+  const rejected = async (name: string, bytes: Uint8Array): Promise<void> => {
+    const serving = await link({ slot: 9 });
+    await settled(serving, 0);
+    serving.raw(bytes);
+    await serving.closed();
+    t.pass(name);
+  };
+  await rejected('an unknown frame type', Buffer.from('00000001ff', 'hex'));
+  await rejected('a frame that goes the other way', encodeIndexFrame(FrameType.snapshotEnd, 1));
+  await rejected('an index that was never sent', encodeIndexFrame(FrameType.applied, 5));
+  await rejected('a second hello', encodeFrame(FrameType.hello, Buffer.from('{}')));
+  await rejected('a report that is none', encodeFrame(FrameType.metrics, Buffer.from('{"metrics":1}')));
+  await rejected('a reply that is none', encodeFrame(FrameType.hsmReply, Buffer.from('[]')));
+  const stranger = connect(socketPath);
+  const closed = new Promise<void>((resolve) => stranger.once('close', () => resolve()));
+  stranger.on('error', () => {});
+  stranger.write(encodeIndexFrame(FrameType.applied, 0));
+  await closed;
+  t.same(publication.links(), []);
+});
+
+t.test('what a process reports is seen', async (t) => {
+  const { link, publication } = await setUp(t);
+  const serving = await link();
+  await settled(serving, 0);
+  const reported = new Promise<void>((resolve) => {
+    publication.observe({
+      onHello: () => {},
+      onHsmReply: () => {},
+      onClosed: () => {},
+      onMetrics: () => resolve(),
+    });
+  });
+  serving.report(readyReport);
+  await reported;
+  t.equal(publication.links()[0]?.report?.readiness.ready, true);
+});
+
+t.test('the socket is the owner’s alone, and replaces one that a dead process left', async (t) => {
+  const { socketPath, publication } = await setUp(t);
+  t.equal(statSync(socketPath).mode & 0o777, 0o600);
+  t.equal(statSync(join(socketPath, '..')).mode & 0o777, 0o700);
+  await publication.close();
+  writeFileSync(socketPath, '');
+  const again = new StatePublication({
+    socketPath,
+    state: new MemoryLog(),
+    logger: silentLogger,
+    isProcessAlive: () => false,
+    readyServingProcesses: () => 0,
+  });
+  t.same(await again.listen(), { ok: true, value: null });
+  await again.close();
+});
+
+t.test('a socket on which another process answers is left alone', async (t) => {
+  const socketPath = join(shortDirectory(t), 'state.sock');
+  const other = createServer().listen(socketPath);
+  await once(other, 'listening');
+  t.teardown(() => other.close());
+  const publication = new StatePublication({
+    socketPath,
+    state: new MemoryLog(),
+    logger: silentLogger,
+    isProcessAlive: () => false,
+    readyServingProcesses: () => 0,
+  });
+  const refused = await publication.listen();
+  t.match(refused, {
+    ok: false,
+    error: /another process answers on .*state\.sock; is xksd running already\?/,
+  });
+  t.ok(statSync(socketPath).isSocket());
+});
