@@ -101,14 +101,15 @@ function readPrivateKey(setting: string): {
   }
   if (!pem.includes('PRIVATE KEY-----'))
     throw new Unusable(`TLS private key ${path}: no PEM private key in it`);
+  // PKCS#8's label, or RFC 1421's header of older files.
+  if (/ENCRYPTED/.test(pem)) {
+    throw new Unusable(
+      `TLS private key ${path}: it is encrypted; store it decrypted, as a systemd credential`,
+    );
+  }
   try {
     return { path, pem, key: createPrivateKey(pem) };
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ERR_MISSING_PASSPHRASE') {
-      throw new Unusable(
-        `TLS private key ${path}: it is encrypted; store it decrypted, as a systemd credential`,
-      );
-    }
+  } catch {
     throw new Unusable(`TLS private key ${path}: not a private key that OpenSSL can read`);
   }
 }

@@ -1,0 +1,131 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { makeCertificates } from '../../src/demo/certificates.js';
+import { loadTlsFiles, type TlsFileSettings } from '../../src/ops/tls-files.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
+t.teardown(() => rmSync(directory, { recursive: true }));
+const files = await makeCertificates({
+  directory,
+  names: ['xks.example.com', 'b.example.com'],
+  ips: ['127.0.0.1'],
+});
+const others = await makeCertificates({
+  directory: join(directory, 'other'),
+  names: ['other.example.com'],
+  ips: [],
+});
+const nowMs = Date.now();
+const dayMs = 86_400_000;
+const good: TlsFileSettings = { certificate: files.certificate, privateKey: files.key, mtls: null, nowMs };
+
+const pem = (path: string): string => readFileSync(path, 'utf8');
+
+function write(name: string, content: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, content, { mode: 0o600 });
+  return path;
+}
+
+function refusal(t: Test, changes: Partial<TlsFileSettings>): string {
+  const result = loadTlsFiles({ ...good, ...changes });
+  if (result.ok) throw new Error('the files were taken');
+  t.notMatch(result.error, 'PRIVATE', 'no key in it');
+  t.notMatch(result.error, '\n');
+  return result.error;
+}
+
+t.test('files that belong together', async (t) => {
+  const result = loadTlsFiles({ ...good, mtls: { ca: files.caCertificate, subject: 'CN=kms' } });
+  if (!result.ok) throw new Error(result.error);
+  t.equal(result.value.cert, pem(files.certificate));
+  t.equal(result.value.key, pem(files.key));
+  t.equal(result.value.ca, pem(files.caCertificate));
+  t.same(result.value.subjectNames, ['xks.example.com', 'b.example.com']);
+  const days = (result.value.notAfterMs - nowMs) / dayMs;
+  t.ok(days > 29 && days < 31, `${days} days left`);
+});
+
+t.test('a chain goes leaf first, each issued by the next', async (t) => {
+  const full = write('full.pem', pem(files.certificate) + pem(files.caCertificate));
+  t.ok(loadTlsFiles({ ...good, certificate: full }).ok);
+  const reversed = write('reversed.pem', pem(files.caCertificate) + pem(files.certificate));
+  t.match(refusal(t, { certificate: reversed }), /comes 2\. in it; it must come first/);
+  const foreign = write(
+    'foreign.pem',
+    pem(files.certificate) + pem(others.caCertificate.replace('ca.pem', 'server.pem')),
+  );
+  t.match(
+    refusal(t, { certificate: foreign }),
+    /out of order: "CN=other\.example\.com" follows "CN=xks\.example\.com" but did not issue it/,
+  );
+});
+
+t.test('a key of another certificate, out of validity', async (t) => {
+  t.match(
+    refusal(t, { privateKey: others.key }),
+    /the private key \S+ is not that of "CN=xks\.example\.com"/,
+  );
+  t.match(refusal(t, { nowMs: nowMs + 31 * dayMs }), /"CN=xks\.example\.com" expired on \w/);
+  t.match(refusal(t, { nowMs: nowMs - dayMs }), /"CN=xks\.example\.com" is not valid before \w/);
+});
+
+t.test('files that are missing or hold something else', async (t) => {
+  t.match(refusal(t, { certificate: '/nowhere.pem' }), 'TLS certificate /nowhere.pem: no such file');
+  t.match(refusal(t, { privateKey: '/nowhere.key' }), 'TLS private key /nowhere.key: no such file');
+  t.match(refusal(t, { mtls: { ca: '/nowhere.ca', subject: 'x' } }), 'client CA /nowhere.ca: no such file');
+  t.match(refusal(t, { certificate: directory }), /EISDIR/);
+  t.match(refusal(t, { certificate: files.key }), 'no PEM certificate in it');
+  t.match(refusal(t, { privateKey: files.certificate }), 'everyone on this host can read it');
+  t.match(refusal(t, { privateKey: write('c.key', pem(files.certificate)) }), 'no PEM private key in it');
+  const broken = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+  t.match(refusal(t, { certificate: write('broken.pem', broken) }), 'PEM block 1 is not a certificate');
+  const brokenKey = '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n';
+  t.match(
+    refusal(t, { privateKey: write('broken.key', brokenKey) }),
+    'not a private key that OpenSSL can read',
+  );
+  const encrypted = join(directory, 'encrypted.key');
+  execFileSync('openssl', [
+    'pkcs8',
+    '-topk8',
+    '-in',
+    files.key,
+    '-out',
+    encrypted,
+    '-passout',
+    'pass:secret',
+  ]);
+  t.match(refusal(t, { privateKey: encrypted }), 'it is encrypted');
+});
+
+t.test('a key that everyone can read', async (t) => {
+  const open = write('open.key', pem(files.key));
+  chmodSync(open, 0o644);
+  t.equal(
+    refusal(t, { privateKey: open }),
+    `TLS private key ${open}: everyone on this host can read it: run \`chmod o-rwx ${open}\``,
+  );
+  chmodSync(open, 0o640);
+  t.ok(loadTlsFiles({ ...good, privateKey: open }).ok);
+});
+
+t.test('credential:NAME is a file in $CREDENTIALS_DIRECTORY', async (t) => {
+  const before = process.env['CREDENTIALS_DIRECTORY'];
+  t.teardown(() => {
+    if (before === undefined) delete process.env['CREDENTIALS_DIRECTORY'];
+    else process.env['CREDENTIALS_DIRECTORY'] = before;
+  });
+  process.env['CREDENTIALS_DIRECTORY'] = directory;
+  write('tls-key', pem(files.key));
+  t.ok(loadTlsFiles({ ...good, privateKey: 'credential:tls-key' }).ok);
+  t.match(refusal(t, { privateKey: 'credential:none' }), `TLS private key ${directory}/none: no such file`);
+  for (const name of ['../tls-key', '..', 'a/b', '']) {
+    t.match(refusal(t, { privateKey: `credential:${name}` }), 'not the name of a credential');
+  }
+  delete process.env['CREDENTIALS_DIRECTORY'];
+  t.match(refusal(t, { privateKey: 'credential:tls-key' }), 'LoadCredential=tls-key:PATH');
+});
