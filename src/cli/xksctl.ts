@@ -5,6 +5,7 @@ import { loadConfig } from '../ops/config.js';
 import { softwareVersion } from '../ops/version.js';
 import { AdminClient } from './admin-client.js';
 import { adminSocketVariable, defaultAdminSocket } from './admin-socket.js';
+import { addClusterCommand } from './cluster-command.js';
 import type { CommandContext } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { addCredentialCommand } from './credential-command.js';
@@ -65,6 +66,7 @@ function makeProgram(): Command {
     process.exitCode = await command(context());
   };
   addStatusCommand(program, run);
+  addClusterCommand(program, run);
   addHsmCommand(program, run);
   addKeyStoreCommand(program, run);
   addCredentialCommand(program, run);

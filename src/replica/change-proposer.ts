@@ -10,7 +10,7 @@ import type { AdminError } from './admin-error.js';
 import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
-export const acknowledgementTimeoutMs = 2_000;
+const acknowledgementTimeoutMs = 2_000;
 
 const requestIdBytes = 16;
 

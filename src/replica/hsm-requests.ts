@@ -7,11 +7,11 @@ import type { ServingLink } from './serving-link.js';
 import type { GreetedLink, StatePublication } from './state-publication.js';
 
 /** Requests without a reply yet. People ask for them, one at a time. */
-export const hsmRequestsMax = 32;
+const hsmRequestsMax = 32;
 /** Key generation on a slow token, and a login that waits its turn, included. */
-export const hsmRequestTimeoutMs = 20_000;
+const hsmRequestTimeoutMs = 20_000;
 /** A node that has just been started, or lost its only serving process, has one again by then. */
-export const servingProcessWaitMs = 5_000;
+const servingProcessWaitMs = 5_000;
 
 /** Asking twice leaves no more behind than asking once. A minted credential exists nowhere until it is proposed. */
 const repeatable: { readonly [Op in HsmOperation['op']]: boolean } = {

@@ -3,7 +3,7 @@ import { type Labels, type MetricFamily, type MetricType, type Sample, spellLabe
 import { familiesOfJson } from './metrics-json.js';
 
 /** Series summed over processes. Beyond it new ones are left out, and counted. */
-export const totalsMax = 50_000;
+const totalsMax = 50_000;
 /** Processes whose last report is remembered: those that live and, for a link that comes back, those that left. */
 const processesMax = 64;
 

@@ -4,7 +4,7 @@ import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } 
 import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
 
 /** What may wait behind a slow reader, its snapshot aside. Beyond it the link is cut and starts anew. */
-export const linkBufferBytesMax = 16 * 1024 * 1024;
+const linkBufferBytesMax = 16 * 1024 * 1024;
 /** A peer that has not said who it is by then is not one of ours. */
 const helloTimeoutMs = 5_000;
 /** `queue` is compacted when so many of its frames are gone. */

@@ -1,0 +1,38 @@
+import { statSync } from 'node:fs';
+import { encodeHex } from '../base/bytes.js';
+import { systemRandom } from '../base/random.js';
+import { err, ok, type Result } from '../base/result.js';
+import type { Config } from '../ops/config.js';
+import { type Identity, initialiseDataDirectory } from '../replication/data-directory.js';
+import { systemFiles } from '../replication/file-operations.js';
+
+const idBytes = 16;
+
+/**
+ * Makes this node the first of a new cluster (`xksctl cluster init`): its data directory with a random cluster id and
+ * member id. The replica puts them into key state when it first starts.
+ *
+ * @returns a sentence for the operator when it cannot be done.
+ */
+export async function initialiseNode({ node }: Config): Promise<Result<Identity, string>> {
+  const foreign = foreignOwner(node.dataDir);
+  if (foreign !== null) return err(foreign);
+  const identity = {
+    nodeName: node.name,
+    clusterId: encodeHex(systemRandom.bytes(idBytes)),
+    memberId: encodeHex(systemRandom.bytes(idBytes)),
+  };
+  const made = await initialiseDataDirectory({ ...identity, dir: node.dataDir, files: systemFiles });
+  return made.ok ? ok(identity) : err(made.error.message);
+}
+
+/** What root puts into another user's directory, that user cannot open. */
+function foreignOwner(dataDir: string): string | null {
+  const owner = statSync(dataDir, { throwIfNoEntry: false })?.uid;
+  const user = process.geteuid?.();
+  if (owner === undefined || user === undefined || owner === user) return null;
+  return (
+    `the data directory ${dataDir} belongs to uid ${owner}, and this command runs as uid ${user}: ` +
+    'run it as the user that xksd runs as, e.g. `runuser -u xksd -- xksctl cluster init --config …`'
+  );
+}
