@@ -1,0 +1,262 @@
+import { randomBytes } from 'node:crypto';
+import t, { type Test } from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
+import type { DecryptOperation, KeyObject } from '../../src/hsm/types.js';
+import {
+  encryption,
+  farDeadline,
+  importKnownKey,
+  type KnownKey,
+  seal,
+  startPool,
+  unseal,
+} from '../support/crypto-pool-fixture.js';
+import { makeFaultShim } from '../support/fault-shim.js';
+import { logIn } from '../support/logged-in-token.js';
+import { makeSoftHsmToken } from '../support/softhsm.js';
+
+const softHsm = await makeSoftHsmToken(t);
+const shim = await makeFaultShim(t, softHsm.modulePath);
+const token = logIn(t, { ...softHsm, modulePath: shim.modulePath });
+const key = importKnownKey(token);
+const otherKey = importKnownKey(token);
+t.afterEach(() => shim.setFaults());
+
+const inMs = (ms: number): number => systemClock.monotonicMs() + ms;
+
+function decryption(of: KnownKey, plaintext: Uint8Array): DecryptOperation {
+  const gcmAad = randomBytes(30);
+  return { key: of.object, gcmAad, ...seal(of.bytes, randomBytes(12), gcmAad, plaintext) };
+}
+
+/** Waits until no call is out any more. */
+async function untilNothingIsStuck(pool: CryptoPool): Promise<void> {
+  while (pool.stats().stuckCells > 0) await new Promise((resolve) => setImmediate(resolve));
+}
+
+async function encryptsRightly(t: Test, pool: CryptoPool, message: string): Promise<void> {
+  const operation = encryption(key.object);
+  const sealed = await pool.encrypt(operation, farDeadline());
+  const back = sealed.ok ? unseal(key.bytes, sealed.value, operation.gcmAad) : null;
+  t.strictSame(
+    { failure: sealed.ok ? null : sealed.error, back },
+    { failure: null, back: operation.plaintext },
+    message,
+  );
+}
+
+for (const sessions of [1, 4]) {
+  t.test(
+    `${sessions} session(s): a call that hangs is answered at its deadline, and nobody sees what it returns`,
+    async (t) => {
+      const pool = await startPool(t, token, sessions);
+      await encryptsRightly(t, pool, 'before');
+      const secret = Buffer.alloc(32, 'tenant A');
+      shim.setFaults('C_Decrypt hang - 1');
+      const hung = shim.nextHang();
+      const answerToA = pool.decrypt(decryption(key, secret), inMs(100));
+      const call = await hung;
+      t.equal(call.functionName, 'C_Decrypt');
+      t.match(await answerToA, { ok: false, error: { kind: 'deadline' } });
+      t.equal(pool.stats().stuckCells, 1, 'the cell stays with the call');
+      t.equal(pool.stats().inFlight, 0);
+
+      const tenantB = async () => {
+        const plaintext = randomBytes(32);
+        const answer = await pool.decrypt(decryption(otherKey, plaintext), farDeadline());
+        if (!answer.ok) return answer.error.kind;
+        return Buffer.from(answer.value).equals(plaintext) ? 'right' : 'WRONG';
+      };
+      const during = await Promise.all(Array.from({ length: 60 }, tenantB));
+      // With one session the token is stuck; with more, the others go on.
+      t.strictSame(new Set(during), new Set([sessions === 1 ? 'token-unavailable' : 'right']));
+
+      call.release();
+      await untilNothingIsStuck(pool);
+      const after = await Promise.all(Array.from({ length: 60 }, tenantB));
+      t.strictSame(new Set(after), new Set(['right']), 'tenant B gets what is tenant B’s');
+      t.equal(pool.stats().cellsInUse, 0, 'the cell came back');
+    },
+  );
+
+  t.test(
+    `${sessions} session(s): what waits behind a hung call leaves at its own deadline and is never carried out`,
+    async (t) => {
+      const pool = await startPool(t, token, sessions);
+      await encryptsRightly(t, pool, 'before');
+      shim.setFaults('C_Encrypt hang');
+      const hangs = Array.from({ length: sessions }, () => shim.nextHang());
+      const answers = Array.from({ length: 3 * sessions }, () =>
+        pool.encrypt(encryption(key.object), inMs(150)),
+      );
+      const first = await hangs[0];
+      for (const answer of await Promise.all(answers)) t.match(answer, { error: { kind: 'deadline' } });
+      t.equal(pool.stats().stuckCells, sessions);
+      t.equal(pool.stats().cellsInUse, sessions, 'the others gave their cells back');
+      t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
+        error: { kind: 'token-unavailable' },
+      });
+      shim.setFaults();
+      first?.release();
+      for (const call of await Promise.all(hangs)) call.release();
+      await untilNothingIsStuck(pool);
+      await encryptsRightly(t, pool, 'after');
+      t.equal(
+        pool.stats().operations,
+        2 + sessions,
+        'the calls that hung, and nothing that was given up before',
+      );
+    },
+  );
+
+  t.test(
+    `${sessions} session(s): a token that fails everything never makes a ciphertext bad (X-X2)`,
+    async (t) => {
+      const pool = await startPool(t, token, sessions);
+      for (const rv of [0x5, 0x6, 0x7, 0x20, 0x40, 0x41, 0x42, 0x71, 0x80000101]) {
+        shim.setFaults(`C_DecryptInit fail ${rv}`);
+        const onInit = await pool.decrypt(decryption(key, randomBytes(20)), farDeadline());
+        shim.setFaults(`C_Decrypt fail ${rv}`);
+        const onDecrypt = await pool.decrypt(decryption(key, randomBytes(20)), farDeadline());
+        for (const answer of [onInit, onDecrypt]) {
+          t.ok(
+            !answer.ok && ['failed', 'key-lost'].includes(answer.error.kind),
+            `rv ${rv}: ${JSON.stringify(answer)}`,
+          );
+        }
+      }
+      for (const rv of [0x5, 0x6]) {
+        shim.setFaults(`* fail ${rv}`);
+        const answer = await pool.decrypt(decryption(key, randomBytes(20)), farDeadline());
+        t.ok(!answer.ok && answer.error.kind !== 'bad-ciphertext', `everything fails with ${rv}`);
+        t.match(await pool.encrypt(encryption(key.object), farDeadline()), { ok: false });
+      }
+      shim.setFaults();
+      await encryptsRightly(t, pool, 'and then it is well again');
+    },
+  );
+
+  t.test(
+    `${sessions} session(s): sessions, handles and devices that fail once cost nothing, for ever are the token’s (X-X2)`,
+    async (t) => {
+      const pool = await startPool(t, token, sessions);
+      // SESSION_HANDLE_INVALID, SESSION_CLOSED, KEY_HANDLE_INVALID, OBJECT_HANDLE_INVALID, DEVICE_ERROR,
+      // OPERATION_ACTIVE
+      for (const rv of [0xb3, 0xb0, 0x60, 0x82, 0x30, 0x90]) {
+        const plaintext = randomBytes(20);
+        for (const call of ['C_DecryptInit', 'C_Decrypt']) {
+          shim.setFaults(`${call} fail ${rv} 1`);
+          const once = await pool.decrypt(decryption(key, plaintext), farDeadline());
+          t.ok(once.ok && plaintext.equals(once.value), `${call} fails once with ${rv}`);
+          shim.setFaults(`${call} fail ${rv}`);
+          t.match(
+            await pool.decrypt(decryption(key, plaintext), farDeadline()),
+            { ok: false, error: { kind: 'token-unavailable', functionName: call } },
+            `${call} always fails with ${rv}`,
+          );
+        }
+        shim.setFaults(`C_Encrypt fail ${rv} 1`);
+        await encryptsRightly(t, pool, `C_Encrypt fails once with ${rv}`);
+      }
+    },
+  );
+}
+
+t.test('an ambiguous failure that the canary and a second try belie is no failure (X-X2)', async (t) => {
+  const pool = await startPool(t, token, 1);
+  await encryptsRightly(t, pool, 'the key is found');
+  const plaintext = randomBytes(20);
+  shim.setFaults('C_Decrypt fail 0x5 1');
+  const answer = await pool.decrypt(decryption(key, plaintext), farDeadline());
+  t.ok(answer.ok && plaintext.equals(answer.value));
+});
+
+t.test(
+  'a key without a witness: the pool’s canary decides, and without one nothing is the caller’s fault (X-X2)',
+  async (t) => {
+    const pool = await startPool(t, token, 1);
+    const unwitnessed: KeyObject = { objectId: otherKey.object.objectId, witness: null };
+    const good = { ...decryption(otherKey, randomBytes(20)), key: unwitnessed };
+    const bad = { ...good, tag: randomBytes(16) };
+    t.match(await pool.decrypt(bad, farDeadline()), { error: { kind: 'failed', rv: 'CKR_GENERAL_ERROR' } });
+    pool.setCanary(key.object);
+    t.match(await pool.decrypt(bad, farDeadline()), {
+      error: { kind: 'bad-ciphertext', rv: 'CKR_GENERAL_ERROR' },
+    });
+    t.match(await pool.decrypt(good, farDeadline()), { ok: true });
+    shim.setFaults('C_Decrypt fail 0x5');
+    t.match(await pool.decrypt(good, farDeadline()), { error: { kind: 'failed' } });
+    // The canary key itself is lost: that says nothing of the caller's ciphertext, nor of the caller's key.
+    shim.setFaults();
+    pool.setCanary({ ...key.object, objectId: otherKey.object.objectId });
+    t.match(await pool.decrypt(bad, farDeadline()), { error: { kind: 'failed' } });
+  },
+);
+
+t.test(
+  'a flipped bit in a ciphertext is caught by the verifying decrypt; once is retried, always fails (X-E4)',
+  async (t) => {
+    const pool = await startPool(t, token, 1);
+    await encryptsRightly(t, pool, 'the key is found');
+    shim.setFaults('C_Encrypt flip - 1');
+    await encryptsRightly(t, pool, 'one flipped bit');
+    shim.setFaults('C_Encrypt flip');
+    t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
+      ok: false,
+      error: { kind: 'failed' },
+    });
+    shim.setFaults('C_Decrypt flip');
+    t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
+      ok: false,
+      error: { kind: 'failed' },
+    });
+    shim.setFaults('C_Encrypt flip - 1');
+    const unverified = encryption(key.object, { verify: false, plaintext: randomBytes(20) });
+    const result = await pool.encrypt(unverified, farDeadline());
+    t.ok(result.ok);
+    if (result.ok)
+      t.throws(() => unseal(key.bytes, result.value, unverified.gcmAad), 'only for keys that can’t decrypt');
+  },
+);
+
+t.test('the login or the token gone: told once, refused until resumed (X-X2)', async (t) => {
+  // USER_NOT_LOGGED_IN, TOKEN_NOT_PRESENT, DEVICE_REMOVED, CRYPTOKI_NOT_INITIALIZED
+  for (const [rv, name] of [
+    [0x101, 'CKR_USER_NOT_LOGGED_IN'],
+    [0xe0, 'CKR_TOKEN_NOT_PRESENT'],
+    [0x32, 'CKR_DEVICE_REMOVED'],
+    [0x190, 'CKR_CRYPTOKI_NOT_INITIALIZED'],
+  ] as const) {
+    const lost: string[] = [];
+    const pool = await startPool(t, token, 1, (why) => lost.push(why));
+    shim.setFaults(`C_DecryptInit fail ${rv}`);
+    const answer = await pool.decrypt(decryption(key, randomBytes(20)), farDeadline());
+    t.match(answer, { ok: false, error: { kind: 'token-unavailable', rv: name } });
+    shim.setFaults();
+    t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
+      error: { kind: 'token-unavailable', rv: name },
+    });
+    t.strictSame(lost, [name]);
+    t.match(await pool.resume(), { ok: true });
+    await encryptsRightly(t, pool, `resumed after ${name}`);
+    await pool.close();
+  }
+});
+
+t.test('closing while a call hangs does not wait for it', async (t) => {
+  for (const sessions of [1, 4]) {
+    const pool = await startPool(t, token, sessions);
+    await encryptsRightly(t, pool, 'before');
+    shim.setFaults('C_Encrypt hang - 1');
+    const hung = shim.nextHang();
+    const answer = pool.encrypt(encryption(key.object), inMs(50));
+    const call = await hung;
+    t.match(await answer, { error: { kind: 'deadline' } });
+    await pool.close();
+    t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
+      error: { kind: 'token-unavailable' },
+    });
+    call.release();
+  }
+});
