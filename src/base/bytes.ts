@@ -17,7 +17,7 @@ export function encodeBase64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
-const base64Alphabet = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');
+const base64Alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 const base64Padding = 0x3d;
 
 /**
@@ -25,16 +25,21 @@ const base64Padding = 0x3d;
  * `encodeBase64` it makes no string, which nobody could wipe.
  */
 export function writeBase64(target: Uint8Array, offset: number, bytes: Uint8Array): void {
-  const sextet = (bits: number): number => base64Alphabet[bits & 0x3f] ?? 0;
   let to = offset;
   for (let from = 0; from < bytes.byteLength; from += 3) {
-    const left = bytes.byteLength - from;
     const group = ((bytes[from] ?? 0) << 16) | ((bytes[from + 1] ?? 0) << 8) | (bytes[from + 2] ?? 0);
-    target[to++] = sextet(group >>> 18);
-    target[to++] = sextet(group >>> 12);
-    target[to++] = left > 1 ? sextet(group >>> 6) : base64Padding;
-    target[to++] = left > 2 ? sextet(group) : base64Padding;
+    target[to] = sextetCode(group >>> 18);
+    target[to + 1] = sextetCode(group >>> 12);
+    target[to + 2] = sextetCode(group >>> 6);
+    target[to + 3] = sextetCode(group);
+    to += 4;
   }
+  const unused = (3 - (bytes.byteLength % 3)) % 3;
+  target.fill(base64Padding, to - unused, to);
+}
+
+function sextetCode(bits: number): number {
+  return base64Alphabet.charCodeAt(bits & 0x3f);
 }
 
 /** Decodes lower- or upper-case hexadecimal; `null` unless every character counts. */
