@@ -22,8 +22,6 @@ export interface ServingMetrics {
   observeRequest(observation: RequestObservation): void;
   /** `reason`: one of a fixed few words. */
   authFailure(reason: string): void;
-  connectionOpened(protocol: 'http/1.1' | 'h2'): void;
-  connectionClosed(protocol: 'http/1.1' | 'h2'): void;
   /** End of validity of the certificate in use, milliseconds since the Unix epoch. */
   tlsCertificateNotAfter(notAfterMs: number): void;
   ready(isReady: boolean): void;
@@ -56,12 +54,6 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
     labelNames: ['reason'] as const,
     registers,
   });
-  const connections = new Gauge({
-    name: 'xks_connections',
-    help: 'Connections open on the XKS listener.',
-    labelNames: ['protocol'] as const,
-    registers,
-  });
   const certificateNotAfter = new Gauge({
     name: 'xks_tls_certificate_not_after_timestamp_seconds',
     help: 'When the certificate of the XKS listener ends to be valid.',
@@ -79,8 +71,6 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
       durations.observe({ operation, key_store: keyStore }, durationSeconds);
     },
     authFailure: (reason) => authFailures.inc({ reason }),
-    connectionOpened: (protocol) => connections.inc({ protocol }),
-    connectionClosed: (protocol) => connections.dec({ protocol }),
     tlsCertificateNotAfter: (notAfterMs) => certificateNotAfter.set(notAfterMs / 1_000),
     ready: (isReady) => readiness.set(isReady ? 1 : 0),
   };

@@ -8,7 +8,7 @@ const lastMessagesMs = 200;
 /** What a role is started with: the program and its arguments. */
 export type ChildCommand = (role: ChildRole) => readonly [program: string, ...args: string[]];
 
-export interface SpawnOptions {
+interface SpawnOptions {
   readonly command: readonly [program: string, ...args: string[]];
   /** Path, slot. */
   readonly environment: Pick<ChildEnvironment, 'XKSD_CONFIG' | 'XKSD_SLOT'>;

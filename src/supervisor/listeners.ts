@@ -7,16 +7,16 @@ import type { Config, ListenAddress } from '../ops/config.js';
 const backlog = 1_024;
 
 const names = ['xks', 'health', 'metrics'] as const;
-export type ListenerName = (typeof names)[number];
+type ListenerName = (typeof names)[number];
 
-export interface Listener {
+interface Listener {
   readonly fd: number;
   /** `ADDRESS:PORT`, with the port that was bound. */
   readonly address: string;
 }
 
 /** The listening sockets of the node, held by the supervisor so that they outlive whoever accepts on them. */
-export type Listeners = Readonly<Record<ListenerName, Listener>>;
+type Listeners = Readonly<Record<ListenerName, Listener>>;
 
 /** Binds them all; the error names the setting and the address. */
 export function bindListeners(native: NativeBinding, config: Config): Result<Listeners, string> {

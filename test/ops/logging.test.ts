@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { createLogger } from '../../src/ops/logging.js';
@@ -94,8 +95,8 @@ t.test('redaction leaves ordinary names and bounds depth', async (t) => {
   t.match(JSON.stringify(redact(cyclic)), /\[deeper\]/);
 });
 
-/** A process that logs into a pipe of ours, on command over IPC. */
-function spawnChatty(bufferBytesMax: number) {
+/** A process that logs into a pipe of ours (a socket, in Node's hands) or a descriptor, on command over IPC. */
+function spawnChatty(bufferBytesMax: number, output: 'pipe' | number = 'pipe') {
   const script = `
     import { createLogger } from ${JSON.stringify(loggingUrl)};
     const logger = createLogger({ level: 'info', role: 'serving', slot: 1, bufferBytesMax: ${bufferBytesMax} });
@@ -107,7 +108,7 @@ function spawnChatty(bufferBytesMax: number) {
     });
     process.send('started');`;
   return spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    stdio: ['ignore', output, 'inherit', 'ipc'],
   });
 }
 
@@ -166,4 +167,37 @@ t.test('flush at exit writes what is buffered', async (t) => {
     parseLines(text).map((line) => line['n']),
     Array.from({ length: 300 }, (_, index) => index + 1),
   );
+});
+
+t.test('a pipe is written without waiting either, and without a flag that others would see', async (t) => {
+  const path = join(mkdtempSync(join(tmpdir(), 'xksd-')), 'fifo');
+  t.teardown(() => rmSync(dirname(path), { recursive: true }));
+  execFileSync('mkfifo', [path]);
+  // Both ends, so that opening waits for nobody and the pipe fills up with nobody reading.
+  const fd = openSync(path, 'r+');
+  t.teardown(() => closeSync(fd));
+  const child = spawnChatty(256 * 1024, fd);
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child, 'message');
+  child.send({ lines: 2_000 });
+  const [{ dropped }] = await once(child, 'message');
+  t.ok(dropped > 0 && dropped < 2_000, `${dropped} lines dropped`);
+  const flags = /^flags:\s+([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  t.equal(Number.parseInt(flags ?? '', 8) & constants.O_NONBLOCK, 0);
+  child.send({ exit: true });
+  const [code] = await once(child, 'exit');
+  t.equal(code, 0);
+});
+
+t.test('a log whose reader is gone loses lines, not the process', async (t) => {
+  const child = spawnChatty(256 * 1024);
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child, 'message');
+  child.stdout?.destroy();
+  child.send({ lines: 10 });
+  const [{ dropped }] = await once(child, 'message');
+  t.equal(dropped, 10);
+  child.send({ exit: true });
+  const [code] = await once(child, 'exit');
+  t.equal(code, 0);
 });

@@ -20,9 +20,6 @@ t.test('requests are counted and timed under the names of operations.md', async 
     durationSeconds: 0.3,
   });
   metrics.authFailure('signature');
-  metrics.connectionOpened('h2');
-  metrics.connectionOpened('h2');
-  metrics.connectionClosed('h2');
   metrics.tlsCertificateNotAfter(1_800_000_000_000);
   metrics.ready(true);
   await metrics.registry.metrics();
@@ -36,7 +33,6 @@ t.test('requests are counted and timed under the names of operations.md', async 
     'xks_request_duration_seconds_bucket{le="0.25",operation="unknown",key_store=""} 0',
     'xks_request_duration_seconds_bucket{le="0.5",operation="unknown",key_store=""} 1',
     'xks_auth_failures_total{reason="signature"} 1',
-    'xks_connections{protocol="h2"} 1',
     'xks_tls_certificate_not_after_timestamp_seconds 1800000000',
     'xks_serving_processes_ready 1',
     'xks_log_lines_dropped_total 5',
