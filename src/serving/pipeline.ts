@@ -250,21 +250,25 @@ class Pipeline {
   #deadlined(deadlineMs: number, trace: RequestTrace): DeadlinedCrypto {
     const { crypto, clock } = this.#deps;
     const timed = async <T>(
-      work: Promise<Result<T, HsmFailure>>,
+      start: () => Promise<Result<T, HsmFailure>>,
       discard: (value: T) => void,
     ): Promise<Result<T, HsmFailure>> => {
       const startedAtMs = clock.monotonicMs();
       const [token] = this.#deps.tokens();
       trace.hsm = token?.serial ?? token?.label ?? null;
-      const result = await this.#guard.within(work, deadlineMs, (late) => {
+      const result = await this.#guard.within(start(), deadlineMs, (late) => {
         if (late.ok) discard(late.value);
       });
       trace.hsmMs = clock.monotonicMs() - startedAtMs;
       return result ?? err({ kind: 'deadline', rv: null, functionName: null });
     };
     return {
-      encrypt: (operation) => timed(crypto.encrypt(operation, deadlineMs), () => {}),
-      decrypt: (operation) => timed(crypto.decrypt(operation, deadlineMs), wipe),
+      encrypt: (operation) =>
+        timed(
+          () => crypto.encrypt(operation, deadlineMs),
+          () => {},
+        ),
+      decrypt: (operation) => timed(() => crypto.decrypt(operation, deadlineMs), wipe),
     };
   }
 
