@@ -231,7 +231,7 @@ async function setUp(options: DemoOptions, node: DemoNode, token: DemoToken, caF
     client,
     madeObjects: [
       ...partialIds,
-      text(key, 'objectId'),
+      objectIdOf(key),
       text(prepared, 'testKeyObjectId'),
       text(prepared, 'wrappingKeyObjectId'),
     ],
