@@ -18,6 +18,7 @@ import {
   type XksError,
   xksError,
 } from '../xks/errors.js';
+import type { RequestMetadata } from '../xks/request-metadata.js';
 import {
   parseDecryptRequest,
   parseEncryptRequest,
@@ -160,27 +161,27 @@ class Pipeline {
 
   async #dispatch(request: HttpRequest, authentic: AuthenticRequest, trace: RequestTrace): Promise<Outcome> {
     const { route, state, keyStore } = authentic;
+    const keepMetadata = (metadata: RequestMetadata): void => {
+      trace.requestMetadata = metadata;
+    };
     switch (route.operation) {
       case 'GetHealthStatus': {
-        const parsed = parseGetHealthStatusRequest(request.body);
+        const parsed = parseGetHealthStatusRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        trace.requestMetadata = parsed.value.requestMetadata;
         // X-H3: outside quota and overload control.
         const fault = checkKeyStore(state, keyStore.name);
         return fault === null ? ok(getHealthStatus(this.#deps.proxy(), this.#deps.tokens())) : err(fault);
       }
       case 'GetKeyMetadata': {
-        const parsed = parseGetKeyMetadataRequest(request.body);
+        const parsed = parseGetKeyMetadataRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        trace.requestMetadata = parsed.value.requestMetadata;
         const fault = this.#deadlineFault(request) ?? checkKeyStore(state, keyStore.name);
         return fault === null ? getKeyMetadata(state, keyStore.name, route.externalKeyId) : err(fault);
       }
       case 'Encrypt': {
-        const parsed = parseEncryptRequest(request.body);
-        if (!parsed.ok) return parsed;
-        trace.requestMetadata = parsed.value.requestMetadata;
+        const parsed = parseEncryptRequest(request.body, keepMetadata);
         wipe(request.body);
+        if (!parsed.ok) return parsed;
         try {
           return await this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
             encrypt(parsed.value, context),
@@ -191,9 +192,8 @@ class Pipeline {
         }
       }
       case 'Decrypt': {
-        const parsed = parseDecryptRequest(request.body);
+        const parsed = parseDecryptRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        trace.requestMetadata = parsed.value.requestMetadata;
         return this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
           decrypt(parsed.value, context),
         );

@@ -4,9 +4,9 @@ import { invariant } from '../base/guards.js';
 const formatKeyVersion = 0x01;
 const formatLength = 5;
 
-export const keyVersionMax = 0xffff_ffff;
+const keyVersionMax = 0xffff_ffff;
 
-/** The ciphertextMetadata (5 bytes) of what the version of a key encrypts. `keyVersion`: 1 to `keyVersionMax`. */
+/** The ciphertextMetadata (5 bytes) of what the version of a key encrypts. `keyVersion`: 1 to 2^32 - 1. */
 export function encodeCiphertextMetadata(keyVersion: number): Uint8Array {
   invariant(
     Number.isInteger(keyVersion) && keyVersion >= 1 && keyVersion <= keyVersionMax,

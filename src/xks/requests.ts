@@ -44,18 +44,30 @@ export interface DecryptRequest {
   readonly ciphertextMetadata: Uint8Array | null;
 }
 
+/** Told of the metadata as soon as they are known, so that a request refused for another field is logged with them. */
+type MetadataListener = (requestMetadata: RequestMetadata) => void;
+
 /** X-H1. */
-export function parseGetHealthStatusRequest(body: Uint8Array): Result<MetadataOnlyRequest, XksError> {
-  return parseMetadataOnly(body, 'GetHealthStatus');
+export function parseGetHealthStatusRequest(
+  body: Uint8Array,
+  onMetadata?: MetadataListener,
+): Result<MetadataOnlyRequest, XksError> {
+  return parseMetadataOnly(body, 'GetHealthStatus', onMetadata);
 }
 
-export function parseGetKeyMetadataRequest(body: Uint8Array): Result<MetadataOnlyRequest, XksError> {
-  return parseMetadataOnly(body, 'GetKeyMetadata');
+export function parseGetKeyMetadataRequest(
+  body: Uint8Array,
+  onMetadata?: MetadataListener,
+): Result<MetadataOnlyRequest, XksError> {
+  return parseMetadataOnly(body, 'GetKeyMetadata', onMetadata);
 }
 
 /** X-E1. */
-export function parseEncryptRequest(body: Uint8Array): Result<EncryptRequest, XksError> {
-  const common = parseCommon(body, 'Encrypt');
+export function parseEncryptRequest(
+  body: Uint8Array,
+  onMetadata?: MetadataListener,
+): Result<EncryptRequest, XksError> {
+  const common = parseCommon(body, 'Encrypt', onMetadata);
   if (!common.ok) return common;
   const { fields, requestMetadata } = common.value;
   const algorithmFault = encryptionAlgorithmFault(fields);
@@ -77,8 +89,11 @@ export function parseEncryptRequest(body: Uint8Array): Result<EncryptRequest, Xk
 }
 
 /** X-D1. Wrong lengths are the ciphertext's fault, not the request's (X-D2). */
-export function parseDecryptRequest(body: Uint8Array): Result<DecryptRequest, XksError> {
-  const common = parseCommon(body, 'Decrypt');
+export function parseDecryptRequest(
+  body: Uint8Array,
+  onMetadata?: MetadataListener,
+): Result<DecryptRequest, XksError> {
+  const common = parseCommon(body, 'Decrypt', onMetadata);
   if (!common.ok) return common;
   const { fields, requestMetadata } = common.value;
   const algorithmFault = encryptionAlgorithmFault(fields);
@@ -110,19 +125,25 @@ export function parseDecryptRequest(body: Uint8Array): Result<DecryptRequest, Xk
   });
 }
 
-function parseMetadataOnly(body: Uint8Array, operation: XksOperation): Result<MetadataOnlyRequest, XksError> {
-  const common = parseCommon(body, operation);
+function parseMetadataOnly(
+  body: Uint8Array,
+  operation: XksOperation,
+  onMetadata?: MetadataListener,
+): Result<MetadataOnlyRequest, XksError> {
+  const common = parseCommon(body, operation, onMetadata);
   return common.ok ? ok({ requestMetadata: common.value.requestMetadata }) : common;
 }
 
 function parseCommon(
   body: Uint8Array,
   operation: XksOperation,
+  onMetadata?: MetadataListener,
 ): Result<{ readonly fields: JsonObject; readonly requestMetadata: RequestMetadata }, XksError> {
   const fields = parseJsonObject(body);
   if (!fields.ok) return invalid(fields.error);
   const requestMetadata = parseRequestMetadata(fields.value, operation);
   if (!requestMetadata.ok) return requestMetadata;
+  onMetadata?.(requestMetadata.value);
   return ok({ fields: fields.value, requestMetadata: requestMetadata.value });
 }
 

@@ -300,6 +300,17 @@ t.test('X-M2, X-L2: all metadata goes to the log, bounded', async (t) => {
   t.equal(Object.getPrototypeOf(fields), Object.prototype);
 });
 
+t.test('X-L2: metadata are known for the log even where another field is refused', async (t) => {
+  for (const [parse, fields] of [
+    [parseEncryptRequest, { ...encryptFields, plaintext: '!' }],
+    [parseDecryptRequest, { ...decryptFields, authenticationTag: 'QQ==' }],
+  ] as const) {
+    const seen: unknown[] = [];
+    t.notOk(parse(json(fields), (metadata) => seen.push(metadata)).ok);
+    t.same(seen, [parsedMetadata]);
+  }
+});
+
 t.test('X-L2: messages about a bad field do not hold its value', async (t) => {
   const secret = 'c2VjcmV0LXNlY3JldA';
   t.notMatch(JSON.stringify(encrypt({ plaintext: secret })), secret);
