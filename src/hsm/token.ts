@@ -136,7 +136,7 @@ class TokenLifecycle implements Token {
   #cancelRetry: () => void = () => {};
   #cancelCheck: () => void = () => {};
   #checking = false;
-  #lastVerdict: HealthVerdict | null = null;
+  #lastVerdict: HealthVerdict;
   #closed = false;
 
   constructor(options: TokenOptions) {
@@ -153,6 +153,7 @@ class TokenLifecycle implements Token {
       findObject: (wanted) => this.#manage((management, slotId) => management.findObject(slotId, wanted)),
       generateKey: (key) => this.#manage((management, slotId) => management.generateKey(slotId, key)),
     };
+    this.#lastVerdict = this.#verdict();
     this.firstAttempt = this.#tryNow(false);
   }
 
@@ -212,7 +213,7 @@ class TokenLifecycle implements Token {
   #tellChange(): void {
     const verdict = this.#verdict();
     const last = this.#lastVerdict;
-    if (verdict.state === last?.state && verdict.reason === last.reason) return;
+    if (verdict.state === last.state && verdict.reason === last.reason) return;
     this.#lastVerdict = verdict;
     const fields = {
       token: formatPkcs11Uri(this.#options.uri),

@@ -6,6 +6,7 @@ export class VirtualTime implements Clock, Timers {
   #nowMs = 0;
   readonly #wallOffsetMs: number;
   #timers: { readonly atMs: number; readonly run: () => void }[] = [];
+  #onArmed: () => void = () => {};
 
   /** @param wallMs what `wallMs()` says at the start. */
   constructor(wallMs: number = Date.UTC(2026, 0, 15, 12)) {
@@ -23,6 +24,7 @@ export class VirtualTime implements Clock, Timers {
   after(delayMs: number, run: () => void): () => void {
     const timer = { atMs: this.#nowMs + delayMs, run };
     this.#timers.push(timer);
+    this.#onArmed();
     return () => {
       this.#timers = this.#timers.filter((other) => other !== timer);
     };
@@ -42,6 +44,18 @@ export class VirtualTime implements Clock, Timers {
       this.#nowMs = Math.max(this.#nowMs, due.atMs);
       due.run();
     }
-    this.#nowMs = endMs;
+    // A timer may have moved time on itself.
+    this.#nowMs = Math.max(this.#nowMs, endMs);
+  }
+
+  /** Moves on to the next timer and rings it; waits for one when there is none. */
+  async ringNext(): Promise<void> {
+    if (this.#timers.length === 0) {
+      await new Promise<void>((resolve) => {
+        this.#onArmed = resolve;
+      });
+    }
+    const nextMs = Math.min(...this.#timers.map(({ atMs }) => atMs));
+    this.advance(Math.max(0, nextMs - this.#nowMs));
   }
 }
