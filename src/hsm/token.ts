@@ -11,6 +11,7 @@ import { Management } from './management.js';
 import type {
   DiscoveredToken,
   ManagementResult,
+  ManagementWorkerData,
   ObjectDescription,
   ObjectListing,
 } from './management-protocol.js';
@@ -47,8 +48,9 @@ export interface TokenOptions {
   readonly timers: Timers;
   readonly random: RandomSource;
   readonly logger: Logger;
-  /** Tests put another in its place. */
+  /** Tests put others in their place. */
   readonly openPool?: typeof openCryptoPool;
+  readonly openManagement?: (module: ManagementWorkerData) => Management;
 }
 
 /** What is known of a token. `ops/state-link.ts` sends it to administration. */
@@ -233,22 +235,29 @@ class TokenLifecycle implements Token {
   #tryNow(forgive: boolean): Promise<void> {
     this.#cancelRetry();
     if (this.#closed) return Promise.resolve();
-    this.#attempt ??= this.#reach(forgive)
-      .catch((error: unknown): Attempt => ({ ok: false, reason: errorText(error), anew: true }))
-      .then(async (attempt) => {
-        if (attempt.ok) this.#becomeUsable();
-        else await this.#fail(attempt);
-      })
-      .finally(() => {
-        this.#attempt = null;
-      });
+    return this.#attemptTo(async () => {
+      const attempt = await this.#reach(forgive).catch(
+        (error: unknown): Attempt => ({ ok: false, reason: errorText(error), anew: true }),
+      );
+      if (attempt.ok) this.#becomeUsable();
+      else await this.#fail(attempt);
+    });
+  }
+
+  /** One attempt at a time; the next follows by itself when it failed. */
+  #attemptTo(attempt: () => Promise<void>): Promise<void> {
+    this.#attempt ??= attempt().finally(() => {
+      this.#attempt = null;
+      if (!this.#usable) this.#retryLater();
+    });
     return this.#attempt;
   }
 
   async #reach(forgive: boolean): Promise<Attempt> {
-    const { uri, initArgs, timers, credentialsDirectory } = this.#options;
+    const { uri, initArgs, timers, credentialsDirectory, openManagement } = this.#options;
     const failed = (reason: string, anew: boolean): Attempt => ({ ok: false, reason, anew });
-    this.#management ??= new Management({ modulePath: uri.modulePath, initArgs, timers });
+    const module: ManagementWorkerData = { modulePath: uri.modulePath, initArgs };
+    this.#management ??= openManagement?.(module) ?? new Management({ ...module, timers });
     const management = this.#management;
 
     const discovered = await management.discover(uri.token);
@@ -265,7 +274,8 @@ class TokenLifecycle implements Token {
       refusals: this.#refusals,
       forgive,
     });
-    if (login.kind !== 'logged-in') return failed(login.reason, login.kind === 'failed');
+    // Anew even when the PIN was refused: SoftHSM2 learns only so that it was set anew.
+    if (login.kind !== 'logged-in') return failed(login.reason, true);
 
     const pool = await this.#openOrResume(discovered.value.slotId, sameSlot);
     return pool.ok ? { ok: true } : failed(`its sessions cannot be opened: ${failureText(pool.error)}`, true);
@@ -301,7 +311,6 @@ class TokenLifecycle implements Token {
     // A module learns of new tokens, and some recover, only by C_Finalize and C_Initialize.
     if (attempt.anew) await this.#closeModule();
     this.#failures += 1;
-    this.#retryLater();
   }
 
   #retryLater(): void {
@@ -385,9 +394,8 @@ class TokenLifecycle implements Token {
     this.#failedChecks += 1;
     if (!check.worthReopening || this.#failedChecks < failedChecksMax || this.#attempt !== null) return;
     // The pool opens lost sessions by itself; that did not help.
-    this.#attempt = this.#fail({ ok: false, reason: `${check.reason}; opening the module anew`, anew: true });
-    await this.#attempt;
-    this.#attempt = null;
+    const reason = `${check.reason}; opening the module anew`;
+    await this.#attemptTo(() => this.#fail({ ok: false, reason, anew: true }));
   }
 }
 
