@@ -27,24 +27,19 @@ export interface FaultShim {
   nextHang(): Promise<HungCall>;
 }
 
-export async function makeFaultShim(t: Pick<Test, 'teardown'>, modulePath: string): Promise<FaultShim> {
+export async function makeFaultShim(
+  t: Pick<Test, 'teardown'>,
+  modulePath: string,
+  /** `withoutDeepBind`: the sanitizers' run times refuse RTLD_DEEPBIND. */
+  options: { readonly withoutDeepBind?: boolean } = {},
+): Promise<FaultShim> {
   const directory = await mkdtemp(join(tmpdir(), 'xksd-shim-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   const shim = join(directory, 'shim.so');
   const source = join(root, 'test/native/fault-shim.c');
-  await run('cc', [
-    '-std=gnu11',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-O1',
-    '-g',
-    '-shared',
-    '-fPIC',
-    source,
-    '-o',
-    shim,
-  ]);
+  const flags = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-O1', '-g', '-shared', '-fPIC'];
+  if (options.withoutDeepBind === true) flags.push('-DSHIM_WITHOUT_DEEPBIND');
+  await run('cc', [...flags, source, '-o', shim]);
   writeFileSync(`${shim}.module`, modulePath);
 
   const sockets = new Set<Socket>();

@@ -1,0 +1,318 @@
+// The native hot path without Node, for AddressSanitizer and ThreadSanitizer: loads a module through the fault shim,
+// makes a key, and puts operations through cells, on one session and on several, with failures and abandoned calls.
+// Arguments: module, label, PIN, path of the shim's fault file. Ends with 0 when all was as expected.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+// One translation unit: a sanitizer build compiles the standard library's headers once, not six times.
+#include "../../native/pkcs11_module.cc"
+#include "../../native/pkcs11_pool.cc"
+#include "../../native/pkcs11_session.cc"
+#include "../../native/rv_class.cc"
+#include "../../native/sha256.cc"
+
+namespace {
+
+using namespace xksd;
+
+#define EXPECT(condition)                                                        \
+  do {                                                                           \
+    if (!(condition)) {                                                          \
+      fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);   \
+      _exit(1);                                                                  \
+    }                                                                            \
+  } while (false)
+
+constexpr uint32_t kSmallCells = 32;
+constexpr uint32_t kSmallBytes = 1024;
+constexpr uint32_t kLargeCells = 2;
+constexpr uint32_t kLargeBytes = 49792;
+constexpr uint8_t kObjectId[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+
+std::string Hex(const uint8_t* bytes, size_t count) {
+  std::string text;
+  char digits[3];
+  for (size_t i = 0; i < count; ++i) {
+    snprintf(digits, sizeof digits, "%02x", bytes[i]);
+    text += digits;
+  }
+  return text;
+}
+
+/** FIPS 180-4 examples (NIST CAVP). */
+void CheckSha256() {
+  const auto hash = [](const std::string& text, size_t step) {
+    Sha256 sha;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(text.data());
+    for (size_t at = 0; at < text.size(); at += step) sha.Update(bytes + at, std::min(step, text.size() - at));
+    uint8_t digest[Sha256::kDigestBytes];
+    sha.Final(digest);
+    return Hex(digest, sizeof digest);
+  };
+  const std::string two_blocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+  for (const size_t step : {1UL, 3UL, 63UL, 64UL, 65UL, 1000UL}) {
+    EXPECT(hash("", step) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    EXPECT(hash("abc", step) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT(hash(two_blocks, step) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    EXPECT(hash(std::string(1000000, 'a'), step) ==
+           "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  }
+}
+
+class Latch : public Batch {
+ public:
+  void Done() override {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return done_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool done_ = false;
+};
+
+/** Plays JavaScript's part: fills cells, submits, consumes. */
+class Cells {
+ public:
+  Cells() : bytes_(sizeof(cell::Control) + kSmallCells * kSmallBytes + kLargeCells * kLargeBytes) {
+    const cell::Control control{1, kSmallCells, kSmallBytes, kLargeCells, kLargeBytes, {}};
+    memcpy(bytes_.data(), &control, sizeof control);
+  }
+  uint8_t* memory() { return bytes_.data(); }
+  size_t bytes() const { return bytes_.size(); }
+
+  uint8_t* At(uint32_t index) {
+    uint8_t* cells = bytes_.data() + sizeof(cell::Control);
+    return index < kSmallCells ? cells + index * kSmallBytes
+                               : cells + kSmallCells * kSmallBytes + (index - kSmallCells) * kLargeBytes;
+  }
+  cell::Header& Header(uint32_t index) { return *reinterpret_cast<cell::Header*>(At(index)); }
+  uint8_t* Data(uint32_t index) {
+    return At(index) + sizeof(cell::Header) + Header(index).aad_bytes + Header(index).prefix_bytes;
+  }
+  CellRef Submit(uint32_t index, uint32_t operation, size_t aad_bytes, size_t data_bytes) {
+    cell::Header& header = Header(index);
+    header.operation = operation;
+    header.flags = cell::kFlagVerify | cell::kFlagIntegrity;
+    header.aad_bytes = static_cast<uint32_t>(aad_bytes);
+    header.prefix_bytes = operation == cell::kOperationEncrypt ? static_cast<uint32_t>(aad_bytes) : 0;
+    header.data_bytes = static_cast<uint32_t>(data_bytes);
+    if (operation == cell::kOperationEncrypt) header.iv_bytes = 0;
+    header.key.object_id_bytes = sizeof kObjectId;
+    memcpy(header.key.object_id, kObjectId, sizeof kObjectId);
+    const uint32_t generation = __atomic_load_n(&header.word, __ATOMIC_ACQUIRE) >> cell::kStateBits;
+    __atomic_store_n(&header.word, generation << cell::kStateBits | cell::kSubmitted, __ATOMIC_RELEASE);
+    return CellRef{index, generation};
+  }
+  bool Done(CellRef ref) {
+    return __atomic_load_n(&Header(ref.index).word, __ATOMIC_ACQUIRE) ==
+           (ref.generation << cell::kStateBits | cell::kDone);
+  }
+  bool Withdraw(CellRef ref) {
+    uint32_t submitted = ref.generation << cell::kStateBits | cell::kSubmitted;
+    return __atomic_compare_exchange_n(&Header(ref.index).word, &submitted, (ref.generation + 1) << cell::kStateBits,
+                                       false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+  }
+  void Release(CellRef ref) {
+    __atomic_store_n(&Header(ref.index).word, (ref.generation + 1) << cell::kStateBits, __ATOMIC_RELEASE);
+  }
+
+ private:
+  std::vector<uint8_t> bytes_;
+};
+
+void Carry(SessionPool& pool, bool threaded, const std::vector<CellRef>& refs) {
+  if (!threaded) {
+    pool.Run(refs);
+    return;
+  }
+  const auto latch = std::make_shared<Latch>();
+  pool.Submit(refs, latch);
+  latch->Wait();
+}
+
+void SetFaults(const char* path, const char* rules) {
+  const std::string fresh = std::string(path) + ".new";
+  FILE* file = fopen(fresh.c_str(), "w");
+  EXPECT(file != nullptr);
+  fputs(rules, file);
+  fclose(file);
+  EXPECT(rename(fresh.c_str(), path) == 0);
+}
+
+std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t sessions, Cells& cells) {
+  PoolOptions options;
+  options.module_path = module;
+  options.slot = slot;
+  options.sessions = sessions;
+  options.memory = cells.memory();
+  options.memory_bytes = cells.bytes();
+  options.witness_plaintext = {1, 2, 3};
+  options.witness_aad = {4, 5, 6};
+  std::shared_ptr<SessionPool> pool;
+  const Outcome outcome = SessionPool::Open(std::move(options), &pool);
+  EXPECT(outcome.ok());
+  return pool;
+}
+
+/** A round trip in every cell, then the same ciphertexts with a bit flipped. */
+void CheckRoundTrips(SessionPool& pool, bool threaded, Cells& cells) {
+  std::vector<CellRef> refs;
+  const auto bytes_of = [](uint32_t index) { return index < kSmallCells ? index * 3 : 16384; };
+  const auto aad_of = [](uint32_t index) { return index < kSmallCells ? index : 16384; };
+  for (uint32_t i = 0; i < kSmallCells + kLargeCells; ++i) {
+    refs.push_back(cells.Submit(i, cell::kOperationEncrypt, aad_of(i), bytes_of(i)));
+    memset(cells.Data(i), static_cast<int>(i), bytes_of(i));
+  }
+  Carry(pool, threaded, refs);
+  for (CellRef& ref : refs) {
+    EXPECT(cells.Done(ref));
+    if (cells.Header(ref.index).result != cell::kOk) {
+      fprintf(stderr, "cell %u: %s in %s\n", ref.index, RvName(cells.Header(ref.index).rv).c_str(),
+              FunctionName(static_cast<Function>(cells.Header(ref.index).function)));
+    }
+    EXPECT(cells.Header(ref.index).result == cell::kOk);
+    const std::vector<uint8_t> ciphertext(cells.Data(ref.index), cells.Data(ref.index) + bytes_of(ref.index));
+    cells.Release(ref);
+    const bool tampered = ref.index % 5 == 4;
+    if (tampered) cells.Header(ref.index).tag[0] ^= 1;
+    ref = cells.Submit(ref.index, cell::kOperationDecrypt, aad_of(ref.index), bytes_of(ref.index));
+    std::copy(ciphertext.begin(), ciphertext.end(), cells.Data(ref.index));
+  }
+  Carry(pool, threaded, refs);
+  for (const CellRef& ref : refs) {
+    EXPECT(cells.Done(ref));
+    const bool tampered = ref.index % 5 == 4;
+    // No witness and no canary: an ambiguous failure is ours.
+    EXPECT((cells.Header(ref.index).result == cell::kOk) == !tampered);
+    if (!tampered) {
+      for (uint32_t i = 0; i < bytes_of(ref.index); ++i) {
+        EXPECT(cells.Data(ref.index)[i] == static_cast<uint8_t>(ref.index));
+      }
+    }
+    cells.Release(ref);
+  }
+}
+
+/** Cells that are withdrawn while threads are taking them: each is either carried out or nobody's. */
+void CheckWithdrawal(SessionPool& pool, Cells& cells) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<CellRef> refs;
+    for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
+    const auto latch = std::make_shared<Latch>();
+    pool.Submit(refs, latch);
+    std::vector<CellRef> kept;
+    for (auto ref = refs.rbegin(); ref != refs.rend(); ++ref) {
+      if (!cells.Withdraw(*ref)) {
+        kept.push_back(*ref);
+      } else {
+        memset(cells.At(ref->index) + sizeof(uint32_t), 0xee, kSmallBytes - sizeof(uint32_t));
+        memset(&cells.Header(ref->index).canary, 0, sizeof(cell::KeyBlock));
+        memset(&cells.Header(ref->index).key, 0, sizeof(cell::KeyBlock));
+      }
+    }
+    latch->Wait();
+    for (const CellRef& ref : kept) {
+      EXPECT(cells.Done(ref));
+      EXPECT(cells.Header(ref.index).result == cell::kOk);
+      cells.Release(ref);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  EXPECT(argc == 5);
+  const char* module_path = argv[1];
+  CheckSha256();
+
+  ModuleRef module;
+  EXPECT(!ModuleRef().Acquire("/nonexistent.so", "").ok());
+  EXPECT(module.Acquire(module_path, "").ok());
+  const CK_FUNCTION_LIST& p11 = module->functions();
+  CK_SLOT_ID slots[16];
+  CK_ULONG count = 16;
+  EXPECT(reinterpret_cast<CK_RV (*)(unsigned char, CK_SLOT_ID*, CK_ULONG*)>(p11.C_GetSlotList)(1, slots, &count) ==
+         CKR_OK);
+  CK_SLOT_ID slot = 0;
+  for (CK_ULONG i = 0; i < count; ++i) {
+    CK_TOKEN_INFO info{};
+    EXPECT(p11.C_GetTokenInfo(slots[i], &info) == CKR_OK);
+    if (strncmp(reinterpret_cast<char*>(info.label), argv[2], strlen(argv[2])) == 0) slot = slots[i];
+  }
+  CK_SESSION_HANDLE session = 0;
+  constexpr CK_FLAGS kReadWrite = 2;
+  EXPECT(p11.C_OpenSession(slot, CKF_SERIAL_SESSION | kReadWrite, nullptr, nullptr, &session) == CKR_OK);
+  EXPECT(p11.C_Login(session, 1, reinterpret_cast<CK_BYTE*>(argv[3]), strlen(argv[3])) == CKR_OK);
+  CK_ULONG object_class = CKO_SECRET_KEY;
+  CK_ULONG key_type = CKK_AES;
+  uint8_t yes = 1;
+  uint8_t value[32] = {7};
+  uint8_t id[16];
+  memcpy(id, kObjectId, sizeof id);
+  constexpr CK_ATTRIBUTE_TYPE kToken = 1, kValue = 0x11, kEncrypt = 0x104, kDecrypt = 0x105;
+  CK_ATTRIBUTE attributes[] = {{CKA_CLASS, &object_class, sizeof object_class}, {CKA_KEY_TYPE, &key_type, sizeof key_type},
+                               {kToken, &yes, 1}, {kEncrypt, &yes, 1}, {kDecrypt, &yes, 1},
+                               {CKA_ID, id, sizeof id}, {kValue, value, sizeof value}};
+  CK_OBJECT_HANDLE key = 0;
+  EXPECT(p11.C_CreateObject(session, attributes, 7, &key) == CKR_OK);
+
+  for (const size_t sessions : {size_t{1}, size_t{4}}) {
+    const bool threaded = sessions > 1;
+    Cells cells;
+    auto pool = Open(module_path, slot, sessions, cells);
+    for (int round = 0; round < 5; ++round) CheckRoundTrips(*pool, threaded, cells);
+    SetFaults(argv[4], "C_DecryptInit fail 0xb3 1\n");
+    CheckRoundTrips(*pool, threaded, cells);
+    SetFaults(argv[4], "C_Encrypt fail 0x30\n");
+    const CellRef failing = cells.Submit(0, cell::kOperationEncrypt, 1, 1);
+    Carry(*pool, threaded, {failing});
+    EXPECT(cells.Done(failing) && cells.Header(0).result == cell::kTokenUnavailable);
+    cells.Release(failing);
+    SetFaults(argv[4], "");
+    if (threaded) CheckWithdrawal(*pool, cells);
+    CheckRoundTrips(*pool, threaded, cells);
+    if (threaded) {
+      // Closed while calls hang: the cells come back as failed, and the memory is gone before the calls return.
+      auto memory = std::make_unique<Cells>();
+      auto stuck = Open(module_path, slot, 2, *memory);
+      SetFaults(argv[4], "C_Encrypt hang - 2\n");
+      const auto latch = std::make_shared<Latch>();
+      const std::vector<CellRef> refs{memory->Submit(0, cell::kOperationEncrypt, 1, 64),
+                                      memory->Submit(1, cell::kOperationEncrypt, 1, 64)};
+      stuck->Submit(refs, latch);
+      puts("hanging");
+      fflush(stdout);
+      getchar();  // the test has seen both calls hang
+      EXPECT(stuck->Close(std::chrono::milliseconds(1)) == 2);
+      for (const CellRef& ref : refs) EXPECT(memory->Done(ref) && memory->Header(ref.index).result == cell::kFailed);
+      stuck.reset();
+      memory.reset();
+      puts("closed");
+      fflush(stdout);
+      latch->Wait();  // the test lets the calls return
+      SetFaults(argv[4], "");
+    }
+    EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+  }
+  // A batch of a session pool that hung keeps the module until its threads are through.
+  EXPECT(p11.C_CloseSession(session) == CKR_OK);
+  EXPECT(module.Release().ok());
+  return 0;
+}

@@ -1,0 +1,79 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { makeFaultShim } from '../support/fault-shim.js';
+import { makeSoftHsmToken } from '../support/softhsm.js';
+
+// Two builds with sanitizers take their time on a busy machine.
+t.setTimeout(240_000);
+
+const run = promisify(execFile);
+const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+/** Collects what a child prints, and tells when a line has come. */
+function watch(child: ChildProcess): { printed(line: string): Promise<void>; readonly text: () => string } {
+  let text = '';
+  let changed = (): void => {};
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      changed();
+    });
+  }
+  const ended = once(child, 'close');
+  return {
+    text: () => text,
+    async printed(line) {
+      while (!text.split('\n').includes(line)) {
+        if (child.exitCode !== null) throw new Error(`ended without "${line}":\n${text}`);
+        await Promise.race([
+          ended,
+          new Promise<void>((resolve) => {
+            changed = resolve;
+          }),
+        ]);
+      }
+    },
+  };
+}
+
+for (const [sanitizer, environment] of [
+  [
+    'address,undefined',
+    { ASAN_OPTIONS: 'detect_leaks=1:abort_on_error=0', UBSAN_OPTIONS: 'print_stacktrace=1' },
+  ],
+  // What the vendor's module does between its own threads cannot be seen into.
+  ['thread', { TSAN_OPTIONS: 'ignore_noninstrumented_modules=1' }],
+] as const) {
+  t.test(`the hot path under -fsanitize=${sanitizer}: nothing to report`, { timeout: 120_000 }, async (t) => {
+    const token = await makeSoftHsmToken(t);
+    const shim = await makeFaultShim(t, token.modulePath, { withoutDeepBind: true });
+    const directory = await mkdtemp(join(tmpdir(), 'xksd-sanitizer-'));
+    t.teardown(() => rm(directory, { recursive: true, force: true }));
+    const driver = join(directory, 'driver');
+    const flags = ['-std=c++17', '-Wall', '-Wextra', '-Werror', '-O0', '-g', `-fsanitize=${sanitizer}`];
+    const source = join(root, 'test/native/sanitizer-driver.cc');
+    await run('g++', [...flags, '-fno-sanitize-recover=all', source, '-o', driver, '-ldl', '-lpthread']);
+    const child = spawn(driver, [shim.modulePath, token.label, token.pin, `${shim.modulePath}.faults`], {
+      env: { ...process.env, ...token.env, ...environment },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    const output = watch(child);
+    const closed = once(child, 'close');
+    const hung = [shim.nextHang(), shim.nextHang()];
+    await output.printed('hanging');
+    const calls = await Promise.all(hung);
+    child.stdin.write('\n');
+    await output.printed('closed');
+    for (const call of calls) call.release();
+    const [code, signal] = await closed;
+    t.strictSame(
+      { code, signal, output: output.text() },
+      { code: 0, signal: null, output: 'hanging\nclosed\n' },
+    );
+  });
+}
