@@ -123,11 +123,10 @@ export class StateClient {
       });
       this.#lastReason = reason;
     }
-    if (link.whole) {
-      this.#failures = 0;
-      this.#options.onLink();
-    }
-    this.#failures += 1;
+    if (link.whole) this.#options.onLink();
+    // A link that goes again at once is no success: a fault that repeats must not have snapshots sent for ever.
+    const heldMs = this.#options.clock.monotonicMs() - link.wholeSinceMs;
+    this.#failures = heldMs >= reconnectMaxMs ? 1 : this.#failures + 1;
     this.#cancelReconnect = this.#options.timers.after(this.#backOffMs(), () => this.#connect());
   }
 
@@ -186,9 +185,8 @@ export class StateClient {
     }
     this.#state = state;
     this.#linkedBefore = true;
-    this.#failures = 0;
     this.#lastReason = null;
-    link.whole = true;
+    link.wholeSinceMs = this.#options.clock.monotonicMs();
     link.unacknowledged = true;
     this.#options.logger.info('key state received', { appliedIndex: index, ...state.counts() });
     this.#options.onState(state, null);
@@ -242,8 +240,8 @@ interface LinkEvents {
 
 /** One connection to the replica. Takes frames in slices; reads no further while some are left. */
 class Link {
-  /** Whether a snapshot has arrived as a whole. */
-  whole = false;
+  /** When a snapshot had arrived as a whole (monotonic); infinite before. */
+  wholeSinceMs = Number.POSITIVE_INFINITY;
   incoming: Incoming | null = null;
   unacknowledged = false;
   readonly #socket: Socket;
@@ -265,6 +263,11 @@ class Link {
     socket.on('close', () => this.#end(failure));
     socket.on('connect', () => events.onConnect());
     socket.on('data', (chunk) => this.#push(chunk));
+  }
+
+  /** Whether a snapshot has arrived as a whole. */
+  get whole(): boolean {
+    return this.wholeSinceMs !== Number.POSITIVE_INFINITY;
   }
 
   send(frame: Buffer): void {
