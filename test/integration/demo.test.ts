@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { eventually, isAlive } from '../support/running-node.js';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
+
+/** The shell blocks of the README that it says are tested. */
+function testedBlocks(): readonly string[] {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  return [...readme.matchAll(/<!-- tested with every change -->\s+```sh\n(.*?)```/gs)].map(
+    ([, block = '']) => block,
+  );
+}
+
+async function shell(
+  script: string,
+  cwd: string,
+): Promise<{ readonly status: number | null; readonly output: string }> {
+  const child = spawn('sh', ['-euc', script], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  const [status] = await once(child, 'close');
+  return { status: status as number | null, output };
+}
+
+t.test(
+  'the demo comes up, the README works as printed, a killed node comes back, and Ctrl-C ends all of it',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'xksd-demo-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    const home = join(directory, 'var/demo');
+    const demo = spawn(process.execPath, [join(root, 'dist/src/demo/main.js'), '--directory', home], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    t.teardown(() => demo.kill('SIGKILL'));
+    let output = '';
+    for (const stream of [demo.stdout, demo.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    }
+    await eventually('the demo is up', () => {
+      if (demo.exitCode !== null) throw new Error(`the demo ended: ${output}`);
+      return output.includes('Running.');
+    });
+    t.equal(statSync(join(home, 'env')).mode & 0o777, 0o600);
+
+    const blocks = testedBlocks();
+    t.equal(blocks.length, 3);
+    for (const block of blocks) {
+      const { status, output } = await shell(block, directory);
+      t.equal(status, 0, output);
+      t.notMatch(output, /errorName/);
+    }
+    const look = await shell(
+      '. var/demo/env && pkcs11-tool --module "$PKCS11_MODULE" --token-label "$TOKEN_LABEL" --login --pin "$TOKEN_PIN" --list-objects --type secrkey',
+      directory,
+    );
+    t.match(
+      look.output,
+      readFileSync(join(home, 'env'), 'utf8').match(/TOKEN_OBJECT_LABEL='(.*)'/)?.[1] ?? 'no label',
+    );
+
+    const pid = (): number => JSON.parse(readFileSync(join(home, 'nodes.json'), 'utf8'))[0].pid;
+    const first = pid();
+    process.kill(first, 'SIGKILL');
+    await eventually('the node was started again', () => pid() !== first && pid() > 0);
+    await eventually('it serves again', async () =>
+      (await shell(blocks[1] ?? 'false', directory)).output.includes('ciphertext'),
+    );
+
+    const last = pid();
+    const ended = once(demo, 'exit');
+    demo.kill('SIGINT');
+    t.equal((await ended)[0], 0);
+    t.notOk(isAlive(last), 'nothing is left running');
+  },
+);
