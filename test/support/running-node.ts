@@ -103,7 +103,8 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     runNode([xksctlPath, '--socket', node.adminSocket, ...args], {});
   const xksctlJson = async (...args: readonly string[]): Promise<Readonly<Record<string, unknown>>> => {
     const { status, stdout, stderr } = await xksctl('-o', 'json', ...args);
-    const value: unknown = status === 0 ? JSON.parse(stdout) : null;
+    // 3: done, but something is degraded, as while a process is being replaced.
+    const value: unknown = status === 0 || status === 3 ? JSON.parse(stdout) : null;
     if (!isJsonObject(value))
       throw new Error(
         `xksctl ${args.join(' ')}: ${status} ${stderr}${stdout}; log:\n${readLog(node.logFile)}`,
