@@ -1,6 +1,7 @@
 import { invariant } from '../base/guards.js';
 import { uriPathLimits, xksProxyUriPath } from '../xks/uri-path.js';
 import { checkCommand } from './command-checks.js';
+import { commandClasses } from './command-class.js';
 import { type ObjectUse, Tables } from './tables.js';
 import {
   type Cluster,
@@ -133,22 +134,23 @@ export class KeyState implements KeyStateQueries {
     return done(index);
   }
 
-  #enableKeyStore(index: number, { name, revision }: CommandOf<'keystore.enable'>): CommandResult {
+  #enableKeyStore(index: number, command: CommandOf<'keystore.enable'>): CommandResult {
+    const { name, revision } = command;
     const keyStore = this.#tables.keyStore(name);
     if (keyStore === null) return noKeyStore(name);
     if (keyStore.revision !== revision) {
       return changedSince(`key store "${name}"`, keyStore, revision, `xksctl keystore show ${name}`);
     }
-    return this.#setKeyStore(index, keyStore, 'ENABLED');
+    return this.#setKeyStore(index, keyStore, 'ENABLED', command.type);
   }
 
-  #disableKeyStore(index: number, { name }: CommandOf<'keystore.disable'>): CommandResult {
+  #disableKeyStore(index: number, { name, type }: CommandOf<'keystore.disable'>): CommandResult {
     const keyStore = this.#tables.keyStore(name);
-    return keyStore === null ? noKeyStore(name) : this.#setKeyStore(index, keyStore, 'DISABLED');
+    return keyStore === null ? noKeyStore(name) : this.#setKeyStore(index, keyStore, 'DISABLED', type);
   }
 
-  #setKeyStore(index: number, keyStore: KeyStore, status: Status): CommandResult {
-    if (changesNothing(keyStore, status)) return done(keyStore.revision);
+  #setKeyStore(index: number, keyStore: KeyStore, status: Status, type: CommandType): CommandResult {
+    if (changesNothing(keyStore, status, type)) return done(keyStore.revision);
     this.#tables.putKeyStore({ ...keyStore, status, revision: index });
     return done(index);
   }
@@ -244,16 +246,16 @@ export class KeyState implements KeyStateQueries {
       const show = `xksctl key show ${keyStore} ${externalKeyId}`;
       return changedSince(`key "${externalKeyId}" of key store "${keyStore}"`, key, revision, show);
     }
-    return this.#setKey(index, key, 'ENABLED');
+    return this.#setKey(index, key, 'ENABLED', command.type);
   }
 
-  #disableKey(index: number, { keyStore, externalKeyId }: CommandOf<'key.disable'>): CommandResult {
+  #disableKey(index: number, { keyStore, externalKeyId, type }: CommandOf<'key.disable'>): CommandResult {
     const key = this.#tables.key(keyStore, externalKeyId);
-    return key === null ? this.#noKey(keyStore, externalKeyId) : this.#setKey(index, key, 'DISABLED');
+    return key === null ? this.#noKey(keyStore, externalKeyId) : this.#setKey(index, key, 'DISABLED', type);
   }
 
-  #setKey(index: number, key: Key, status: Status): CommandResult {
-    if (changesNothing(key, status)) return done(key.revision);
+  #setKey(index: number, key: Key, status: Status, type: CommandType): CommandResult {
+    if (changesNothing(key, status, type)) return done(key.revision);
     this.#tables.putKey({ ...key, status, revision: index });
     return done(index);
   }
@@ -340,11 +342,11 @@ const noKeyStore = (name: string): CommandResult =>
   refused('not-found', `there is no key store "${name}" (xksctl keystore list)`);
 
 /**
- * Enabling what is enabled changes nothing. Disabling what is disabled raises the revision: an enable that is still
- * under way saw the old one, and must not undo a disable that was confirmed since.
+ * Granting what is granted changes nothing. Denying what is denied raises the revision: a grant that is still under
+ * way saw the old one, and must not undo a denial that was confirmed since.
  */
-const changesNothing = (current: { readonly status: Status }, status: Status): boolean =>
-  current.status === status && status === 'ENABLED';
+const changesNothing = (current: { readonly status: Status }, status: Status, type: CommandType): boolean =>
+  current.status === status && commandClasses[type] !== 'deny';
 
 function changedSince(
   what: string,

@@ -10,7 +10,7 @@ import { createSegment, isTemporary, segmentName } from './segment-file.js';
 import { type SnapshotPosition, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
 
 /** A segment that reaches it is followed by a new one. */
-export const segmentBytesDefault = 16 * 1024 * 1024;
+const segmentBytesDefault = 16 * 1024 * 1024;
 
 interface Segment {
   readonly segment: number;
@@ -83,10 +83,6 @@ export class DurableLog {
     } catch (error) {
       return err(`cannot read the log in ${directory.path}: ${errorText(error)}`);
     }
-  }
-
-  get snapshotIndex(): number {
-    return this.#snapshotIndex;
   }
 
   /**

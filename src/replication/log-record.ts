@@ -19,7 +19,7 @@ const sectorBytes = 512;
 const padding = 0xa5;
 
 /** A batch of entries (1 MiB) or a snapshot record (1 MiB), with their frames. */
-export const recordPayloadBytesMax = 2 * 1024 * 1024;
+const recordPayloadBytesMax = 2 * 1024 * 1024;
 
 /** Where a chain of records stands: the sequence number that comes next and the last body CRC. */
 export interface ChainPosition {
