@@ -1,10 +1,18 @@
 import { constants } from 'node:os';
 import { isJsonObject } from '../base/guards.js';
 import { loadNativeBinding } from '../base/native.js';
-import { type ChildMessage, heartbeatIntervalMs, type SupervisorMessage } from './supervision.js';
+import type { Config } from './config.js';
+import {
+  type ChildMessage,
+  type ConfigMessage,
+  heartbeatIntervalMs,
+  type SupervisorMessage,
+} from './supervision.js';
 
 /** A child's end of its tie to the supervisor. */
 export interface SupervisorLink {
+  /** The node's configuration, from the supervisor. */
+  readonly config: Promise<Config>;
   /** Whether this child can do its job now; call it on every change. `reason` names what is missing when it can't. */
   reportReadiness(ready: boolean, reason: string): void;
   /** Says that a restart would not help before a person acts, and ends this process when the message is out. */
@@ -38,19 +46,27 @@ export function attachToSupervisor(options: AttachOptions): SupervisorLink {
       if (process.connected && process.send !== undefined) process.send(message, () => resolve());
       else resolve();
     });
-  process.on('message', (message: unknown) => {
-    if (isSupervisorMessage(message)) options.onMessage(message);
+  const config = new Promise<Config>((resolve) => {
+    process.on('message', (message: unknown) => {
+      if (isConfigMessage(message)) resolve(message.config);
+      else if (isSupervisorMessage(message)) options.onMessage(message);
+    });
   });
   void send({ kind: 'heartbeat' });
   setInterval(() => void send({ kind: 'heartbeat' }), heartbeatIntervalMs);
 
   return {
+    config,
     reportReadiness: (ready, reason) => void send({ kind: 'readiness', ready, reason }),
     reportFatal: async (message) => {
       await send({ kind: 'fatal', message });
       process.exit(1);
     },
   };
+}
+
+function isConfigMessage(message: unknown): message is ConfigMessage {
+  return isJsonObject(message) && message['kind'] === 'config';
 }
 
 function isSupervisorMessage(message: unknown): message is SupervisorMessage {

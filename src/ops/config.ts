@@ -6,6 +6,7 @@ import { errorText, isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import { configSchema, configShape } from './config-schema.js';
 import { nearestName } from './nearest-name.js';
+import { stateSocketPath } from './state-link.js';
 
 type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
 
@@ -27,9 +28,6 @@ export interface ConfigError {
 
 /** sockaddr_un's sun_path, without its NUL. */
 const socketPathBytesMax = 107;
-
-/** Where the replica listens for the serving processes of this node. */
-export const stateSocketPath = (config: Config): string => `${config.node.runtimeDir}/state.sock`;
 
 /** Reads and checks a configuration file. Relative paths in it start from where it lies. */
 export function loadConfig(path: string): Result<Config, ConfigError> {

@@ -1,3 +1,5 @@
+import type { Config } from './config.js';
+
 /**
  * The link between the replica and the serving processes of a node: a unix socket on which the replica listens
  * (`stateSocketPath`). It carries key state down (a snapshot, then the same ordered commands that were committed),
@@ -6,6 +8,9 @@
  * A frame is `uint32be length of the rest ‖ uint8 type ‖ payload`. Key state payloads are opaque here: `keystate/`
  * has their codec. Numbers are big-endian.
  */
+
+/** Where the replica listens for the serving processes of this node. */
+export const stateSocketPath = (config: Config): string => `${config.node.runtimeDir}/state.sock`;
 
 export const frameBytesMax = 4 * 1024 * 1024;
 

@@ -3,6 +3,8 @@
  * how a child is told who it is. The supervisor is the parent of one replica and N serving processes.
  */
 
+import type { Config } from './config.js';
+
 export type ChildRole = 'replica' | 'serving';
 
 /** Child → supervisor. */
@@ -17,7 +19,16 @@ export type ChildMessage =
   /** The child cannot go on and restarting it won't help before a person acts (bad data directory, bad config). */
   | { readonly kind: 'fatal'; readonly message: string };
 
-/** Supervisor → child. */
+/**
+ * Supervisor → child, first of all: the configuration as the supervisor read and checked it at its own start. A child
+ * that is replaced must not come back with a file that somebody is in the middle of editing.
+ */
+export interface ConfigMessage {
+  readonly kind: 'config';
+  readonly config: Config;
+}
+
+/** Supervisor → child, after that. */
 export type SupervisorMessage =
   /** How many serving processes are ready, sent on every change and once to a new child. */
   | { readonly kind: 'fleet'; readonly readyServingProcesses: number; readonly servingProcesses: number }
@@ -35,8 +46,6 @@ export const replicaHeartbeatTimeoutMs = 30_000;
 
 /** Environment of a child. Descriptors are inherited at the numbers given. */
 export interface ChildEnvironment {
-  /** Absolute path of the configuration file. */
-  readonly XKSD_CONFIG: string;
   /** 1-based place among the serving processes, kept over restarts; `0` for the replica. */
   readonly XKSD_SLOT: string;
   /** Descriptor of the HTTPS listener (serving). */

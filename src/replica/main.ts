@@ -4,9 +4,10 @@ import { systemRandom } from '../base/random.js';
 import type { Result } from '../base/result.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { attachToSupervisor } from '../ops/child-link.js';
-import { type Config, loadConfig, stateSocketPath } from '../ops/config.js';
+import type { Config } from '../ops/config.js';
 import { createLogger, type ProcessLogger } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
+import { stateSocketPath } from '../ops/state-link.js';
 import type { SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
 import { systemFiles } from '../replication/file-operations.js';
@@ -29,13 +30,13 @@ export async function runReplica(): Promise<void> {
   let receive = (message: SupervisorMessage): void => void early.push(message);
   const supervisor = attachToSupervisor({ onMessage: (message) => receive(message) });
 
-  const config = loadConfig(process.env['XKSD_CONFIG'] ?? '');
-  if (!config.ok) return supervisor.reportFatal(config.error.message);
-  const logger = createLogger({ level: config.value.log.level, role: 'replica', slot: 0 });
+  const config = await supervisor.config;
+  const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
+  process.on('exit', () => logger.flush());
   const native = loadNativeBinding();
   let observeSync: (durationMs: number) => void = () => {};
   const opened = await openLog({
-    node: config.value.node,
+    node: config.node,
     files: timedFiles(systemFiles, systemClock, (durationMs) => observeSync(durationMs)),
     tryLockFile: (fd) => native.tryLockFile(fd),
     clock: systemClock,
@@ -50,7 +51,7 @@ export async function runReplica(): Promise<void> {
   });
   if (!opened.ok) return supervisor.reportFatal(opened.error);
 
-  const replica = new Replica({ config: config.value, logger, startedAtMs, opened: opened.value });
+  const replica = new Replica({ config, logger, startedAtMs, opened: opened.value });
   observeSync = (durationMs) => replica.metrics.observeLogSync(durationMs);
   const listening = await replica.listen(process.env['XKSD_METRICS_FD']);
   if (!listening.ok) {

@@ -6,9 +6,10 @@ import { systemTimers } from '../base/timers.js';
 import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
 import { createToken, type Token } from '../hsm/token.js';
 import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
-import { type Config, loadConfig, stateSocketPath } from '../ops/config.js';
+import type { Config } from '../ops/config.js';
 import { createLogger, type ProcessLogger } from '../ops/logging.js';
 import { createServingMetrics, type ServingMetrics } from '../ops/metrics.js';
+import { stateSocketPath } from '../ops/state-link.js';
 import type { SupervisorMessage } from '../ops/supervision.js';
 import { loadTlsFiles, type TlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
@@ -29,22 +30,22 @@ export async function runServingProcess(): Promise<void> {
   receive = (message) => early.push(message);
   const supervisor = attachToSupervisor({ onMessage: (message) => receive(message) });
 
-  const config = loadConfig(environment('XKSD_CONFIG'));
-  if (!config.ok) return supervisor.reportFatal(config.error.message);
+  const config = await supervisor.config;
   const slot = Number(environment('XKSD_SLOT'));
-  const logger = createLogger({ level: config.value.log.level, role: 'serving', slot });
+  const logger = createLogger({ level: config.log.level, role: 'serving', slot });
+  process.on('exit', () => logger.flush());
   const tls = loadTlsFiles({
-    certificate: config.value.xks.tlsCertificate,
-    privateKey: config.value.xks.tlsPrivateKey,
-    mtls: config.value.xks.mtls,
+    certificate: config.xks.tlsCertificate,
+    privateKey: config.xks.tlsPrivateKey,
+    mtls: config.xks.mtls,
     nowMs: systemClock.wallMs(),
   });
   if (!tls.ok) return supervisor.reportFatal(tls.error);
-  const token = openToken(config.value, logger);
+  const token = openToken(config, logger);
   if (typeof token === 'string') return supervisor.reportFatal(token);
 
   const running = new RunningProcess({
-    config: config.value,
+    config,
     tls: tls.value,
     slot,
     token,
@@ -56,7 +57,7 @@ export async function runServingProcess(): Promise<void> {
   for (const message of early) running.receive(message);
 }
 
-function environment(name: 'XKSD_CONFIG' | 'XKSD_SLOT' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
+function environment(name: 'XKSD_SLOT' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set: the supervisor starts this process`);
   return value;

@@ -87,7 +87,8 @@ export class StateClient {
 
   /** Sends a report up, unless the replica does not read. */
   send(frame: Buffer): void {
-    this.#link?.send(frame);
+    // Not before the hello, which goes first (state-link.ts).
+    if (this.#link?.whole === true) this.#link.send(frame);
   }
 
   close(): void {

@@ -1,6 +1,12 @@
 import { spawn } from 'node:child_process';
 import { isJsonObject } from '../base/guards.js';
-import type { ChildEnvironment, ChildMessage, ChildRole, SupervisorMessage } from '../ops/supervision.js';
+import type {
+  ChildEnvironment,
+  ChildMessage,
+  ChildRole,
+  ConfigMessage,
+  SupervisorMessage,
+} from '../ops/supervision.js';
 
 /** How long a dead child's last messages may take, when something it started still holds the channel. */
 const lastMessagesMs = 200;
@@ -10,8 +16,7 @@ export type ChildCommand = (role: ChildRole) => readonly [program: string, ...ar
 
 interface SpawnOptions {
   readonly command: readonly [program: string, ...args: string[]];
-  /** Path, slot. */
-  readonly environment: Pick<ChildEnvironment, 'XKSD_CONFIG' | 'XKSD_SLOT'>;
+  readonly environment: Pick<ChildEnvironment, 'XKSD_SLOT'>;
   /** Descriptors of ours that the child gets, under the variables that tell it their numbers. */
   readonly descriptors: readonly (readonly [variable: keyof ChildEnvironment, fd: number])[];
   onMessage(message: ChildMessage): void;
@@ -20,7 +25,7 @@ interface SpawnOptions {
 }
 
 export interface ChildHandle {
-  send(message: SupervisorMessage): void;
+  send(message: ConfigMessage | SupervisorMessage): void;
   /** SIGKILL. */
   kill(): void;
 }

@@ -67,7 +67,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
   const start = (slot: number, role: ChildRole): void => {
     const child = spawnChild({
       command: options.childCommand(role),
-      environment: { XKSD_CONFIG: resolve(options.configPath), XKSD_SLOT: String(slot) },
+      environment: { XKSD_SLOT: String(slot) },
       descriptors:
         role === 'replica'
           ? [['XKSD_METRICS_FD', listeners.metrics.fd]]
@@ -81,6 +81,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         handle({ kind: 'exited', slot, code, signal });
       },
     });
+    child.send({ kind: 'config', config });
     children.set(slot, child);
   };
 

@@ -3,8 +3,9 @@ import { availableParallelism, hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { type Config, loadConfig, stateSocketPath } from '../../src/ops/config.js';
+import { type Config, loadConfig } from '../../src/ops/config.js';
 import { nearestName } from '../../src/ops/nearest-name.js';
+import { stateSocketPath } from '../../src/ops/state-link.js';
 
 const minimal = `
 [xks]

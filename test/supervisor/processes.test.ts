@@ -91,7 +91,7 @@ uri = "pkcs11:token=xks?module-path=/x.so"
 interface Self {
   readonly pid: number;
   readonly slot: number;
-  readonly config: string;
+  readonly nodeName: string;
   readonly notifySocket: string | null;
   readonly fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number };
 }
@@ -123,8 +123,7 @@ t.test('children inherit their listeners, their place and the configuration, but
   t.equal(replica.slot, 0);
   const serving = await ask(xks);
   t.ok(serving.slot === 1 || serving.slot === 2);
-  t.match(serving, { notifySocket: null, healthFd: '5' });
-  t.match(serving.config, /\/xksd\.toml$/);
+  t.match(serving, { notifySocket: null, healthFd: '5', nodeName: 'test' });
   supervisor.process.kill('SIGTERM');
   t.same(await supervisor.exit(), { code: 0, signal: null });
 });

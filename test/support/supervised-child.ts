@@ -18,6 +18,7 @@ const slot = Number(environment['XKSD_SLOT']);
 const fatal = environment['TEST_REPLICA_FATAL'];
 if (slot === 0 && fatal !== undefined) await link.reportFatal(fatal);
 
+const nodeName = (await link.config).node.name;
 const fd = Number(environment[slot === 0 ? 'XKSD_METRICS_FD' : 'XKSD_XKS_FD']);
 createServer((_request, response) => {
   response.setHeader('connection', 'close');
@@ -26,7 +27,7 @@ createServer((_request, response) => {
       pid: process.pid,
       slot,
       fleet,
-      config: environment['XKSD_CONFIG'],
+      nodeName,
       notifySocket: environment['NOTIFY_SOCKET'] ?? null,
       healthFd: environment['XKSD_HEALTH_FD'] ?? null,
     }),
