@@ -29,7 +29,7 @@ export interface SoftHsmToken {
 }
 
 /** SoftHSM2's module on this machine, `null` when the package is not installed. */
-export function findSoftHsmModule(): string | null {
+function findSoftHsmModule(): string | null {
   return modulePaths.find((path) => existsSync(path)) ?? null;
 }
 

@@ -16,7 +16,7 @@ import type { Pin } from './pin.js';
 import type { TokenSelector } from './pkcs11-uri.js';
 
 /** How long the caller of each operation waits. A PKCS#11 call cannot be cancelled: it goes on in the worker. */
-export const managementTimeoutMs = {
+const managementTimeoutMs = {
   /** Loading and C_Initialize included: a network HSM's library connects here. */
   discover: 15_000,
   'login-state': 10_000,

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import pkcs11js from 'pkcs11js';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { type LogFields, type Logger, silentLogger } from '../../src/base/logger.js';
@@ -131,6 +132,27 @@ for (const [vendor, makeHsm] of [
     });
   });
 }
+
+t.test('a real token whose sessions were all closed: logged in again, the same key serves', async (t) => {
+  const hsm = await makeSoftHsmToken(t);
+  const token = open(t, hsm);
+  await token.firstAttempt;
+  const keyId = objectId(randomBytes(16).toString('hex'));
+  value(await token.management.generateKey({ objectId: keyId, label: 'test key' }));
+  const witness = await makeWitness(token.crypto, keyId, systemClock.monotonicMs() + 10_000);
+  if (!witness.ok) throw new Error(JSON.stringify(witness.error));
+  token.setTestKey({ objectId: keyId, witness: witness.value });
+  await until(token, isState('ACTIVE'));
+
+  const module = new pkcs11js.PKCS11();
+  module.load(hsm.modulePath);
+  t.teardown(() => module.close());
+  const lost = until(token, isState('UNAVAILABLE'));
+  for (const slot of module.C_GetSlotList(true)) module.C_CloseAllSessions(slot);
+  t.match(await lost, { reason: /sessions were lost \(CKR_/ });
+  await until(token, isState('ACTIVE'));
+  value(await token.management.findObject({ objectId: keyId, label: null }));
+});
 
 t.test('X-H3: a test key that the token does not have makes it UNAVAILABLE', async (t) => {
   const token = open(t, await makeSoftHsmToken(t));
