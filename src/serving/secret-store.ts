@@ -8,6 +8,7 @@ import { clusterSecretBytes, clusterSecretCheckValue, openSecret, sealSecret } f
 const openedMax = limits.keyStoresMax * limits.credentialsPerKeyStoreMax;
 
 interface Opened {
+  readonly keyStore: string;
   readonly sealed: SealedBytes;
   readonly secretAccessKey: Uint8Array;
 }
@@ -60,8 +61,9 @@ export class SecretStore {
     const { accessKeyId, sealedSecret } = credential;
     const known = this.#opened.get(accessKeyId);
     if (known !== undefined) {
-      // The tag depends on key, nonce, owner and secret: the same tag and nonce are the same sealed secret.
+      // The tag depends on key, nonce, owner and secret: with the same owner, tag and nonce it is the same secret.
       if (
+        known.keyStore === credential.keyStore &&
         equalInConstantTime(known.sealed.tag, sealedSecret.tag) &&
         equalInConstantTime(known.sealed.nonce, sealedSecret.nonce)
       ) {
@@ -75,7 +77,7 @@ export class SecretStore {
       if (this.#opened.size < openedMax) break;
       this.forget(oldest);
     }
-    this.#opened.set(accessKeyId, { sealed: sealedSecret, secretAccessKey });
+    this.#opened.set(accessKeyId, { keyStore: credential.keyStore, sealed: sealedSecret, secretAccessKey });
     return secretAccessKey;
   }
 
