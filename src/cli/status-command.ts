@@ -7,6 +7,8 @@ import { durationText, fields, indent, type Output, table } from './output.js';
 
 type Status = AdminResponse<'status'>;
 
+const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
+
 function describe(output: Output, status: Status): string {
   const { replica, servingProcesses, serving, counts } = status;
   const nowMs = Date.now();
@@ -18,7 +20,14 @@ function describe(output: Output, status: Status): string {
       'replica',
       `pid ${replica.pid}, up ${durationText(nowMs - replica.startedAtMs)}, key state at index ${replica.appliedIndex}`,
     ],
-    ['key state', `${counts.keyStores} key stores, ${counts.credentials} credentials, ${counts.keys} keys`],
+    [
+      'key state',
+      [
+        count(counts.keyStores, 'key store'),
+        count(counts.credentials, 'credential'),
+        count(counts.keys, 'key'),
+      ].join(', '),
+    ],
     [
       'prepared',
       status.preparedTokens.map(({ label, serial }) => `${label} (${serial})`).join(', ') || 'no token',

@@ -1,0 +1,296 @@
+import { chmodSync, chownSync, existsSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { connectFailure } from '../../src/cli/admin-socket.js';
+import { aesObject, FakeHsm } from '../replica/fake-hsm.js';
+import { FakeServingProcess, readyReport } from '../replica/fake-serving-process.js';
+import { shortDirectory } from '../support/short-directory.js';
+import { nodeFiles, ReplicaProcess, readText, runXksctl, startReplica } from './replica-process.js';
+
+// Some fifty processes, one after the other.
+t.setTimeout(180_000);
+
+t.test('a node from nothing: init, prepare, key store, credential, keys, kill switch', async (t) => {
+  const { files, replica, run } = await startReplica(t);
+  const fake = new FakeHsm();
+  const serving = await FakeServingProcess.link(files.stateSocket, { onHsmRequest: fake.answer });
+  t.teardown(() => serving.end());
+  serving.report(readyReport);
+
+  const json = async (...args: readonly string[]): Promise<Record<string, unknown>> => {
+    const result = await run(...args, '-o', 'json');
+    if (result.exitCode !== 0) throw new Error(`${args.join(' ')}: ${result.exitCode} ${result.stderr}`);
+    return JSON.parse(result.stdout);
+  };
+
+  await t.test('hsm', async (t) => {
+    t.match(await json('hsm', 'prepare'), { serial: '0001', created: ['xksd-test', 'xksd-wrapping'] });
+    const listed = await run('hsm', 'list');
+    t.equal(listed.exitCode, 0);
+    t.match(listed.stdout, /fake +0001 +ACTIVE/);
+    t.match(listed.stdout, /xksd-test +CKK_AES 256/);
+    t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
+  });
+
+  await t.test('keystore', async (t) => {
+    const region = ['--region', 'us-east-1'];
+    t.match(await json('keystore', 'create', 'store', '--uri-path-prefix', '/pre/fix', ...region), {
+      keyStore: { uriPath: '/pre/fix/kms/xks/v1' },
+    });
+    t.match(
+      (await run('keystore', 'list')).stdout,
+      /^store +ENABLED +\/pre\/fix\/kms\/xks\/v1 +us-east-1 +0 +0$/m,
+    );
+    t.match((await run('keystore', 'show', 'store')).stdout, /^URI path +\/pre\/fix\/kms\/xks\/v1$/m);
+    const again = await run('keystore', 'create', 'store', ...region);
+    t.equal(again.exitCode, 1);
+    t.match(again.stderr, /^xksctl: .*store/);
+    t.equal(again.stdout, '');
+    const failed = await run('keystore', 'show', 'none', '-o', 'json');
+    t.match(JSON.parse(failed.stderr), { error: { code: 'not-found' } });
+    t.equal(failed.stdout, '');
+  });
+
+  let first = '';
+  await t.test('credential', async (t) => {
+    const created = await run('credential', 'create', 'store');
+    first = /^access key id +([A-Z2-7]+)$/m.exec(created.stdout)?.[1] ?? '';
+    t.match(created.stdout, `secret access key  ${fake.secrets.get(first)}`);
+    t.match(created.stderr, /not shown again/);
+
+    const file = join(files.directory, 'kms-config.json');
+    const written = await run('credential', 'create', 'store', '--kms-config', file, '-o', 'json');
+    t.equal(written.exitCode, 0, written.stderr);
+    const second: string = JSON.parse(written.stdout).credential.accessKeyId;
+    const secret = fake.secrets.get(second) ?? 'none';
+    t.notOk((written.stdout + written.stderr).includes(secret), 'the secret is in the file alone');
+    t.equal(statSync(file).mode & 0o777, 0o600);
+    t.same(JSON.parse(readText(file)), {
+      XksProxyUriPath: '/pre/fix/kms/xks/v1',
+      XksProxyAuthenticationCredential: { AccessKeyId: second, RawSecretAccessKey: secret },
+    });
+    const minted = fake.secrets.size;
+    const refused = await run('credential', 'create', 'store', '--kms-config', file);
+    t.equal(refused.exitCode, 1);
+    t.match(refused.stderr, /exists already and may hold a secret/);
+    t.equal(fake.secrets.size, minted, 'no credential was made in vain');
+    t.match(JSON.parse(readText(file)).XksProxyAuthenticationCredential, { AccessKeyId: second });
+
+    const unwritten = join(files.directory, 'unwritten.json');
+    t.equal((await run('credential', 'create', 'none', '--kms-config', unwritten)).exitCode, 1);
+    t.notOk(existsSync(unwritten), 'no empty file is left');
+
+    t.match(
+      (await run('credential', 'list', 'store')).stdout,
+      new RegExp(`^${first} +store .* not since`, 'm'),
+    );
+    t.match(await json('credential', 'retire', second), { credential: { accessKeyId: second } });
+    const last = await run('credential', 'retire', first);
+    t.equal(last.exitCode, 1);
+    t.match(last.stderr, /last credential of key store store.*--force/);
+  });
+
+  await t.test('key', async (t) => {
+    t.match(await json('key', 'generate', 'store', 'one', '--description', 'first'), {
+      key: { externalKeyId: 'one', description: 'first' },
+    });
+    fake.objects.push(
+      aesObject({ objectId: 'abcd', label: 'theirs', usage: ['ENCRYPT'] }),
+      aesObject({ label: 'short', keyBits: 128 }),
+    );
+    const added = await run('key', 'add', 'store', 'two', '--object-id', 'AB:CD');
+    t.equal(added.exitCode, 0, added.stderr);
+    t.match(added.stderr, /^warning: The object lacks CKA_DECRYPT/m);
+    t.match((await run('key', 'add', 'store', '--object-label', 'short')).stderr, /AES key of 128 bits/);
+    t.match((await run('key', 'list', 'store')).stdout, /^one +ENABLED +1 +ENCRYPT,DECRYPT .*first$/m);
+    t.match((await run('key', 'show', 'store', 'two')).stdout, /1 \(current\) +ENABLED +abcd/);
+    t.match(await json('key', 'disable', 'store', 'one'), { key: { status: 'DISABLED' } });
+    t.match((await run('key', 'enable', 'store', 'one', '--revision', '1')).stderr, /^xksctl: /);
+  });
+
+  await t.test('status: exit 0 while all is well, 3 when something wants a look', async (t) => {
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 1 });
+    let well = await run('status');
+    // The report and the count of processes arrive on their own ways.
+    while (well.exitCode === 3 && !well.stdout.includes('All is well.')) well = await run('status');
+    t.equal(well.exitCode, 0, well.stdout);
+    t.match(well.stdout, /^node +node-1$/m);
+    t.match(well.stdout, /serving-1 +\d+ +yes/);
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 3 });
+    let ill = await run('status');
+    while (ill.exitCode === 0) ill = await run('status');
+    t.equal(ill.exitCode, 3);
+    t.match(ill.stdout, /! 1 of 3 serving processes are connected/);
+    t.ok(ill.stdout.split('\n').length <= 24, 'on one screen');
+  });
+
+  await t.test('kms-config', async (t) => {
+    const both = await run('kms-config', 'store', '--endpoint', 'https://xks.example.org');
+    t.equal(both.exitCode, 0, both.stderr);
+    for (const line of [
+      '--custom-key-store-name store',
+      '--custom-key-store-type EXTERNAL_KEY_STORE',
+      '--xks-proxy-uri-endpoint https://xks.example.org',
+      '--xks-proxy-uri-path /pre/fix/kms/xks/v1',
+      '--xks-proxy-connectivity PUBLIC_ENDPOINT',
+      '--xks-proxy-connectivity VPC_ENDPOINT_SERVICE',
+      '--xks-proxy-vpc-endpoint-service-name com.amazonaws.vpce.us-east-1.vpce-svc-EXAMPLE',
+      '--xks-proxy-authentication-credential file://<(',
+    ]) {
+      t.ok(both.stdout.includes(line), line);
+    }
+    t.notOk(both.stdout.includes(fake.secrets.get(first) ?? 'none'));
+    const one = await json(
+      'kms-config',
+      'store',
+      '--connectivity',
+      'VPC_ENDPOINT_SERVICE',
+      '--kms-config',
+      'a b.json',
+    );
+    t.match(one, { before: null, commands: [{ connectivity: 'VPC_ENDPOINT_SERVICE' }] });
+    t.equal((await run('kms-config', 'store', '--endpoint', 'http://x')).exitCode, 2);
+    t.equal((await run('kms-config', 'store', '--access-key-id', 'NONE')).exitCode, 1);
+    const contradiction = ['--connectivity', 'PUBLIC_ENDPOINT', '--vpc-endpoint-service-name'];
+    const service = 'com.amazonaws.vpce.us-east-1.vpce-svc-0123456789abcdef0';
+    t.equal((await run('kms-config', 'store', ...contradiction, service)).exitCode, 2);
+  });
+
+  await t.test('a disable that a serving process has not applied: exit 3', async (t) => {
+    serving.silent = true;
+    const disabled = await run('keystore', 'disable', 'store');
+    t.equal(disabled.exitCode, 3);
+    t.match(disabled.stdout, /^status +DISABLED$/m);
+    t.match(disabled.stderr, /not confirmed by serving-1 \(pid \d+, at index \d+\): it may still serve/);
+    serving.silent = false;
+    serving.acknowledge();
+    t.equal((await run('keystore', 'enable', 'store')).exitCode, 0);
+  });
+
+  await t.test('what was done is there after the replica was killed', async (t) => {
+    await replica.kill();
+    const down = await run('status');
+    t.equal(down.exitCode, 1);
+    t.match(
+      down.stderr,
+      /xksd is not running here: nobody listens at .*systemctl start xksd.*xksd run --config/,
+    );
+    const again = await ReplicaProcess.start(t, files);
+    t.match(await json('keystore', 'show', 'store'), {
+      keyStore: { status: 'ENABLED', credentials: 1, keys: 2 },
+    });
+    t.match(await again.metrics(), /^xks_keys 2$/m);
+    again.send({ kind: 'drain', drainMs: 0 });
+    t.equal(await again.ended(), 0, 'and it ends when it is told to');
+  });
+
+  await t.test('no secret is in the data directory or the log', async (t) => {
+    const { spawnSync } = await import('node:child_process');
+    for (const secret of fake.secrets.values()) {
+      t.equal(
+        spawnSync('grep', ['-rqF', '--', secret, files.dataDir]).status,
+        1,
+        'not in the data directory',
+      );
+      t.notOk(replica.log.includes(secret), 'not in the log');
+    }
+    t.match(replica.log, /"command":"credential.create".*"uid":\d+/);
+  });
+});
+
+t.test('cluster init makes a data directory once, and says what is in its way', async (t) => {
+  const files = nodeFiles(t);
+  const made = await runXksctl(['cluster', 'init', '--config', files.configPath, '-o', 'json']);
+  t.equal(made.exitCode, 0, made.stderr);
+  t.match(JSON.parse(made.stdout), { node: 'node-1', clusterId: /^[0-9a-f]{32}$/, dataDir: files.dataDir });
+  const again = await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  t.equal(again.exitCode, 1);
+  t.match(again.stderr, /is a data directory already/);
+  const missing = await runXksctl(['cluster', 'init', '--config', join(files.directory, 'none.toml')]);
+  t.equal(missing.exitCode, 1);
+  t.match(missing.stderr, /none\.toml: no such file/);
+  t.equal((await runXksctl(['cluster', 'init'])).exitCode, 2);
+});
+
+t.test('a replica without its data directory says so, and that a restart would not help', async (t) => {
+  const files = nodeFiles(t);
+  await t.rejects(
+    ReplicaProcess.start(t, files),
+    /the data directory .* does not exist.*xksctl cluster init/,
+  );
+});
+
+t.test('a data directory of another node is refused', async (t) => {
+  const files = nodeFiles(t);
+  await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  writeFileSync(files.configPath, readText(files.configPath).replace('node-1', 'node-2'));
+  await t.rejects(ReplicaProcess.start(t, files), /belongs to node "node-1", and this node is "node-2"/);
+});
+
+t.test('a second replica on the same node waits for the first, then gives up with a reason', async (t) => {
+  const { files } = await startReplica(t);
+  await t.rejects(ReplicaProcess.start(t, files), /is in use by process \d+/);
+});
+
+t.test('the command line: usage, help, version', async (t) => {
+  const usage = async (...args: readonly string[]): Promise<void> => {
+    const result = await runXksctl(args);
+    t.equal(result.exitCode, 2, `xksctl ${args.join(' ')}`);
+    t.equal(result.stdout, '');
+    t.not(result.stderr, '');
+  };
+  await Promise.all([
+    usage(),
+    usage('nonsense'),
+    usage('keystore', 'create', 'x'),
+    usage('status', '-o', 'yaml'),
+    usage('key', 'add', 'store'),
+    usage('key', 'add', 'store', '--object-id', 'xyz'),
+    usage('key', 'enable', 'store', 'one', '--revision', '-1'),
+  ]);
+  const help = await runXksctl(['keystore', 'create', '--help']);
+  t.equal(help.exitCode, 0);
+  t.match(help.stdout, /--uri-path-prefix/);
+  t.match(await runXksctl(['--version']), { exitCode: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+});
+
+t.test('where the admin socket is: argument, configuration, environment', async (t) => {
+  const { files } = await startReplica(t);
+  const reaches = async (args: readonly string[], environment: Record<string, string>): Promise<void> => {
+    const { exitCode, stderr } = await runXksctl([...args, 'keystore', 'list'], environment);
+    t.equal(exitCode, 0, `${args.join(' ')} ${stderr}`);
+  };
+  await reaches(['--socket', files.adminSocket], { XKSD_ADMIN_SOCKET: '/none' });
+  await reaches(['--config', files.configPath], { XKSD_ADMIN_SOCKET: '/none' });
+  await reaches([], { XKSD_ADMIN_SOCKET: files.adminSocket });
+  const nowhere = await runXksctl(['status', '--socket', '/nonexistent/admin.sock']);
+  t.equal(nowhere.exitCode, 1);
+  t.match(nowhere.stderr, /there is no socket at \/nonexistent\/admin\.sock/);
+});
+
+t.test('no permission: who has it, and what to do', async (t) => {
+  const path = join(shortDirectory(t), 'admin.sock');
+  writeFileSync(path, '');
+  const group = readText('/etc/group').split('\n')[0]?.split(':') ?? [];
+  chownSync(path, process.getuid?.() ?? 0, Number(group[2]));
+  chmodSync(path, 0o660);
+  const { code, message } = connectFailure(path, 'EACCES', '');
+  t.equal(code, 'permission-denied');
+  t.match(message, `group ${group[0]}, mode 0660; join the group ${group[0]}`);
+  chmodSync(path, 0o600);
+  t.match(connectFailure(path, 'EACCES', '').message, /mode 0600; run this command as its owner or as root/);
+  const hidden = join(path, '..', 'hidden', 'admin.sock');
+  t.match(connectFailure(hidden, 'EACCES', '').message, /no permission to open .*: .* belongs to uid/);
+});
+
+t.test('a peer that is not xksd is recognised', async (t) => {
+  const { createServer } = await import('node:http');
+  const socket = join(shortDirectory(t), 'other.sock');
+  const server = createServer((_, response) => response.writeHead(200).end('{"hello":"there"}'));
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  chmodSync(socket, 0o600);
+  t.teardown(() => server.close());
+  const result = await runXksctl(['--socket', socket, 'status']);
+  t.equal(result.exitCode, 1);
+  t.match(result.stderr, /is not what this xksctl expects/);
+});
