@@ -30,7 +30,7 @@ const refusals: ReadonlyMap<string, string> = new Map([
  * @param forgive an operator asks for another try: forget what the token refused.
  */
 export async function loginInOrder(options: {
-  readonly management: Management;
+  readonly management: Pick<Management, 'loginState' | 'login'>;
   readonly token: DiscoveredToken;
   readonly pin: Pin;
   readonly refusals: PinRefusals;
@@ -64,14 +64,14 @@ async function loginAlone(
     );
   }
 
+  if (record.refusalsOf(identity) >= refusedPinsMax) {
+    return refused(`the token refused ${refusedPinsMax} different PINs; no other is tried`);
+  }
   const earlier = await record.refusalOf(identity, pin);
   if (earlier !== null) {
     return refused(
       `${whyRefused(earlier.rv)}: refused at ${new Date(earlier.atMs).toISOString()}, not tried again`,
     );
-  }
-  if (record.refusalsOf(identity) >= refusedPinsMax) {
-    return refused(`the token refused ${refusedPinsMax} different PINs; no other is tried`);
   }
   if (record.unfinishedLogins(identity) >= unfinishedLoginsMax) {
     return refused(

@@ -1,0 +1,135 @@
+import t, { type Test } from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { loadNativeBinding } from '../../src/base/native.js';
+import { systemRandom } from '../../src/base/random.js';
+import { err, ok } from '../../src/base/result.js';
+import { systemTimers } from '../../src/base/timers.js';
+import type { LoginState } from '../../src/hsm/management-protocol.js';
+import { type LoginOutcome, loginInOrder } from '../../src/hsm/ordered-login.js';
+import { Pin } from '../../src/hsm/pin.js';
+import { PinRefusals } from '../../src/hsm/pin-refusals.js';
+
+const native = loadNativeBinding();
+const token = { slotId: 1n, label: 'xks', serial: '1', manufacturer: 'M', model: 'm', firmware: '1.0' };
+const loggedOut: LoginState = {
+  loggedIn: false,
+  loginRequired: true,
+  pinInitialised: true,
+  finalTry: false,
+  locked: false,
+};
+
+/** A token that answers as told, and counts; real ones cannot be brought into these states here. */
+class FakeToken {
+  state: LoginState = loggedOut;
+  /** `CKR_…` of C_Login; `null`: the call does not return in time. */
+  answer: string | null = 'CKR_OK';
+  logins = 0;
+
+  async loginState() {
+    return ok(this.state);
+  }
+
+  async login() {
+    this.logins += 1;
+    if (this.answer === 'CKR_OK') return ok(null);
+    const message = this.answer === null ? 'login has not returned' : `C_Login returned ${this.answer}`;
+    return err({ code: 'token-unavailable' as const, rv: this.answer, functionName: 'C_Login', message });
+  }
+}
+
+/** A login as a process after a restart would make it. */
+function logIn(t: Test, fake: FakeToken, pin = '4711', forgive = false): Promise<LoginOutcome> {
+  return loginInOrder({
+    management: fake,
+    token,
+    pin: new Pin(pin),
+    refusals: new PinRefusals({
+      directory: t.testdirName,
+      tryLockFile: (fd) => native.tryLockFile(fd),
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+    }),
+    forgive,
+  });
+}
+
+const states: readonly (readonly [string, Partial<LoginState>, object])[] = [
+  ['logged in already', { loggedIn: true }, { kind: 'logged-in' }],
+  ['a token without login', { loginRequired: false }, { kind: 'logged-in' }],
+  [
+    'CKF_USER_PIN_FINAL_TRY',
+    { finalTry: true },
+    { kind: 'failed', reason: /CKF_USER_PIN_FINAL_TRY.*none is tried/ },
+  ],
+  ['CKF_USER_PIN_LOCKED', { locked: true }, { kind: 'failed', reason: /locked its user PIN/ }],
+  ['no user PIN yet', { pinInitialised: false }, { kind: 'failed', reason: /no user PIN yet/ }],
+];
+for (const [what, state, outcome] of states) {
+  t.test(`the PIN is not spent: ${what}`, async (t) => {
+    t.testdir();
+    const fake = new FakeToken();
+    fake.state = { ...loggedOut, ...state };
+    t.match(await logIn(t, fake), outcome);
+    t.match(await logIn(t, fake, '4711', true), outcome, 'nor at an operator’s word');
+    t.equal(fake.logins, 0);
+  });
+}
+
+for (const rv of [
+  'CKR_PIN_INCORRECT',
+  'CKR_PIN_LEN_RANGE',
+  'CKR_PIN_INVALID',
+  'CKR_PIN_EXPIRED',
+  'CKR_PIN_LOCKED',
+]) {
+  t.test(`${rv} is a verdict: not again, but another PIN, and this one at an operator’s word`, async (t) => {
+    t.testdir();
+    const fake = new FakeToken();
+    fake.answer = rv;
+    t.match(await logIn(t, fake), { kind: 'refused', reason: rv });
+    t.match(await logIn(t, fake), { kind: 'refused', reason: /not tried again/ });
+    t.equal(fake.logins, 1);
+    t.match(await logIn(t, fake, '4712'), { kind: 'refused' });
+    t.equal(fake.logins, 2);
+    fake.answer = 'CKR_OK';
+    t.match(await logIn(t, fake, '4711', true), { kind: 'logged-in' });
+  });
+}
+
+t.test('an error of the token is no verdict on the PIN', async (t) => {
+  t.testdir();
+  const fake = new FakeToken();
+  fake.answer = 'CKR_DEVICE_ERROR';
+  for (let login = 0; login < 5; login += 1) t.match(await logIn(t, fake), { kind: 'failed' });
+  fake.answer = 'CKR_OK';
+  t.match(await logIn(t, fake), { kind: 'logged-in' });
+});
+
+t.test('logins that end without a verdict: three, then an operator has to look', async (t) => {
+  t.testdir();
+  const fake = new FakeToken();
+  fake.answer = null;
+  for (let login = 0; login < 3; login += 1) t.match(await logIn(t, fake), { kind: 'failed' });
+  t.match(await logIn(t, fake), { kind: 'refused', reason: /without a verdict/ });
+  t.equal(fake.logins, 3);
+  fake.answer = 'CKR_OK';
+  t.match(await logIn(t, fake, '4711', true), { kind: 'logged-in' });
+  t.match(await logIn(t, fake), { kind: 'logged-in' });
+});
+
+t.test('after 16 refused PINs no other is tried', async (t) => {
+  const refusal = {
+    token: JSON.stringify(['M', 'm', '1', 'xks']),
+    salt: '00'.repeat(16),
+    digest: '00'.repeat(32),
+    rv: 'CKR_PIN_INCORRECT',
+    atMs: 0,
+  };
+  const record = { version: 1, refusals: Array.from({ length: 16 }, () => refusal), unfinished: [] };
+  t.testdir({ 'pin-refusals.json': JSON.stringify(record) });
+  const fake = new FakeToken();
+  t.match(await logIn(t, fake), { kind: 'refused', reason: /16 different PINs/ });
+  t.equal(fake.logins, 0);
+});
