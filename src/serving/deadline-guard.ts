@@ -14,7 +14,7 @@ export class DeadlineGuard {
   readonly #clock: Clock;
   readonly #timers: Timers;
   readonly #watched = new Set<Watched>();
-  #armed = false;
+  #disarm: (() => void) | null = null;
 
   constructor(clock: Clock, timers: Timers) {
     this.#clock = clock;
@@ -39,24 +39,32 @@ export class DeadlineGuard {
       this.#arm();
       work.then(
         (value) => {
-          this.#watched.delete(watched);
+          this.#forget(watched);
           if (ended) onLate(value);
           else resolve(value);
         },
         (thrown: unknown) => {
-          this.#watched.delete(watched);
+          this.#forget(watched);
           reject(thrown);
         },
       );
     });
   }
 
+  /** While nothing waits no timer runs: none keeps a process alive. */
+  #forget(watched: Watched): void {
+    this.#watched.delete(watched);
+    if (this.#watched.size > 0) return;
+    this.#disarm?.();
+    this.#disarm = null;
+  }
+
   #arm(): void {
-    if (this.#armed) return;
+    if (this.#disarm !== null) return;
     for (const { deadlineMs } of this.#watched) {
-      this.#armed = true;
-      this.#timers.after(Math.max(0, Math.ceil(deadlineMs - this.#clock.monotonicMs())), () => {
-        this.#armed = false;
+      const delayMs = Math.max(0, Math.ceil(deadlineMs - this.#clock.monotonicMs()));
+      this.#disarm = this.#timers.after(delayMs, () => {
+        this.#disarm = null;
         this.#expire();
         this.#arm();
       });

@@ -42,7 +42,7 @@ import { getKeyMetadata } from './use-cases/get-key-metadata.js';
 const sigV4Service = 'kms-xks-proxy';
 
 /** Requests that wait for an HSM. At 1,800 a second, 150 ms each, some 270 do. */
-export const cryptographicRequestsInFlightMax = 2_048;
+const cryptographicRequestsInFlightMax = 2_048;
 
 export interface PipelineDependencies {
   /** Key state as of now, `null` before any was applied. */

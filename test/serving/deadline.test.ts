@@ -97,4 +97,9 @@ t.test('one timer stands for all that waits', async (t) => {
   await waits[2];
   t.strictSame(ended, ['a done', 'b null', 'c null']);
   t.equal(time.pending, 0, 'nothing waits, no timer runs');
+  const work = later<string>();
+  const last = wait('d', 60, work.promise);
+  work.answer('done');
+  await last;
+  t.equal(time.pending, 0, 'nor when all were done in time');
 });
