@@ -51,7 +51,7 @@ export class ChangeProposer {
     const by = `uid=${caller.uid ?? 'unknown'}`;
     const requestId = encodeHex(random.bytes(requestIdBytes));
     const command: Command = { ...change, requestId, atMs: clock.wallMs(), by };
-    const fields = { command: change.type, ...nameOf(change), request_id: requestId, uid: caller.uid };
+    const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
     const proposed = await log.propose(this.#options.encodeCommand(command));
     if (!proposed.ok) {
       const failure = wordFailure(proposed.error);
@@ -87,20 +87,20 @@ export class ChangeProposer {
 function nameOf(change: Change): Readonly<Record<string, string>> {
   switch (change.type) {
     case 'cluster.init':
-      return { cluster_id: change.clusterId };
+      return { clusterId: change.clusterId };
     case 'token.prepare':
-      return { token_serial: change.token.serial };
+      return { tokenSerial: change.token.serial };
     case 'keystore.create':
     case 'keystore.enable':
     case 'keystore.disable':
-      return { key_store: change.name };
+      return { keyStore: change.name };
     case 'credential.create':
     case 'credential.retire':
-      return { key_store: change.keyStore, access_key_id: change.accessKeyId };
+      return { keyStore: change.keyStore, accessKeyId: change.accessKeyId };
     case 'key.create':
     case 'key.enable':
     case 'key.disable':
-      return { key_store: change.keyStore, external_key_id: change.externalKeyId };
+      return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
   }
 }
 

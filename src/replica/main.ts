@@ -65,7 +65,7 @@ export async function runReplica(): Promise<void> {
   for (const message of early) receive(message);
   supervisor.reportReadiness(true, 'ready');
   logger.info('the replica is up', {
-    applied_index: opened.value.log.appliedIndex,
+    appliedIndex: opened.value.log.appliedIndex,
     version: softwareVersion(),
   });
 }

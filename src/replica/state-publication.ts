@@ -198,9 +198,9 @@ export class StatePublication {
 
   #greet(link: ServingLink, hello: Hello): void {
     this.#options.logger.info('serving process linked', {
-      slot: hello.slot,
-      pid: hello.pid,
-      serving_version: hello.version,
+      servingSlot: hello.slot,
+      servingPid: hello.pid,
+      servingVersion: hello.version,
     });
     // A slot has one process at a time: who held it before has ended, or is this one.
     for (const [processId, departed] of this.#departed) {

@@ -365,7 +365,7 @@ t.test('a change is logged with who asked, and its secret never', async (t) => {
   const { run } = await prepared(t, { logger });
   const { secretAccessKey } = must(await run('credential.create', { keyStore: 'store' }));
   const line = lines.find(({ fields }) => fields['command'] === 'credential.create');
-  t.match(line, { message: 'key state changed', fields: { uid: 0, key_store: 'store' } });
+  t.match(line, { message: 'key state changed', fields: { uid: 0, keyStore: 'store' } });
   t.notOk(JSON.stringify(lines).includes(secretAccessKey));
 });
 
