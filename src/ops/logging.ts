@@ -13,7 +13,7 @@ export interface ProcessLogger extends Logger {
   droppedLines(): number;
 }
 
-export interface LoggerOptions {
+interface LoggerOptions {
   readonly level: LogLevel;
   readonly role: ChildRole | 'supervisor';
   /** 1-based place among the serving processes, 0 for the others. */
@@ -42,11 +42,24 @@ export function createLogger(options: LoggerOptions): ProcessLogger {
       base,
       messageKey: 'message',
       timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }), log: redact },
+      formatters: { level: (label) => ({ level: label }), log: fieldsOfLine },
     },
     sink,
   );
   return { ...adapt(logger), flush: () => sink.flush(), droppedLines: () => sink.dropped };
+}
+
+/** What a line says of its own: a field of the same name would make a JSON object with two of them. */
+const ownNames = ['level', 'time', 'role', 'slot', 'pid', 'message'];
+
+function fieldsOfLine(fields: LogFields): Record<string, unknown> {
+  const line = redact(fields);
+  for (const name of ownNames) {
+    if (!Object.hasOwn(line, name)) continue;
+    line[`field_${name}`] = line[name];
+    delete line[name];
+  }
+  return line;
 }
 
 function adapt(logger: pino.Logger): Logger {
@@ -55,6 +68,6 @@ function adapt(logger: pino.Logger): Logger {
     info: (message, fields) => logger.info(fields ?? {}, message),
     warn: (message, fields) => logger.warn(fields ?? {}, message),
     error: (message, fields) => logger.error(fields ?? {}, message),
-    child: (fields: LogFields) => adapt(logger.child(redact(fields))),
+    child: (fields: LogFields) => adapt(logger.child(fieldsOfLine(fields))),
   };
 }

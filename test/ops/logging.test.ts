@@ -81,6 +81,30 @@ t.test('X-L2: what is named like a secret never reaches the log', async (t) => {
   t.match(lines[1], { tokenLabel: 'xks' });
 });
 
+t.test('X-L2: every name of a secret is known', async (t) => {
+  const names = ['pin', 'userPin', 'so_pin', 'PIN', 'pinValue', 'secret', 'clusterSecret', 'secretAccessKey']
+    .concat(['secret-access-key', 'secretKey', 'signingKey', 'privateKey', 'plaintext', 'Plaintext'])
+    .concat(['password', 'passphrase', 'Authorization', 'x-authorization']);
+  for (const name of names) t.same(redact({ [name]: 'hunter2' }), { [name]: '[redacted]' }, name);
+});
+
+t.test('a field cannot pass for what a line says of its own', async (t) => {
+  const [line, child] = logged(t, 'info', (logger) => {
+    logger.info('real', { message: 'fake', pid: 1, slot: 7, level: 'error' });
+    logger.child({ pid: 1 }).info('real', {});
+  });
+  t.match(line, {
+    message: 'real',
+    field_message: 'fake',
+    pid: process.pid,
+    field_pid: 1,
+    slot: 2,
+    field_slot: 7,
+  });
+  t.match(line, { level: 'info', field_level: 'error' });
+  t.match(child, { pid: process.pid, field_pid: 1 });
+});
+
 t.test('redaction leaves ordinary names and bounds depth', async (t) => {
   t.same(redact({ accessKeyId: 'AKIA', key: 'k', pinRefused: true, spent: 1, none: null, pin: null }), {
     accessKeyId: 'AKIA',

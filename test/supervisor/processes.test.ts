@@ -11,7 +11,7 @@ import { request } from 'undici';
 import { makeCertificates } from '../../src/demo/certificates.js';
 import { listenForNotifications, type NotifySocket } from '../support/notify-socket.js';
 
-const program = fileURLToPath(new URL('../support/supervisor-under-test.js', import.meta.url));
+const program = fileURLToPath(new URL('../support/supervisor-process.js', import.meta.url));
 
 const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
 t.teardown(() => rmSync(directory, { recursive: true }));

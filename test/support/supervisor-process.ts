@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { runSupervisor } from '../../src/supervisor/main.js';
 
-/** Runs a real supervisor over `supervised-child.ts`: `node supervisor-under-test.js CONFIG`. */
+/** Runs a real supervisor over `supervised-child.ts`: `node supervisor-process.js CONFIG`. */
 const child = fileURLToPath(new URL('./supervised-child.js', import.meta.url));
 process.exit(
   await runSupervisor({ configPath: process.argv[2] ?? '', childCommand: () => [process.execPath, child] }),
