@@ -113,7 +113,7 @@ export class MemoryDisk implements FileOperations {
     for (let turns = this.#random.integer(4); turns > 0; turns -= 1) await null;
   }
 
-  /** Records the operation; fails instead when it is the one. @returns whether it is to be done in part. */
+  /** Records the operation; fails instead when it is the one. */
   async #record(operation: DiskOperation): Promise<void> {
     await this.#pause();
     const fails = this.#fault?.operation === this.operations.length;
@@ -133,7 +133,6 @@ export class MemoryDisk implements FileOperations {
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
     const found = this.#paths.get(path);
     if (mode !== 'create') {
-      await this.#pause();
       if (found === undefined) throw new SystemError('ENOENT', `no such file, open '${path}'`);
       return this.#handle(found);
     }
@@ -155,19 +154,15 @@ export class MemoryDisk implements FileOperations {
     };
     return {
       fd: file,
-      readAll: async () => {
-        await this.#pause();
-        return Buffer.from(this.#content(file));
-      },
+      readAll: async () => Buffer.from(this.#content(file)),
       write: (position, bytes) => change({ kind: 'write', file, position, bytes: Buffer.from(bytes) }),
       truncate: (length) => change({ kind: 'truncate', file, length }),
       dataSync: () => this.#record({ kind: 'dataSync', file }),
-      close: () => this.#pause(),
+      close: async () => {},
     };
   }
 
   async stat(path: string): Promise<FileInfo | null> {
-    await this.#pause();
     if (this.#directories.has(path)) return { kind: 'directory', mode: 0o700, sizeBytes: 0 };
     const file = this.#paths.get(path);
     return file === undefined
@@ -176,7 +171,6 @@ export class MemoryDisk implements FileOperations {
   }
 
   async list(path: string): Promise<string[]> {
-    await this.#pause();
     if (!this.#directories.has(path)) throw new SystemError('ENOENT', `no such directory '${path}'`);
     return [...this.#directories, ...this.#paths.keys()]
       .filter((entry) => dirname(entry) === path && entry !== path)
