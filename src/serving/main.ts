@@ -25,9 +25,8 @@ const closeGraceMs = 2_000;
 
 /** The composition root of a serving process. Returns once it runs; the process ends by its supervisor's word. */
 export async function runServingProcess(): Promise<void> {
-  let receive: (message: SupervisorMessage) => void = () => {};
   const early: SupervisorMessage[] = [];
-  receive = (message) => early.push(message);
+  let receive = (message: SupervisorMessage): void => void early.push(message);
   const supervisor = attachToSupervisor({ onMessage: (message) => receive(message) });
 
   const config = await supervisor.config;

@@ -53,7 +53,9 @@ export interface PipelineDependencies {
   readonly signingKeys: SigningKeyCache;
   readonly credentialUse: Pick<CredentialUse, 'used'>;
   readonly crypto: HsmCrypto;
-  /** Cached states; the first is the token that `crypto` stands for. */
+  /** Which HSM that is, for the log; `null` before it was seen. */
+  readonly hsmName: () => string | null;
+  /** What the background checks say of the tokens (X-H3). */
   readonly tokens: () => readonly TokenStatus[];
   readonly proxy: () => ProxyIdentity;
   readonly metrics: Pick<ServingMetrics, 'observeRequest' | 'authFailure'>;
@@ -232,6 +234,7 @@ class Pipeline {
       const credential = this.#deps.state()?.credential(authentic.accessKeyId) ?? null;
       if (credential?.keyStore === authentic.keyStore.name) return outcome;
       wipe(outcome.value);
+      trace.note = 'the credential was retired while the HSM worked';
       return err(authenticationFailed);
     } finally {
       this.#inFlight -= 1;
@@ -254,8 +257,7 @@ class Pipeline {
       discard: (value: T) => void,
     ): Promise<Result<T, HsmFailure>> => {
       const startedAtMs = clock.monotonicMs();
-      const [token] = this.#deps.tokens();
-      trace.hsm = token?.serial ?? token?.label ?? null;
+      trace.hsm = this.#deps.hsmName();
       const result = await this.#guard.within(start(), deadlineMs, (late) => {
         if (late.ok) discard(late.value);
       });

@@ -13,6 +13,8 @@ export interface RequestTrace {
   accessKeyId: string | null;
   authFailure: SigV4Failure | null;
   requestMetadata: RequestMetadata | null;
+  /** What else the operator should know. */
+  note: string | null;
   /** Which HSM was asked. */
   hsm: string | null;
   /** Milliseconds that the HSM took, the way there and back included. */
@@ -26,6 +28,7 @@ export const newTrace = (): RequestTrace => ({
   accessKeyId: null,
   authFailure: null,
   requestMetadata: null,
+  note: null,
   hsm: null,
   hsmMs: null,
 });
@@ -58,6 +61,7 @@ export function traceLogFields(
     hsmMs: trace.hsmMs === null ? null : rounded(trace.hsmMs),
     accessKeyId: trace.accessKeyId,
     ...(trace.authFailure !== null && { authFailure: trace.authFailure }),
+    ...(trace.note !== null && { note: trace.note }),
     ...(trace.requestMetadata !== null && {
       requestMetadata: requestMetadataLogFields(trace.requestMetadata),
     }),

@@ -46,6 +46,8 @@ export class ServingCore {
   readonly #signingKeys = new SigningKeyCache();
   readonly #credentialUse = new CredentialUse();
   readonly #stopWatchingToken: () => void;
+  /** Asked for with every request, so kept. */
+  #hsmName: string | null = null;
   #cancelReport: () => void = () => {};
   #metricsLeftOut = false;
   #draining = false;
@@ -84,6 +86,7 @@ export class ServingCore {
       signingKeys: this.#signingKeys,
       credentialUse: this.#credentialUse,
       crypto: token.crypto,
+      hsmName: () => this.#hsmName,
       tokens: () => [token.status()],
       // One node, so far.
       proxy: () => ({ fleetSize: 1, version: options.hello.version }),
@@ -93,7 +96,8 @@ export class ServingCore {
       timers,
       requestDeadlineMs: options.requestDeadlineMs,
     });
-    this.#stopWatchingToken = token.onChange(() => {
+    this.#stopWatchingToken = token.onChange(({ serial, label }) => {
+      this.#hsmName = serial ?? label;
       this.#tokenSecrets.update();
       this.#tellReadiness();
     });

@@ -9,13 +9,14 @@ import type { KeyState } from '../keystate/key-state.js';
 import { SnapshotReader } from '../keystate/snapshot-codec.js';
 import type { Command } from '../keystate/types.js';
 import {
+  encodeFrame,
   encodeIndexFrame,
   encodeJsonFrame,
   FrameDecoder,
   readIndexPayload,
   readJsonPayload,
 } from '../ops/frames.js';
-import { type Frame, FrameType, type Hello, type HsmReply } from '../ops/state-link.js';
+import { type Frame, FrameType, frameBytesMax, type Hello, type HsmReply } from '../ops/state-link.js';
 
 /** Key state is taken in for so long before requests get their turn: 100,000 keys take many such slices. */
 const sliceMs = 3;
@@ -216,7 +217,7 @@ export class StateClient {
     const request = readJsonPayload(payload);
     if (request === null) return 'a malformed HSM request';
     void this.#options.onHsmRequest(request).then((reply) => {
-      if (reply !== null) link.send(encodeJsonFrame(FrameType.hsmReply, reply));
+      if (reply !== null) link.send(hsmReplyFrame(reply));
     });
     return null;
   }
@@ -227,6 +228,16 @@ export class StateClient {
     link.unacknowledged = false;
     link.send(encodeIndexFrame(FrameType.applied, this.#state.appliedIndex));
   }
+}
+
+/** A reply too long for a frame becomes one that says so. */
+function hsmReplyFrame(reply: HsmReply): Buffer {
+  const payload = Buffer.from(JSON.stringify(reply), 'utf8');
+  if (payload.byteLength < frameBytesMax) return encodeFrame(FrameType.hsmReply, payload);
+  const { id } = reply;
+  const message = `the answer has ${payload.byteLength} bytes, more than the state link takes`;
+  const failed: HsmReply = { id, ok: false, code: 'failed', message };
+  return encodeJsonFrame(FrameType.hsmReply, failed);
 }
 
 interface LinkEvents {

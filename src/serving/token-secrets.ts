@@ -55,6 +55,8 @@ export class TokenSecrets {
     if (this.#closed || this.#options.state() === null) return;
     const prepared = this.prepared();
     this.#options.token.setTestKey(prepared === null ? null : preparedKeyObject(prepared.testKey));
+    // Without sessions it could only fail; once it has some, this is called again.
+    if (this.#options.token.status().sessions === 0) return;
     if (prepared !== null && !this.#unwrapping && this.#isWanted(prepared)) void this.#unwrap(prepared);
   }
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { systemTimers, type Timers } from '../../src/base/timers.js';
 import { encodeFrame, encodeIndexFrame, encodeJsonFrame } from '../../src/ops/frames.js';
-import { FrameType } from '../../src/ops/state-link.js';
+import { FrameType, frameBytesMax } from '../../src/ops/state-link.js';
 import { reconnectFirstMs, reconnectMaxMs, StateClient } from '../../src/serving/state-client.js';
 import { CapturedLogger } from '../support/captured-logger.js';
 import { History, ScriptedReplica } from '../support/scripted-replica.js';
@@ -36,7 +36,10 @@ function startClient(t: Test, replica: ScriptedReplica) {
       told();
     },
     onLink: told,
-    onHsmRequest: async (request) => ({ id: Number(request['id']), ok: true, value: request['op'] }),
+    onHsmRequest: async ({ id, op, bytes }) => {
+      const value = bytes === undefined ? op : 'x'.repeat(Number(bytes));
+      return { id: Number(id), ok: true, value };
+    },
   });
   t.teardown(() => client.close());
   client.start();
@@ -233,6 +236,8 @@ t.test('HSM requests are answered under their id', async (t) => {
   const link = await replica.link();
   link.send(encodeJsonFrame(FrameType.hsmRequest, { id: 7, op: 'list-objects' }));
   t.strictSame(await link.nextJson(FrameType.hsmReply), { id: 7, ok: true, value: 'list-objects' });
+  link.send(encodeJsonFrame(FrameType.hsmRequest, { id: 8, bytes: frameBytesMax }));
+  t.match(await link.nextJson(FrameType.hsmReply), { id: 8, ok: false, message: /more than the state link/ });
 });
 
 t.test('a large key state is taken in slices: the loop turns meanwhile', async (t) => {

@@ -109,6 +109,7 @@ export class PipelineFixture {
       signingKeys: new SigningKeyCache(),
       credentialUse: { used: (accessKeyId) => void this.used.push(accessKeyId) },
       crypto: this.crypto,
+      hsmName: () => '0123456789abcdef',
       tokens: () => this.tokens,
       proxy: () => ({ fleetSize: 1, version: '9.9.9' }),
       metrics: {
