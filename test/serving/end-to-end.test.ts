@@ -224,6 +224,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
 
   // The same as a new process would be: nothing in memory, all from the replica and the token.
   await first.close();
+  t.equal((await call('/health', healthRequest)).status, 503, 'a process that has ended holds no secret');
   const second = await start(2);
   await second.until(({ ready }) => ready);
   port = (await startServer(t, { handler: second.core.handler, certificates: server.certificates })).port;
