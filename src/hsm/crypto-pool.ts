@@ -41,7 +41,7 @@ const openMsMax = 15_000;
 const resumeMsMax = 5_000;
 /** For operations that are out when the pool is closed, then for the workers to end. */
 const closeMsMax = 2_000;
-/** What exit(3) may take while a call is out before the process ends without it. */
+/** What the end of the process may take while workers come back from their calls. */
 const exitMsMax = 500;
 
 export interface CryptoPoolOptions {
@@ -164,18 +164,20 @@ class PiscinaCryptoPool implements CryptoPool {
       recordTiming: false,
       workerData,
     });
-    // A worker that ends unexpectedly fails its tasks, and is replaced; there is nothing else to do about it.
-    this.#piscina.on('error', () => {});
     process.on('exit', this.#onExit);
     this.#opened = new Promise((resolve) => {
       let toReport = options.workers;
-      const timer = setTimeout(() => resolve(failed('deadline', null, 'C_OpenSession')), openMsMax);
+      const end = (failure: HsmFailure | null): void => {
+        clearTimeout(timer);
+        resolve(failure);
+      };
+      const timer = setTimeout(() => end(failed('deadline', null, 'C_OpenSession')), openMsMax);
+      // A worker that ends later fails its tasks and is replaced; there is nothing else to do about it.
+      this.#piscina.on('error', () => end(failed('failed')));
       this.#piscina.on('message', (report: CryptoWorkerReport) => {
         toReport -= 1;
         const failure = this.#outcomeFailure(report);
-        if (failure === null && toReport > 0) return;
-        clearTimeout(timer);
-        resolve(failure);
+        if (failure !== null || toReport === 0) end(failure);
       });
     });
   }
@@ -271,7 +273,7 @@ class PiscinaCryptoPool implements CryptoPool {
 
   readonly #onExit = (code: number): void => {
     // Node joins its workers before it exits; one inside a call that never returns would hold the process for ever.
-    if (this.#out.size > 0 || this.#closed) this.#binding.exitDespiteHungCalls(code, exitMsMax);
+    this.#binding.exitDespiteHungCalls(code, exitMsMax);
   };
 
   /** Why an operation gets no cell at all: what cannot be done in time is refused at once. */

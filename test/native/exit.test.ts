@@ -10,7 +10,7 @@ import { makeSoftHsmToken } from '../support/softhsm.js';
 /** A process that has not ended by then hangs. */
 const exitMsMax = 20_000;
 
-const child = join(dirname(fileURLToPath(import.meta.url)), 'exit-stage.js');
+const child = join(dirname(fileURLToPath(import.meta.url)), 'exit-child.js');
 const softHsm = await makeSoftHsmToken(t);
 const shim = await makeFaultShim(t, softHsm.modulePath);
 const viaShim = { ...softHsm, modulePath: shim.modulePath };

@@ -6,7 +6,7 @@ import { encryption, farDeadline, importKnownKey, startPool } from '../support/c
 import { logIn, type TokenAccess } from '../support/logged-in-token.js';
 
 /**
- * A process that ends at one stage of the addon's life, for exit.test.ts: `exit-stage.js STAGE SESSIONS TOKEN`.
+ * A process that ends at one stage of the addon's life, for exit.test.ts: `exit-child.js STAGE SESSIONS TOKEN`.
  */
 
 const [stage = '', sessionsText = '1', accessText = '{}'] = process.argv.slice(2);
