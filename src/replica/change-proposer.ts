@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
+import { checkCommand } from '../keystate/command-checks.js';
 import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
@@ -52,6 +53,9 @@ export class ChangeProposer {
     const requestId = encodeHex(random.bytes(requestIdBytes));
     const command: Command = { ...change, requestId, atMs: clock.wallMs(), by };
     const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
+    // What no state would take needs no place in the log.
+    const invalid = checkCommand(command);
+    if (invalid !== null) return err(invalid);
     const proposed = await log.propose(this.#options.encodeCommand(command));
     if (!proposed.ok) {
       const failure = wordFailure(proposed.error);

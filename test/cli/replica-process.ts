@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { isJsonObject } from '../../src/base/guards.js';
 import { loadNativeBinding } from '../../src/base/native.js';
-import type { SupervisorMessage } from '../../src/ops/supervision.js';
+import { loadConfig } from '../../src/ops/config.js';
+import type { ConfigMessage, SupervisorMessage } from '../../src/ops/supervision.js';
 import { shortDirectory } from '../support/short-directory.js';
 
 const programs = fileURLToPath(new URL('../../src/cli/', import.meta.url));
@@ -99,13 +100,16 @@ export class ReplicaProcess {
     this.child = spawn(process.execPath, [join(programs, 'xksd.js'), 'replica'], {
       env: {
         PATH: process.env['PATH'] ?? '',
-        XKSD_CONFIG: files.configPath,
         XKSD_SLOT: '0',
         XKSD_METRICS_FD: '4',
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', metricsFd],
     });
     native.closeFd(metricsFd);
+    const config = loadConfig(files.configPath);
+    if (!config.ok) throw new Error(config.error.message);
+    const message: ConfigMessage = { kind: 'config', config: config.value };
+    this.child.send(message);
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.log += text;

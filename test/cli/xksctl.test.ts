@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -140,15 +141,24 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
       t.ok(both.stdout.includes(line), line);
     }
     t.notOk(both.stdout.includes(fake.secrets.get(first) ?? 'none'));
-    const one = await json(
+    const file = join(files.directory, 'for kms.json');
+    const credential = { AccessKeyId: 'ID', RawSecretAccessKey: 'a+/=' };
+    writeFileSync(file, JSON.stringify({ XksProxyAuthenticationCredential: credential }));
+    const one = await run(
       'kms-config',
       'store',
       '--connectivity',
       'VPC_ENDPOINT_SERVICE',
       '--kms-config',
-      'a b.json',
+      file,
     );
-    t.match(one, { before: null, commands: [{ connectivity: 'VPC_ENDPOINT_SERVICE' }] });
+    t.notMatch(one.stdout, /PUBLIC_ENDPOINT|read -rsp/);
+    // A stand-in for the AWS CLI: prints its arguments, and what is in the file that the last one names.
+    const aws = `aws() { printf '%s\\n' "$@"; eval "last=\\\${$#}"; cat "\${last#file://}"; }\n${one.stdout}`;
+    const ran = spawnSync('bash', ['-c', aws], { encoding: 'utf8' });
+    t.equal(ran.status, 0, ran.stderr);
+    t.match(ran.stdout, /^--xks-proxy-authentication-credential\nfile:\/\/\/dev\/fd\/\d+$/m);
+    t.same(JSON.parse(ran.stdout.slice(ran.stdout.indexOf('{'))), credential);
     t.equal((await run('kms-config', 'store', '--endpoint', 'http://x')).exitCode, 2);
     t.equal((await run('kms-config', 'store', '--access-key-id', 'NONE')).exitCode, 1);
     const contradiction = ['--connectivity', 'PUBLIC_ENDPOINT', '--vpc-endpoint-service-name'];
@@ -185,7 +195,6 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
   });
 
   await t.test('no secret is in the data directory or the log', async (t) => {
-    const { spawnSync } = await import('node:child_process');
     for (const secret of fake.secrets.values()) {
       t.equal(
         spawnSync('grep', ['-rqF', '--', secret, files.dataDir]).status,
