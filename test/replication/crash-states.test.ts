@@ -135,7 +135,9 @@ t.test('a crash while a crash is being recovered from, and right after', async (
   const model = new CrashModel(emptyDisk, disk.operations);
   const failures: string[] = [];
   let recoveries = 0;
-  for (let count = await initialiseOperations(); count <= disk.operations.length; count += 2) {
+  for (let count = await initialiseOperations(); count <= disk.operations.length; count += 1) {
+    // The crashes that leave something to recover from.
+    if (disk.operations[count - 1]?.kind !== 'write') continue;
     const acknowledged = acknowledgedAt.filter((at) => at <= count).length;
     const random = new SeededRandom(7_000_003 + count);
     const image = model.imageAfter(count, () => 'torn', random);
@@ -147,9 +149,11 @@ t.test('a crash while a crash is being recovered from, and right after', async (
     const secondModel = new CrashModel(image, second.operations);
     for (let done = 0; done <= second.operations.length; done += 1) {
       const held = again.acknowledgedAt.filter((at) => at <= done).length;
-      const state = secondModel.imageAfter(done, () => random.pick(fates), random);
-      const problem = await judge(state, again.proposed, held, random);
-      if (problem !== null) failures.push(`after operation ${count}, then ${done}: ${problem}`);
+      for (let draw = 0; draw < 3; draw += 1) {
+        const state = secondModel.imageAfter(done, () => random.pick(fates), random);
+        const problem = await judge(state, again.proposed, held, random);
+        if (problem !== null) failures.push(`after operation ${count}, then ${done}: ${problem}`);
+      }
     }
   }
   t.strictSame(failures.slice(0, 5), []);
