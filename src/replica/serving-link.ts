@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { invariant } from '../base/guards.js';
 import { encodeFrame, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
 import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
 import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
@@ -74,7 +75,7 @@ export class ServingLink {
 
   /** @param frame an encoded entry; the same bytes may be enqueued at many links. */
   enqueueEntry(index: number, frame: Buffer): void {
-    if (index <= this.#sentIndex) return;
+    invariant(index === this.#sentIndex + 1, `entry ${index} after ${this.#sentIndex}`);
     this.#sentIndex = index;
     this.enqueue(frame);
   }

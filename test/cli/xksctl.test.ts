@@ -241,6 +241,18 @@ t.test('a second replica on the same node waits for the first, then gives up wit
   await t.rejects(ReplicaProcess.start(t, files), /is in use by process \d+/);
 });
 
+t.test('a disk that takes no more ends the replica, with the reason', async (t) => {
+  const { replica, run } = await startReplica(t);
+  // RLIMIT_FSIZE: the next write to a file fails with EFBIG, as ENOSPC would.
+  const limited = spawnSync('prlimit', ['--pid', String(replica.child.pid), '--fsize=1']);
+  t.equal(limited.status, 0);
+  const created = await run('keystore', 'create', 'store', '--region', 'us-east-1');
+  t.equal(created.exitCode, 1);
+  t.match(created.stderr, /Whether it did what was asked is not known: look before you repeat it/);
+  t.equal(await replica.ended(), 1, 'the supervisor starts it anew');
+  t.match(replica.log, /"reason":"[^"]*EFBIG[^"]*","message":"the durable log failed; the replica ends"/);
+});
+
 t.test('the command line: usage, help, version', async (t) => {
   const usage = async (...args: readonly string[]): Promise<void> => {
     const result = await runXksctl(args);

@@ -139,6 +139,12 @@ t.test('a credential used within 15 minutes is retired by force only, an idle on
 
 t.test('of the last two credentials only one is retired, however close the commands come', async (t) => {
   const { run, log } = await prepared(t);
+  const propose = log.propose.bind(log);
+  // A disk takes its time.
+  log.propose = async (command) => {
+    await new Promise(setImmediate);
+    return propose(command);
+  };
   const first = must(await run('credential.create', { keyStore: 'store' })).credential;
   const second = must(await run('credential.create', { keyStore: 'store' })).credential;
   const results = await Promise.all([

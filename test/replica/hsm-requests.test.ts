@@ -35,6 +35,28 @@ t.test('a reply comes back to its request, in whatever order', async (t) => {
   t.same(await first, { ok: true, value: { tokens: [] } });
 });
 
+t.test('a reply through another process’s link belongs to nobody', async (t) => {
+  const replica = await makeReplica(t);
+  const held: number[] = [];
+  const asked = await replica.link({
+    slot: 1,
+    onHsmRequest: ({ id }) => {
+      held.push(id);
+      return null;
+    },
+  });
+  const other = await replica.link({ slot: 2 });
+  const answer = replica.hsm.ask<'list-objects'>(list);
+  await asked.until(() => held.length === 1);
+  const id = held[0] ?? 0;
+  other.reply({ id, ok: false, code: 'failed', message: 'not its request' });
+  other.report(readyReport);
+  // What it sent before its report has been read.
+  await readiness(replica, true);
+  asked.reply({ id, ok: true, value: { tokens: [] } });
+  t.same(await answer, { ok: true, value: { tokens: [] } });
+});
+
 t.test('a ready process is asked rather than another', async (t) => {
   const replica = await makeReplica(t);
   const ready = new FakeHsm();

@@ -106,6 +106,37 @@ t.test('a change made while a snapshot is on its way follows it', async (t) => {
   t.equal(serving.machine.state.counts().keyStores, 4);
 });
 
+t.test('changes wait behind a snapshot that a slow process is still taking', async (t) => {
+  const { change, link, log, publication } = await setUp(t);
+  await change();
+  // More than the socket holds.
+  for (let count = 0; count < 3_000; count += 1) {
+    await log.propose(
+      encodeCommand({
+        type: 'key.create',
+        keyStore: 'store-1',
+        externalKeyId: `key-${count}`,
+        objectId: count.toString(16).padStart(32, '0'),
+        witness: null,
+        checkValue: null,
+        usage: ['ENCRYPT'],
+        description: 'd'.repeat(256),
+        requestId: `request-${count}`,
+        atMs: 1,
+        by: 'uid=0',
+      }),
+    );
+  }
+  const slow = await link();
+  slow.stopReading();
+  while (publication.links().length === 0) await new Promise(setImmediate);
+  const index = await change();
+  slow.resumeReading();
+  await settled(slow, index);
+  t.equal(slow.machine.state.counts().keys, 3_000);
+  t.equal(slow.machine.state.counts().keyStores, 2);
+});
+
 t.test('acknowledgedBy waits for every linked process', async (t) => {
   const { change, link, publication } = await setUp(t);
   const quick = await link({ slot: 1 });
@@ -176,6 +207,19 @@ t.test('a process that lost its link counts until its slot has a new process', a
   const second = await link({ pid: 778 });
   await settled(second, index);
   t.same(await waiting, []);
+});
+
+t.test('a process whose slot was taken over while it had its link is gone', async (t) => {
+  const { change, link, publication, living } = await setUp(t);
+  living.add(777);
+  const first = await link({ pid: 777 });
+  await settled(first, 0);
+  const second = await link({ pid: 778 });
+  await settled(second, 0);
+  await first.closed();
+  const index = await change();
+  await settled(second, index);
+  t.same(await publication.acknowledgedBy(index, 20), []);
 });
 
 t.test('ready processes that the supervisor knows and we do not are unconfirmed', async (t) => {
