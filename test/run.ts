@@ -1,16 +1,27 @@
-import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type DebianPackage, ensureDebianPackages, libraryDirectory } from '../src/demo/debian-packages.js';
 import { ensurePromtool, promtoolDirectory } from './support/promtool.js';
 
 /**
- * `npm test`: makes sure that the real parts the tests talk to are there, then runs every test file. Arguments are
- * passed on to tap: `npm test -- dist/test/xks/errors.test.js`, `npm test -- --reporter=tap`.
+ * `npm test [-- FILE …]`: makes sure that the real parts the tests talk to are there, then runs every test file (or
+ * those given), each in a process of its own, two at a time. Writes the counts to `dist/test-results.json`.
+ *
+ * The files are tap tests and are run by node itself: `tap run` puts its loaders into every process that a test starts,
+ * so that it would be another server than ours that is killed, drained and measured.
  */
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const tests = join(root, 'dist/test');
+const resultsFile = join(root, 'dist/test-results.json');
+
+/** Two cores are what continuous integration has. */
+const filesAtOnce = 2;
+/** A test that waits for what never comes; far beyond what any takes on a busy machine. */
+const testTimeoutSeconds = 240;
+const fileTimeoutMs = 300_000;
 
 const realParts: readonly DebianPackage[] = [
   { name: 'softhsm2', provides: 'softhsm2-util' },
@@ -22,11 +33,50 @@ const realParts: readonly DebianPackage[] = [
   { name: 'systemd', provides: 'systemd-analyze' },
 ];
 
-function testFiles(directory: string): readonly string[] {
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+/** Whole nodes first: they take longest, and two of the longest must not be left to the end. */
+function testFiles(): readonly string[] {
+  const files = readdirSync(tests, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.test.js'))
-    .map((name) => relative(root, join(directory, name)))
-    .sort();
+    .map((name) => relative(root, join(tests, name)));
+  const rank = (file: string): number => (/\/(integration|hsm|native|cli)\//.test(file) ? 0 : 1);
+  return files.sort((left, right) => rank(left) - rank(right) || left.localeCompare(right));
+}
+
+interface FileResult {
+  readonly file: string;
+  readonly passed: number;
+  readonly failed: number;
+}
+
+async function runFile(file: string): Promise<FileResult> {
+  const startMs = performance.now();
+  const child = spawn(process.execPath, ['--enable-source-maps', file], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      ...process.env,
+      PATH: `${promtoolDirectory}:${process.env['PATH'] ?? ''}`,
+      TAP_TIMEOUT: String(testTimeoutSeconds),
+    },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  const timer = setTimeout(() => child.kill('SIGKILL'), fileTimeoutMs);
+  const [code] = await once(child, 'close');
+  clearTimeout(timer);
+  // tap ends with `# { total: 12, pass: 11, fail: 1 }`; skipped and unfinished ones are failures here.
+  const counts = output.match(/^# \{ total: (\d+), pass: (\d+).*\}$/m);
+  const passed = Number(counts?.[2] ?? 0);
+  const failed = Number(counts?.[1] ?? 0) - passed;
+  const result = { file, passed, failed: code === 0 && passed > 0 ? failed : Math.max(1, failed) };
+  const seconds = ((performance.now() - startMs) / 1_000).toFixed(1);
+  console.log(`${result.failed === 0 ? 'ok    ' : 'FAILED'} ${seconds.padStart(6)} s  ${passed} passed  ${file}`);
+  if (result.failed > 0) console.log(`${output.trimEnd()}\n(${file} ended with ${code ?? 'a signal'})`);
+  return result;
 }
 
 const say = (line: string): void => console.error(`npm test: ${line}`);
@@ -38,22 +88,16 @@ for (const ensured of [ensureDebianPackages(realParts, say), ensurePromtool(say)
 }
 
 const given = process.argv.slice(2);
-const files = given.some((argument) => argument.endsWith('.test.js')) ? [] : testFiles(tests);
-const { status, signal } = spawnSync(
-  process.execPath,
-  [
-    join(root, 'node_modules/tap/dist/esm/run.mjs'),
-    'run',
-    '--jobs=2',
-    '--reporter=terse',
-    '--output-file=dist/test-results.tap',
-    ...given,
-    ...files,
-  ],
-  {
-    cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, PATH: `${promtoolDirectory}:${process.env['PATH'] ?? ''}`, TAP_FORCE_TTY: '0' },
-  },
+const queue = given.length > 0 ? [...given] : [...testFiles()];
+const results: FileResult[] = [];
+await Promise.all(
+  Array.from({ length: filesAtOnce }, async () => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) results.push(await runFile(file));
+  }),
 );
-process.exit(signal === null ? (status ?? 1) : 1);
+const sum = (count: (result: FileResult) => number): number => results.reduce((total, one) => total + count(one), 0);
+const [passed, failed] = [sum((one) => one.passed), sum((one) => one.failed)];
+writeFileSync(resultsFile, `${JSON.stringify({ passed, failed })}\n`);
+for (const { file } of results.filter((one) => one.failed > 0)) console.log(`FAILED ${file}`);
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;

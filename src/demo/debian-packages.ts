@@ -32,7 +32,7 @@ function present(provides: string): boolean {
 }
 
 /** The packages of `wanted` that are not there. */
-export function missingPackages(wanted: readonly DebianPackage[]): readonly DebianPackage[] {
+function missingPackages(wanted: readonly DebianPackage[]): readonly DebianPackage[] {
   return wanted.filter((candidate) => !present(candidate.provides));
 }
 

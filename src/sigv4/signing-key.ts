@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import { wipe } from '../base/bytes.js';
 import { type CredentialScope, formatScope } from './authorization.js';
 
-export const signingKeysMax = 16_384;
+const signingKeysMax = 16_384;
 
 /** HMAC-SHA-256 (RFC 2104), 32 bytes. */
 export function hmacSha256(key: Uint8Array, message: string): Buffer {

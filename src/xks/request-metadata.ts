@@ -19,7 +19,7 @@ export interface RequestMetadata {
   readonly extras: readonly (readonly [name: string, value: string | number | boolean])[];
 }
 
-export const requestMetadataLimits = {
+const requestMetadataLimits = {
   /** X-M1. */
   arnCharactersMax: 2_048,
   /** Of any one value in the log. */

@@ -14,7 +14,7 @@ export interface RequestHead {
 const authorityPattern = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?$/;
 
 /** Pairs up Node's flat list of header fields, in order, names in lower case; pseudo headers (RFC 9113 §8.3) left out. */
-export function headerPairs(rawHeaders: readonly string[]): (readonly [string, string])[] {
+function headerPairs(rawHeaders: readonly string[]): (readonly [string, string])[] {
   const pairs: (readonly [string, string])[] = [];
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? '';
@@ -24,7 +24,7 @@ export function headerPairs(rawHeaders: readonly string[]): (readonly [string, s
 }
 
 /** All values of one header field, in order. */
-export function headerValues(headers: RequestHead['headers'], name: string): string[] {
+function headerValues(headers: RequestHead['headers'], name: string): string[] {
   return headers.filter(([candidate]) => candidate === name).map(([, value]) => value);
 }
 
