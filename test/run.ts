@@ -74,7 +74,9 @@ async function runFile(file: string): Promise<FileResult> {
   const failed = Number(counts?.[1] ?? 0) - passed;
   const result = { file, passed, failed: code === 0 && passed > 0 ? failed : Math.max(1, failed) };
   const seconds = ((performance.now() - startMs) / 1_000).toFixed(1);
-  console.log(`${result.failed === 0 ? 'ok    ' : 'FAILED'} ${seconds.padStart(6)} s  ${passed} passed  ${file}`);
+  console.log(
+    `${result.failed === 0 ? 'ok    ' : 'FAILED'} ${seconds.padStart(6)} s  ${passed} passed  ${file}`,
+  );
   if (result.failed > 0) console.log(`${output.trimEnd()}\n(${file} ended with ${code ?? 'a signal'})`);
   return result;
 }
@@ -92,10 +94,12 @@ const queue = given.length > 0 ? [...given] : [...testFiles()];
 const results: FileResult[] = [];
 await Promise.all(
   Array.from({ length: filesAtOnce }, async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) results.push(await runFile(file));
+    for (let file = queue.shift(); file !== undefined; file = queue.shift())
+      results.push(await runFile(file));
   }),
 );
-const sum = (count: (result: FileResult) => number): number => results.reduce((total, one) => total + count(one), 0);
+const sum = (count: (result: FileResult) => number): number =>
+  results.reduce((total, one) => total + count(one), 0);
 const [passed, failed] = [sum((one) => one.passed), sum((one) => one.failed)];
 writeFileSync(resultsFile, `${JSON.stringify({ passed, failed })}\n`);
 for (const { file } of results.filter((one) => one.failed > 0)) console.log(`FAILED ${file}`);
