@@ -297,6 +297,32 @@ t.test('bodies of all connections together are bounded: 429 beyond', async (t) =
   t.equal(after?.status, 200, 'the room was given back');
 });
 
+t.test(
+  'a client that closes its side and still reads gets its answers, an unfinished request 400',
+  async (t) => {
+    const server = await startServer(t, {
+      handler: async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        return jsonAnswer({});
+      },
+    });
+    for (const [bytes, expected] of [
+      [post('') + post(''), [200, 200]],
+      [`${post('')}POST / HT`, [200, 400]],
+      [post('Content-Length: 5\r\n', 'abc'), [400]],
+      ['', []],
+    ] as const) {
+      const socket = await openTls(server);
+      const received = untilClose(socket);
+      socket.end(bytes);
+      t.strictSame(
+        parseAnswers(await received).map(({ status }) => status),
+        expected,
+      );
+    }
+  },
+);
+
 t.test('pipelined requests are answered in order, and bounded', async (t) => {
   const release: (() => void)[] = [];
   const server = await startServer(t, {

@@ -59,6 +59,8 @@ export class Http1 {
     });
     // The parser drops fields above this silently; 0 passes all, `headerBytesMax` and `headerFieldsMax` bound them.
     this.#server.maxHeadersCount = 0;
+    // A client may close its side after its last request and still read (RFC 9112 §9.6).
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
     this.#server.on('request', (req, res) => this.#exchange(req, res));
     this.#server.on('checkContinue', (req, res) => this.#exchange(req, res));
     this.#server.on('checkExpectation', (req, res) => this.#exchange(req, res));

@@ -174,7 +174,11 @@ class XksServer {
       this.#connections.delete(connection);
       if (this.#connections.size === 0) this.#onEmpty?.();
     });
-    (socket.alpnProtocol === 'h2' ? this.#http2 : this.#http1).take(connection);
+    const isHttp2 = socket.alpnProtocol === 'h2';
+    // HTTP/1 answers a client that has closed its side already. Not for the whole listener: clients that leave during
+    // the handshake would go unnoticed.
+    socket.allowHalfOpen = !isHttp2;
+    (isHttp2 ? this.#http2 : this.#http1).take(connection);
   }
 
   #clientCertificateFault(socket: TLSSocket): string | null {
