@@ -88,7 +88,7 @@ function joined(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
 /**
  * Throws away what is left of a body that was refused, so that a client which sends all before it reads gets to see
  * the answer (X-T6). Calls `done` once: at the end of the body, when the peer is gone or has been silent for
- * `lingerMs`, or when `discardBytesMax` or `bodyTimeoutMs` is used up.
+ * `lingerMs`, or when `discardBytesMax` or `bodyTimeoutMs` is used up. From then on nothing more is read.
  */
 export function discardBody(source: Readable, limits: HttpLimits, done: () => void): void {
   let bytes = 0;
@@ -98,6 +98,7 @@ export function discardBody(source: Readable, limits: HttpLimits, done: () => vo
     finished = true;
     clearTimeout(silence);
     clearTimeout(total);
+    source.pause();
     done();
   };
   const silence = setTimeout(finish, limits.lingerMs);

@@ -1,5 +1,4 @@
 import {
-  constants,
   createServer,
   type Http2Server,
   type IncomingHttpHeaders,
@@ -14,8 +13,6 @@ import type { Front } from './front.js';
 import type { HttpLimits } from './limits.js';
 import { isRefusal, refusal } from './refusal.js';
 import { declaredLength, expectation, type RequestHead, readHead2 } from './request-head.js';
-
-const { NGHTTP2_NO_ERROR } = constants;
 
 /** What only HTTP/2 knows (RFC 9113 §10.5); nghttp2 bounds resets, CONTINUATION frames and unread acknowledgements. */
 const http2Limits = {
@@ -143,8 +140,7 @@ export class Http2 {
           this.#refuseUnread(exchange, refusal.noRoom);
           return;
         case 'too-slow':
-          this.#send(exchange, this.#front.refuse(refusal.bodyTooSlow, connection));
-          stream.close(NGHTTP2_NO_ERROR);
+          this.#refuseUnread(exchange, refusal.bodyTooSlow);
           return;
         case 'gone':
           return;
@@ -164,10 +160,15 @@ export class Http2 {
       });
   }
 
-  /** Answers at once and throws away the rest; a peer that goes on beyond all measure has its stream reset. */
+  /**
+   * Answers at once and throws away the rest, up to a measure; flow control stops what is beyond. The peer, which has
+   * its answer, is to end the stream or to reset it, or `answerTimeoutMs` ends the connection. Resetting it from here
+   * is not safe: `stream.close()` destroys a stream whose answer may not have left yet, and then Node 20 packs empty
+   * DATA frames for it without end, in one turn of the event loop.
+   */
   #refuseUnread(exchange: Exchange, refused: XksError): void {
     this.#send(exchange, this.#front.refuse(refused, exchange.connection));
-    discardBody(exchange.stream, this.#front.limits, () => exchange.stream.close(NGHTTP2_NO_ERROR));
+    discardBody(exchange.stream, this.#front.limits, () => {});
   }
 
   #send({ connection, stream, withoutBody }: Exchange, answer: HttpAnswer): void {
