@@ -330,6 +330,35 @@ t.test('a connection that asks nothing is closed, PINGs or not; an idle one late
   t.equal(server.requests.length, 1);
 });
 
+t.test('a session that ended by an error is noticed after its client has gone', async (t) => {
+  const server = await startServer(t, { limits: { headersTimeoutMs: 50 } });
+  const settings = frame(frameType.settings, 0, 0, Buffer.alloc(0));
+  const request = literalHeaders([
+    [':method', 'POST'],
+    [':scheme', 'https'],
+    [':path', '/'],
+    [':authority', 'a'],
+  ]);
+  const undecodable = frame(frameType.headers, 5, 3, Buffer.alloc(9, 0xff));
+  const socket = await openTls(server, { ALPNProtocols: ['h2'] });
+  socket.write(Buffer.concat([clientPreface, settings, frame(frameType.headers, 5, 1, request)]));
+  while (server.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  socket.write(undecodable);
+  const goaway = once(socket, 'data');
+  await goaway;
+  socket.destroy();
+  while (server.server.connections() > 0) await new Promise((resolve) => setImmediate(resolve));
+  t.equal(server.requests.length, 1);
+});
+
+t.test('an idle session is asked whether it lives, and kept', async (t) => {
+  const server = await startServer(t, { limits: { headersTimeoutMs: 20 } });
+  const client = session(t, server);
+  t.equal((await ask(client, {})).status, 200);
+  for (let i = 0; i < 3; i += 1) await once(client, 'ping');
+  t.equal((await ask(client, {})).status, 200);
+});
+
 t.test('a peer that does not read its answer is cut off', async (t) => {
   const server = await startServer(t, { limits: { answerTimeoutMs: 50 } });
   const socket = await openTls(server, { ALPNProtocols: ['h2'] });

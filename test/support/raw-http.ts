@@ -56,27 +56,34 @@ export function parseAnswers(bytes: Buffer, bodiless = false): RawAnswer[] {
   const answers: RawAnswer[] = [];
   let rest = bytes.toString('latin1');
   while (rest !== '') {
-    const end = rest.indexOf('\r\n\r\n');
-    if (end < 0) throw new Error(`no end of a header section in ${JSON.stringify(rest.slice(0, 200))}`);
-    const [statusLine = '', ...lines] = rest.slice(0, end).split('\r\n');
-    const match = /^HTTP\/(1\.[01]) ([0-9]{3}) [ -~]*$/.exec(statusLine);
-    if (match === null) throw new Error(`no status line: ${JSON.stringify(statusLine)}`);
-    const headers = Object.fromEntries(
-      lines.map((line) => {
-        const colon = line.indexOf(': ');
-        if (colon < 1) throw new Error(`no header field: ${JSON.stringify(line)}`);
-        return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
-      }),
-    );
-    const status = Number(match[2]);
-    const length = bodiless || status === 100 ? 0 : Number(headers['content-length']);
-    if (!Number.isInteger(length)) throw new Error('no Content-Length');
-    const body = rest.slice(end + 4, end + 4 + length);
-    if (body.length !== length) throw new Error('the answer is cut short');
-    answers.push({ version: match[1] ?? '', status, headers, body });
-    rest = rest.slice(end + 4 + length);
+    const first = firstAnswer(rest, bodiless);
+    if (first === null) throw new Error(`cut short: ${JSON.stringify(rest.slice(0, 200))}`);
+    answers.push(first.answer);
+    rest = first.rest;
   }
   return answers;
+}
+
+/** The first answer in `text` and what follows it, `null` while it is incomplete; throws for what is none. */
+export function firstAnswer(text: string, bodiless: boolean): { answer: RawAnswer; rest: string } | null {
+  const end = text.indexOf('\r\n\r\n');
+  if (end < 0) return null;
+  const [statusLine = '', ...lines] = text.slice(0, end).split('\r\n');
+  const match = /^HTTP\/(1\.[01]) ([0-9]{3}) [ -~]*$/.exec(statusLine);
+  if (match === null) throw new Error(`no status line: ${JSON.stringify(statusLine)}`);
+  const headers = Object.fromEntries(
+    lines.map((line) => {
+      const colon = line.indexOf(': ');
+      if (colon < 1) throw new Error(`no header field: ${JSON.stringify(line)}`);
+      return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
+    }),
+  );
+  const status = Number(match[2]);
+  const length = bodiless || status === 100 ? 0 : Number(headers['content-length']);
+  if (!Number.isInteger(length)) throw new Error('no Content-Length');
+  const body = text.slice(end + 4, end + 4 + length);
+  if (body.length < length) return null;
+  return { answer: { version: match[1] ?? '', status, headers, body }, rest: text.slice(end + 4 + length) };
 }
 
 /** The names of the specification's error table, each with the statuses it may come with. */

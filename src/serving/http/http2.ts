@@ -104,15 +104,28 @@ export class Http2 {
         if (connection.inFlight === 0) connection.socket.destroy();
       }, limits.lingerMs);
     };
-    // PINGs and half-sent header blocks keep nothing open: only requests count.
-    const watch = (waitMs: number): NodeJS.Timeout =>
-      setTimeout(() => {
-        const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : limits.keepAliveMs;
-        const { idleMs } = connection;
-        if (idleMs >= allowedMs) connection.closePolitely();
-        else idleTimer = watch(Math.max(allowedMs - idleMs, 1));
-      }, waitMs);
-    let idleTimer = watch(limits.headersTimeoutMs);
+    // The peer's PINGs and half-sent header blocks keep nothing open: only requests count. And ours find sessions that
+    // nghttp2 has ended by an error: Node stops reading on their connections and never hears that the peer has gone.
+    let pingOutstanding = false;
+    const look = (): void => {
+      const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : limits.keepAliveMs;
+      const { idleMs } = connection;
+      if (idleMs >= allowedMs) {
+        connection.closePolitely();
+        return;
+      }
+      if (pingOutstanding) {
+        connection.socket.destroy();
+        return;
+      }
+      if (connection.inFlight === 0 && !session.closed && !session.destroyed) {
+        pingOutstanding = session.ping(() => {
+          pingOutstanding = false;
+        });
+      }
+      idleTimer = setTimeout(look, Math.max(Math.min(allowedMs - idleMs, limits.headersTimeoutMs), 1));
+    };
+    let idleTimer = setTimeout(look, limits.headersTimeoutMs);
     session.once('close', () => {
       clearTimeout(idleTimer);
       if (lingering !== null) clearTimeout(lingering);
