@@ -53,7 +53,7 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
   });
 
   let first = '';
-  await t.test('credential', async (t) => {
+  await t.test('credential; X-C1: the file for the console, 0600, and never over another one', async (t) => {
     const created = await run('credential', 'create', 'store');
     first = /^access key id +([A-Z2-7]+)$/m.exec(created.stdout)?.[1] ?? '';
     t.match(created.stdout, `secret access key  ${fake.secrets.get(first)}`);

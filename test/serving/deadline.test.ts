@@ -13,7 +13,7 @@ function later<T>(): { readonly promise: Promise<T>; readonly answer: (value: T)
   return { promise, answer };
 }
 
-t.test('a request whose HSM hangs is answered 503 at its deadline', async (t) => {
+t.test('X-T5: a request whose HSM hangs is answered 503 at its deadline, before KMS gives up', async (t) => {
   const fixture = new PipelineFixture();
   const gate = later<void>();
   fixture.crypto.before = () => gate.promise;
