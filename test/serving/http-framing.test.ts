@@ -131,6 +131,22 @@ t.test(
   },
 );
 
+t.test(
+  'X-T6: a client that sends a whole over-long body before it reads still gets the answer',
+  async (t) => {
+    const server = await startServer(t);
+    const socket = await openTls(server);
+    socket.on('error', () => {});
+    socket.pause();
+    await new Promise<void>((resolve) => {
+      socket.write(post('Content-Length: 1500000\r\n', 'x'.repeat(1_500_000)), () => resolve());
+    });
+    const received = untilClose(socket);
+    socket.resume();
+    t.equal(parseAnswers(await received)[0]?.status, 501);
+  },
+);
+
 t.test('X-T6: more than can be discarded is cut off', async (t) => {
   const server = await startServer(t, { limits: { discardBytesMax: 128 * 1024 } });
   const socket = await openTls(server);

@@ -51,8 +51,8 @@ export class Front {
   }
 
   /**
-   * Whether the next answer asks the peer to open another connection. On HTTP/2, where a request may be on its way
-   * while we say so, an old connection is left in a quiet moment if one comes.
+   * Whether this answer, whose request still counts as in flight, is the last on its connection. An old connection is
+   * left in a quiet moment if one comes: on HTTP/2 further requests may be on their way while we say so.
    */
   mustClose(connection: Connection): boolean {
     if (this.#draining) return true;

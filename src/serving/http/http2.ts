@@ -82,8 +82,9 @@ export class Http2 {
         stream.on('error', () => {});
         connection.begin();
         stream.once('close', () => {
+          const leave = this.#front.mustClose(connection);
           connection.end();
-          if (this.#front.mustClose(connection)) connection.closePolitely();
+          if (leave) connection.closePolitely();
         });
         const head = readHead2(rawHeaders, limits);
         const exchange = { connection, stream, withoutBody: rawMethod(rawHeaders) === 'HEAD' };
