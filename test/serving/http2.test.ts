@@ -25,6 +25,11 @@ function session(t: Test, server: TestServer): ClientHttp2Session {
   return opened;
 }
 
+/** Resolves when the session has ended, by a farewell or by a reset of its connection: `once` would reject for that. */
+function ended(client: ClientHttp2Session): Promise<void> {
+  return new Promise((resolve) => client.once('close', () => resolve()));
+}
+
 async function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
   let headers: IncomingHttpHeaders = {};
   const chunks: Buffer[] = [];
@@ -314,7 +319,7 @@ t.test('raw frames: floods and nonsense end the connection, not the server', asy
 });
 
 t.test('a connection that asks nothing is closed, PINGs or not; an idle one later', async (t) => {
-  const server = await startServer(t, { limits: { headersTimeoutMs: 50, keepAliveMs: 100 } });
+  const server = await startServer(t, { limits: { headersTimeoutMs: 1_000, keepAliveMs: 1_500 } });
   const silent = await openTls(server, { ALPNProtocols: ['h2'] });
   await untilClose(silent);
   const pinging = session(t, server);
@@ -322,10 +327,10 @@ t.test('a connection that asks nothing is closed, PINGs or not; an idle one late
     if (!pinging.closed && !pinging.destroyed) pinging.ping(() => setImmediate(ping));
   };
   pinging.once('connect', ping);
-  await once(pinging, 'close');
+  await ended(pinging);
   const idle = session(t, server);
   t.equal((await ask(idle, {})).status, 200);
-  await once(idle, 'close');
+  await ended(idle);
   t.equal(server.requests.length, 1);
 });
 
@@ -349,7 +354,7 @@ t.test('an old connection is not left while another request is in flight, if it 
   await new Promise<void>((resolve) => client.ping(() => resolve()));
   t.equal(left, false);
   t.equal((await ask(client, {})).status, 200);
-  const closed = once(client, 'close');
+  const closed = ended(client);
   for (const go of release) go();
   t.equal((await slow).status, 200);
   await closed;
@@ -413,5 +418,5 @@ t.test('an old connection is left with GOAWAY after an answer, and nothing in fl
   );
   const [code] = await goaway;
   t.equal(code, constants.NGHTTP2_NO_ERROR);
-  await once(client, 'close');
+  await ended(client);
 });
