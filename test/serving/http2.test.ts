@@ -255,7 +255,7 @@ t.test(
 
 t.test('raw frames: floods and nonsense end the connection, not the server', async (t) => {
   // After its own GOAWAY for a broken protocol, Node waits for the peer to close; our idle limits don't.
-  const server = await startServer(t, { limits: { headersTimeoutMs: 100, keepAliveMs: 100 } });
+  const server = await startServer(t, { limits: { headersTimeoutMs: 500, keepAliveMs: 500 } });
   const settings = frame(frameType.settings, 0, 0, Buffer.alloc(0));
   const post = literalHeaders([
     [':method', 'POST'],
@@ -362,7 +362,7 @@ t.test('an old connection is not left while another request is in flight, if it 
 });
 
 t.test('a session that ended by an error is noticed after its client has gone', async (t) => {
-  const server = await startServer(t, { limits: { headersTimeoutMs: 50 } });
+  const server = await startServer(t, { limits: { headersTimeoutMs: 500 } });
   const settings = frame(frameType.settings, 0, 0, Buffer.alloc(0));
   const request = literalHeaders([
     [':method', 'POST'],
@@ -383,7 +383,7 @@ t.test('a session that ended by an error is noticed after its client has gone', 
 });
 
 t.test('an idle session is asked whether it lives, and kept', async (t) => {
-  const server = await startServer(t, { limits: { headersTimeoutMs: 20 } });
+  const server = await startServer(t, { limits: { headersTimeoutMs: 200 } });
   const client = session(t, server);
   t.equal((await ask(client, {})).status, 200);
   for (let i = 0; i < 3; i += 1) await once(client, 'ping');
