@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -43,12 +44,24 @@ const stopTimeoutMs = 15_000;
 
 const toml = (text: string): string => JSON.stringify(text);
 
+/** A unix socket's path has at most 107 bytes (unix(7)), and its name here up to 12. */
+const runtimeDirectoryBytesMax = 95;
+
+/** Beside everything else of the node, or in the system's temporary folder when the checkout lies too deep. */
+function runtimeDirectoryFor(directory: string): string {
+  const beside = join(directory, 'run');
+  if (Buffer.byteLength(beside) > runtimeDirectoryBytesMax) return mkdtempSync(join(tmpdir(), 'xksd-demo-'));
+  mkdirSync(beside, { recursive: true, mode: 0o700 });
+  return beside;
+}
+
 /** One xksd on loopback, restarted when it dies, as systemd would. */
 export class DemoNode {
   readonly configPath: string;
   readonly logFile: string;
   readonly adminSocket: string;
   readonly #options: DemoNodeOptions;
+  readonly #runtimeDirectory: string;
   #child: ChildProcess | null = null;
   #exitCode: Promise<number | null> = Promise.resolve(null);
   #stopping = false;
@@ -57,8 +70,9 @@ export class DemoNode {
     this.#options = options;
     this.configPath = join(options.directory, 'xksd.toml');
     this.logFile = join(options.directory, 'xksd.log');
-    this.adminSocket = join(options.directory, 'run/admin.sock');
-    mkdirSync(join(options.directory, 'run'), { recursive: true, mode: 0o700 });
+    mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    this.#runtimeDirectory = runtimeDirectoryFor(options.directory);
+    this.adminSocket = join(this.#runtimeDirectory, 'admin.sock');
     writeFileSync(this.configPath, this.#config(), { mode: 0o600 });
   }
 
@@ -110,6 +124,11 @@ export class DemoNode {
   /** Drains and ends the node; kills it when it does not end by itself. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    await this.#end();
+    rmSync(this.#runtimeDirectory, { recursive: true, force: true });
+  }
+
+  async #end(): Promise<void> {
     const child = this.#child;
     if (child === null) return;
     const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
@@ -131,7 +150,7 @@ export class DemoNode {
 [node]
 name = ${toml(name)}
 data_dir = ${toml(join(directory, 'data'))}
-runtime_dir = ${toml(join(directory, 'run'))}
+runtime_dir = ${toml(this.#runtimeDirectory)}
 
 [xks]
 listen = "127.0.0.1:${ports.xks}"

@@ -1,5 +1,5 @@
-import { chmodSync, readFileSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
@@ -15,8 +15,12 @@ tls_private_key = "credential:tls-key"
 uri = "pkcs11:token=xks?module-path=/x.so&pin-source=file:/etc/xksd/pin"
 `;
 
+/** Not under `t.testdir()`: the sockets' paths start from here, and may have 107 bytes wherever the checkout lies. */
 function write(t: Test, content: string, mode = 0o640): string {
-  const path = join(t.testdir({ 'xksd.toml': content }), 'xksd.toml');
+  const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'xksd.toml');
+  writeFileSync(path, content);
   chmodSync(path, mode);
   return path;
 }
