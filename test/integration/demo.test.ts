@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,10 +38,16 @@ t.test(
     const directory = mkdtempSync(join(tmpdir(), 'xksd-demo-'));
     t.teardown(() => rmSync(directory, { recursive: true, force: true }));
     const home = join(directory, 'var/demo');
+    const pid = (): number => JSON.parse(readFileSync(join(home, 'nodes.json'), 'utf8'))[0].pid;
     const demo = spawn(process.execPath, [join(root, 'dist/src/demo/main.js'), '--directory', home], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    t.teardown(() => demo.kill('SIGKILL'));
+    t.teardown(() => {
+      if (demo.exitCode !== null) return;
+      // A demo that is killed leaves its node running: it is the node's supervisor that must go.
+      demo.kill('SIGKILL');
+      if (existsSync(join(home, 'nodes.json'))) process.kill(pid(), 'SIGKILL');
+    });
     let output = '';
     for (const stream of [demo.stdout, demo.stderr]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
@@ -70,7 +76,6 @@ t.test(
       readFileSync(join(home, 'env'), 'utf8').match(/TOKEN_OBJECT_LABEL='(.*)'/)?.[1] ?? 'no label',
     );
 
-    const pid = (): number => JSON.parse(readFileSync(join(home, 'nodes.json'), 'utf8'))[0].pid;
     const first = pid();
     process.kill(first, 'SIGKILL');
     await eventually('the node was started again', () => pid() !== first && pid() > 0);
