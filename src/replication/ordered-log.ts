@@ -1,23 +1,33 @@
 /**
- * The ordered log beneath key state, as narrow as it can be: nothing of an engine's own in it. The log of one
- * (`log-of-one.ts`) implements it today; Raft takes it over.
+ * The ordered log beneath key state, as narrow as it can be: nothing of an engine's own in it (terms, leaders and
+ * members are in `cluster-engine.ts`). Raft (`raft-log.ts`) implements it; so does the log in memory of the tests.
  */
+
+import type { Result } from '../base/result.js';
 
 /** The deterministic state machine above the log. `apply` is total: a command that cannot be done is a result. */
 export interface StateMachine<R> {
-  /** Applies the command at `index`; indexes arrive in order, without gaps. */
+  /** Applies the command at `index`; indexes arrive in order, without gaps over `apply` and `skip`. */
   apply(index: number, command: Uint8Array): R;
-  /** The whole state as of the last applied index, as a sequence of records of at most 1 MiB. */
+  /** The entry at `index` is the engine's own and changes nothing but the applied index. */
+  skip(index: number): void;
+  /** The whole state as of the last applied index, as a sequence of records of at most 1 MiB; lazy, of this turn. */
   snapshot(): Iterable<Uint8Array>;
   /** Forgets everything and takes over a snapshot as of `index`. Throws when the records are not one. */
   restore(index: number, records: Iterable<Uint8Array>): void;
+  /** Hash of the whole state as of the last applied index (replication.md 9), kept incrementally: O(1). Hexadecimal. */
+  stateHash(): string;
+  /** Who the members are as of the last applied index; `null` while no command has said so. */
+  membership(): { readonly voters: readonly string[]; readonly learners: readonly string[] } | null;
 }
 
-/** An entry that is durable and applied. */
+/** An entry that is durable, committed and applied. */
 export interface AppliedEntry<R> {
   readonly index: number;
+  /** Empty for an entry of the engine's own. */
   readonly command: Uint8Array;
-  readonly result: R;
+  /** `null` for an entry of the engine's own. */
+  readonly result: R | null;
 }
 
 export type ProposeFailure =
@@ -25,21 +35,40 @@ export type ProposeFailure =
   | { readonly kind: 'overloaded' }
   /** Longer than the log takes. */
   | { readonly kind: 'too-large' }
+  /** No leader took it within the time allowed: it is in no log and never will be. */
+  | { readonly kind: 'not-taken'; readonly reason: string }
+  /** It may or may not have been committed: safe to repeat with the same request id. */
+  | { readonly kind: 'unknown'; readonly reason: string }
   /** The log is closed or its disk failed; whether the command will be found after a restart is unknown. */
   | { readonly kind: 'closed'; readonly reason: string };
+
+export type ReadFailure =
+  | { readonly kind: 'no-quorum'; readonly reason: string }
+  | { readonly kind: 'closed'; readonly reason: string };
+
+export interface LogSubscriber<R> {
+  /** Every entry applied from now on, in order, synchronously with its application. */
+  onEntry(entry: AppliedEntry<R>): void;
+  /** The state machine took over a snapshot as of `index` from another member; entries go on after it. */
+  onRestore?(index: number): void;
+  /** As of `asOfMs` (boot clock) nothing later than `index` was acknowledged anywhere; `index` is applied here. */
+  onFresh?(asOfMs: number, index: number): void;
+}
+
+export interface ProposeOptions {
+  /** Changes who is a member: one at a time. */
+  readonly membership?: boolean;
+  readonly timeoutMs?: number;
+}
 
 export interface OrderedLog<R> {
   /** Index of the last applied entry. */
   readonly appliedIndex: number;
-  /** Resolves once the entry is durable (fdatasync) and applied. Never rejects. */
-  propose(
-    command: Uint8Array,
-  ): Promise<
-    | { readonly ok: true; readonly value: AppliedEntry<R> }
-    | { readonly ok: false; readonly error: ProposeFailure }
-  >;
-  /** Calls `onEntry` for every entry applied from now on, in order, synchronously with its application. */
-  subscribe(onEntry: (entry: AppliedEntry<R>) => void): () => void;
+  /** Resolves once the entry is durable on a quorum and applied here. Never rejects. */
+  propose(command: Uint8Array, options?: ProposeOptions): Promise<Result<AppliedEntry<R>, ProposeFailure>>;
+  /** An index, applied here, that holds everything acknowledged anywhere before the call. Never rejects. */
+  readIndex(timeoutMs?: number): Promise<Result<number, ReadFailure>>;
+  subscribe(subscriber: LogSubscriber<R>): () => void;
   /** Waits for what is under way and releases the data directory. */
   close(): Promise<void>;
 }
