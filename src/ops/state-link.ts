@@ -33,6 +33,13 @@ export const FrameType = {
   hsmReply: 8,
   /** serving → replica, every `metricsIntervalMs`: JSON `MetricsReport`. */
   metrics: 9,
+  /**
+   * replica → serving, among the entries: `uint64 asOfMs ‖ uint64 index`. As of that moment (boot clock) nothing later
+   * than `index`, which this link has carried already, was acknowledged anywhere in the cluster.
+   */
+  fresh: 10,
+  /** replica → serving, after the snapshot and whenever it changes: JSON `Standing`. */
+  standing: 11,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
@@ -42,6 +49,16 @@ export interface Frame {
 }
 
 export const metricsIntervalMs = 1_000;
+
+/** Where this node stands in its cluster, as far as serving is concerned. */
+export interface Standing {
+  /** False: what this node knows may be no state to serve by (replication.md, _A stale node must not lie_). */
+  readonly mayServe: boolean;
+  /** Why not, for people; empty when it may. */
+  readonly reason: string;
+  /** Live proxies, this one included (X-H2). */
+  readonly fleetSize: number;
+}
 
 export interface Hello {
   readonly linkVersion: 1;

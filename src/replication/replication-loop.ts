@@ -125,7 +125,12 @@ export class ReplicationLoop<R> {
     throw new Error('contract');
   }
 
-  propose(_proposalId: string, _kind: 'command' | 'membership', _command: Uint8Array, _timeoutMs: number): void {
+  propose(
+    _proposalId: string,
+    _kind: 'command' | 'membership',
+    _command: Uint8Array,
+    _timeoutMs: number,
+  ): void {
     throw new Error('contract');
   }
 

@@ -112,6 +112,7 @@ class RunningProcess {
   constructor(parts: Parts) {
     this.#parts = parts;
     const { config, tls, logger, token } = parts;
+    const native = loadNativeBinding();
     this.#metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
     this.#metrics.tlsCertificateNotAfter(tls.notAfterMs);
     this.#core = new ServingCore({
@@ -129,6 +130,7 @@ class RunningProcess {
       metrics: this.#metrics,
       logger,
       clock: systemClock,
+      bootTimeMs: () => native.bootTimeMs(),
       timers: systemTimers,
       random: systemRandom,
       onReadiness: (readiness) => this.#onReadiness(readiness),

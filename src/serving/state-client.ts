@@ -13,10 +13,18 @@ import {
   encodeIndexFrame,
   encodeJsonFrame,
   FrameDecoder,
+  readFreshPayload,
   readIndexPayload,
   readJsonPayload,
 } from '../ops/frames.js';
-import { type Frame, FrameType, frameBytesMax, type Hello, type HsmReply } from '../ops/state-link.js';
+import {
+  type Frame,
+  FrameType,
+  frameBytesMax,
+  type Hello,
+  type HsmReply,
+  type Standing,
+} from '../ops/state-link.js';
 
 /** Key state is taken in for so long before requests get their turn: 100,000 keys take many such slices. */
 const sliceMs = 3;
@@ -43,6 +51,9 @@ export interface StateClientOptions {
   readonly onState: (state: KeyState, command: Command | null) => void;
   /** The link came up (key state is whole) or went. */
   readonly onLink: () => void;
+  /** As of `asOfMs` (boot clock) the state now in force held everything that was acknowledged anywhere. */
+  readonly onFresh: (asOfMs: number) => void;
+  readonly onStanding: (standing: Standing) => void;
   /** Does what administration asks of the HSM. Never rejects. */
   readonly onHsmRequest: (request: Readonly<Record<string, unknown>>) => Promise<HsmReply | null>;
 }
@@ -153,6 +164,10 @@ export class StateClient {
         return this.#endSnapshot(link, frame.payload);
       case FrameType.entry:
         return this.#takeEntry(link, frame.payload);
+      case FrameType.fresh:
+        return this.#takeFreshness(link, frame.payload);
+      case FrameType.standing:
+        return this.#takeStanding(frame.payload);
       case FrameType.hsmRequest:
         return this.#takeHsmRequest(link, frame.payload);
       default:
@@ -210,6 +225,26 @@ export class StateClient {
     state.apply(entry.index, command.value);
     link.unacknowledged = true;
     this.#options.onState(state, command.value);
+    return null;
+  }
+
+  #takeFreshness(link: Link, payload: Buffer): string | null {
+    const fresh = readFreshPayload(payload);
+    if (fresh === null) return 'a malformed freshness';
+    if (!link.whole || this.#state === null) return 'a freshness before a whole snapshot';
+    // It comes after every entry up to its index, so that a lower one means that entries are missing.
+    if (this.#state.appliedIndex < fresh.index) return `freshness of index ${fresh.index} came too early`;
+    this.#options.onFresh(fresh.asOfMs);
+    return null;
+  }
+
+  #takeStanding(payload: Buffer): string | null {
+    const json = readJsonPayload(payload);
+    const { mayServe, reason, fleetSize } = json ?? {};
+    if (typeof mayServe !== 'boolean' || typeof reason !== 'string' || typeof fleetSize !== 'number') {
+      return 'a malformed standing';
+    }
+    this.#options.onStanding({ mayServe, reason, fleetSize });
     return null;
   }
 

@@ -6,6 +6,7 @@ import {
   encodeIndexFrame,
   encodeJsonFrame,
   FrameDecoder,
+  readFreshPayload,
   readIndexPayload,
   readJsonPayload,
 } from '../../src/ops/frames.js';
@@ -16,6 +17,7 @@ import {
   type HsmReply,
   type HsmRequest,
   type MetricsReport,
+  type Standing,
   type TokenStatus,
 } from '../../src/ops/state-link.js';
 
@@ -56,6 +58,8 @@ export class FakeServingProcess {
   /** While set, entries are applied but not acknowledged. */
   silent = false;
   snapshots = 0;
+  freshAsOfMs: number | null = null;
+  standing: Standing | null = null;
 
   readonly #socket: Socket;
   readonly #options: FakeServingOptions;
@@ -156,11 +160,21 @@ export class FakeServingProcess {
       case FrameType.entry: {
         const entry = readIndexPayload(payload);
         if (entry === null) throw new Error('malformed entry');
-        // Throws on a gap.
-        this.machine.apply(entry.index, entry.rest);
+        // Both throw on a gap.
+        if (entry.rest.byteLength === 0) this.machine.skip(entry.index);
+        else this.machine.apply(entry.index, entry.rest);
         if (!this.silent) this.acknowledge();
         break;
       }
+      case FrameType.fresh: {
+        const fresh = readFreshPayload(payload);
+        if (fresh === null) throw new Error('malformed freshness');
+        this.freshAsOfMs = fresh.asOfMs;
+        break;
+      }
+      case FrameType.standing:
+        this.standing = readJsonPayload(payload) as unknown as Standing;
+        break;
       case FrameType.hsmRequest: {
         const request = readJsonPayload(payload) as unknown as HsmRequest;
         const reply = this.#options.onHsmRequest?.(request) ?? null;

@@ -54,6 +54,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     logger,
     isProcessAlive: () => false,
     readyServingProcesses: () => fleet.ready,
+    standing: { mayServe: true, reason: '', fleetSize: 1 },
   });
   const listening = await publication.listen();
   if (!listening.ok) throw new Error(listening.error);

@@ -69,6 +69,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
       metrics: createServingMetrics({ droppedLogLines: () => 0 }),
       logger,
       clock: systemClock,
+      bootTimeMs: () => loadNativeBinding().bootTimeMs(),
       timers: systemTimers,
       random: systemRandom,
       onReadiness: (readiness) => {
@@ -79,6 +80,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     core.start();
     const link = await replica.link();
     link.send(...history.snapshot());
+    link.send(encodeJsonFrame(FrameType.standing, { mayServe: true, reason: '', fleetSize: 1 }));
     await link.acknowledged();
     await token.firstAttempt;
     const until = async (holds: (readiness: Readiness) => boolean): Promise<void> => {

@@ -86,7 +86,7 @@ t.test(
 t.test('X-E2a: a version that a stale node does not know is 503', async (t) => {
   const fixture = new PipelineFixture();
   const { json } = await fixture.onKey('key', 'encrypt', encryptRequest(secret));
-  fixture.fresh = false;
+  fixture.bootMs += 2_001;
   const call = (metadata: string) => {
     const ciphertextMetadata = Buffer.from(metadata, 'hex').toString('base64');
     return fixture.onKey('key', 'decrypt', decryptRequest(json, { ciphertextMetadata }));
