@@ -9,6 +9,7 @@ import {
   adminCommands,
   isAdminCommand,
 } from './admin-contract.js';
+import { clusterHandlers } from './admin-cluster.js';
 import { credentialHandlers } from './admin-credentials.js';
 import type { AdminError } from './admin-error.js';
 import { hsmHandlers } from './admin-hsm.js';
@@ -30,6 +31,7 @@ export class AdminApi {
       ...credentialHandlers(context),
       ...keyHandlers(context),
       ...hsmHandlers(context),
+      ...clusterHandlers(context),
     };
   }
 

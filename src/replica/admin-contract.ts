@@ -146,6 +146,62 @@ const newKey = {
 };
 const nothing = z.strictObject({});
 
+const nullableNumber = z.number().nullable();
+
+const clusterMember = z.object({
+  name: z.string(),
+  memberId: z.string(),
+  /** Where the others reach it: host:port. */
+  address: z.string(),
+  status: z.enum(['invited', 'learner', 'voter']),
+  isLeader: z.boolean(),
+  isSelf: z.boolean(),
+  /** As the leader knows it; `null` on other nodes, and of who is invited. */
+  matchIndex: nullableNumber,
+  /** From its last report; `null` when it was never heard of since this replica started. */
+  version: z.string().nullable(),
+  appliedIndex: nullableNumber,
+  servingAppliedIndex: nullableNumber,
+  readyServingProcesses: nullableNumber,
+  heardMsAgo: nullableNumber,
+  clockOffsetMs: nullableNumber,
+  /** What an operator should look at. */
+  findings: z.array(z.string()),
+});
+
+const clusterStatus = z.object({
+  node: z.string(),
+  clusterId: z.string(),
+  memberId: z.string(),
+  role: z.enum(['follower', 'preCandidate', 'candidate', 'leader']),
+  /** Name of the leader; `null` when none is known here. */
+  leader: z.string().nullable(),
+  term: z.number(),
+  commitIndex: z.number(),
+  appliedIndex: z.number(),
+  snapshotIndex: z.number(),
+  /** Of the state as of `appliedIndex`. */
+  stateHash: z.string(),
+  activeFormat: z.int(),
+  /** Since a quorum last confirmed that this node knew everything; `null` when none has since its start. */
+  freshnessAgeMs: nullableNumber,
+  /** Why replication has stopped here for good; `null` while it runs. */
+  halted: z.string().nullable(),
+  members: z.array(clusterMember),
+  formerMembers: z.array(
+    z.object({
+      name: z.string(),
+      memberId: z.string(),
+      removedAtMs: timestampMs,
+      reason: z.string(),
+      destroyed: z.boolean(),
+    }),
+  ),
+  degraded: z.array(z.string()),
+});
+
+const memberAnswer = z.object({ member: clusterMember, change });
+
 /** Every command: what it takes and what it answers. */
 export const adminCommands = {
   status: { request: nothing, response: nodeStatus },
@@ -219,6 +275,41 @@ export const adminCommands = {
   'key.show': { request: z.strictObject(keyName), response: z.object({ key }) },
   'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
   'key.disable': { request: z.strictObject(keyName), response: keyAnswer },
+
+  'cluster.status': { request: nothing, response: clusterStatus },
+  'cluster.add': {
+    request: z.strictObject({
+      name,
+      address: z.string().min(3).max(256),
+      expiresSeconds: z.int().min(60).max(604_800).optional(),
+    }),
+    response: memberAnswer.extend({
+      /** Shown here and never again. */
+      joinToken: z.string(),
+      expiresAtMs: timestampMs,
+    }),
+  },
+  'cluster.promote': {
+    request: z.strictObject({ name, force: z.boolean().optional() }),
+    response: memberAnswer,
+  },
+  'cluster.remove': {
+    request: z.strictObject({ name, force: z.boolean().optional() }),
+    response: z.object({ name: z.string(), memberId: z.string(), change }),
+  },
+  /** Of a former member: its disk was destroyed, so no kill-switch report need mention it. */
+  'cluster.forget': {
+    request: z.strictObject({ name, destroyed: z.literal(true) }),
+    response: z.object({ name: z.string(), memberId: z.string(), change }),
+  },
+  'cluster.transfer': {
+    request: z.strictObject({ to: name }),
+    response: z.object({ leader: z.string(), term: z.number() }),
+  },
+  'cluster.upgrade': {
+    request: z.strictObject({ finalize: z.literal(true) }),
+    response: z.object({ activeFormat: z.int(), change: change.nullable() }),
+  },
 
   'hsm.prepare': {
     request: nothing,

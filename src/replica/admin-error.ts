@@ -15,6 +15,8 @@ export type AdminErrorCode =
   | 'timeout'
   /** It may have been done: look before repeating it. */
   | 'outcome-unknown'
+  /** No leader took it: it is in no log, and never will be. */
+  | 'no-quorum'
   | 'overloaded'
   | 'log-failed'
   | 'internal';

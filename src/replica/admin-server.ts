@@ -29,6 +29,7 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
   refused: 409,
   limit: 409,
   overloaded: 503,
+  'no-quorum': 503,
   'no-serving-process': 503,
   'token-unavailable': 503,
   'log-failed': 503,
