@@ -1,6 +1,7 @@
 import { errorText } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import { err, ok, type Result } from '../base/result.js';
+import { clusterHandlers } from './admin-cluster.js';
 import type { AdminContext, AdminHandlers } from './admin-context.js';
 import {
   type AdminCommand,
@@ -9,7 +10,6 @@ import {
   adminCommands,
   isAdminCommand,
 } from './admin-contract.js';
-import { clusterHandlers } from './admin-cluster.js';
 import { credentialHandlers } from './admin-credentials.js';
 import type { AdminError } from './admin-error.js';
 import { hsmHandlers } from './admin-hsm.js';
