@@ -47,10 +47,12 @@ export async function makeCertificates(options: {
 
 type KeyType = 'ec' | 'rsa';
 
-type Authority = Pick<CertificateFiles, 'caCertificate' | 'caKey'>;
+/** A certificate authority's own files. */
+export type Authority = Pick<CertificateFiles, 'caCertificate' | 'caKey'>;
 type Leaf = Pick<CertificateFiles, 'certificate' | 'key'>;
 
-async function makeCertificateAuthority(directory: string): Promise<Authority> {
+/** Makes `ca.pem` and `ca.key` in `directory`, which exists. */
+export async function makeCertificateAuthority(directory: string): Promise<Authority> {
   const ca = { caCertificate: join(directory, 'ca.pem'), caKey: join(directory, 'ca.key') };
   await openssl([
     ...['req', '-x509', '-sha256', '-days', validDays, '-subj', '/CN=xksd throwaway CA'],
