@@ -3,9 +3,9 @@ import { encodeHex } from '../base/bytes.js';
 import { systemRandom } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Config } from '../ops/config.js';
-import { type Identity, initialiseDataDirectory } from '../replication/data-directory.js';
+import { initialiseDataDirectory } from '../replication/data-directory.js';
 import { systemFiles } from '../replication/file-operations.js';
-import { parseJoinToken } from './join-token.js';
+import type { Identity } from '../replication/identity-file.js';
 
 const idBytes = 16;
 
@@ -15,9 +15,12 @@ const idBytes = 16;
  *
  * @returns a sentence for the operator when it cannot be done.
  */
-export function initialiseFounder(config: Config): Promise<Result<Identity, string>> {
-  return initialise(config, {
-    nodeName: config.node.name,
+export async function initialiseNode({ node }: Config): Promise<Result<Identity, string>> {
+  const foreign = foreignOwner(node.dataDir);
+  if (foreign !== null) return err(foreign);
+  const identity: Identity = {
+    role: 'founder',
+    nodeName: node.name,
     clusterId: encodeHex(systemRandom.bytes(idBytes)),
     memberId: encodeHex(systemRandom.bytes(idBytes)),
     role: 'founder',
