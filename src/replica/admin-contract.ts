@@ -1,11 +1,15 @@
 import { z } from 'zod';
 
+export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+
 /**
  * The administrative interface: `POST /v1/<command>` with a JSON object, answered with the JSON object named here or
  * with `{"error": {"code", "message"}}`. The replica and `xksctl` share this file; nothing else defines it.
  */
 
 export const adminApiVersion = 'v1';
+/** Header with the id of what is asked (`mintRequestId`): a repetition under the same id is carried out once. */
+export const requestIdHeader = 'xksd-request-id';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
@@ -45,6 +49,8 @@ const unconfirmedProcess = z.object({
 /** What became of a change: durable at `index`, and whether every serving process of this node acts on it. */
 const change = z.object({
   index: z.number(),
+  /** It was made before, under the same request id; nothing was done now. */
+  repeated: z.boolean(),
   applied: z.boolean(),
   unconfirmed: z.array(unconfirmedProcess),
 });

@@ -36,6 +36,17 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
     };
   }
 
+  /** What was minted for the repetition is forgotten; the secret of the first attempt was shown then, or never. */
+  function createdBefore(keyStore: string, revision: number): AdminError {
+    const created = [...context.state.credentials(keyStore)].find((one) => one.revision === revision);
+    const message =
+      created === undefined
+        ? 'This request created a credential before, which was retired since: create another one.'
+        : `This request created ${created.accessKeyId} before; its secret can't be shown again. Use it if you have it; ` +
+          `else retire it (xksctl credential retire ${created.accessKeyId}) and create another one.`;
+    return { code: 'already-exists', message };
+  }
+
   return {
     'credential.create': async ({ keyStore }, caller) => {
       const store = context.state.keyStore(keyStore);
@@ -49,6 +60,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
         caller,
       );
       if (!report.ok) return report;
+      if (report.value.repeated) return err(createdBefore(keyStore, report.value.index));
       const credential = context.state.credential(accessKeyId);
       invariant(credential !== null, 'a credential that was created exists');
       return ok({

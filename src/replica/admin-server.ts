@@ -1,8 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Server as NetServer, Socket } from 'node:net';
 import type { Result } from '../base/result.js';
+import { parseRequestId } from '../keystate/request-id.js';
 import type { AdminApi } from './admin-api.js';
-import { adminApiVersion, adminRequestBytesMax } from './admin-contract.js';
+import { adminApiVersion, adminRequestBytesMax, requestIdHeader } from './admin-contract.js';
 import type { AdminError, AdminErrorCode } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 import { listenOnUnixSocket } from './unix-socket.js';
@@ -23,6 +24,7 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
   'object-not-found': 404,
   'already-exists': 409,
   conflict: 409,
+  expired: 409,
   'object-ambiguous': 409,
   'object-unsuitable': 409,
   'not-prepared': 409,
@@ -42,6 +44,8 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
 export interface AdminServerOptions {
   readonly socketPath: string;
   readonly api: AdminApi;
+  /** For those who bring none. */
+  readonly mintRequestId: () => string;
   /** SO_PEERCRED of a connected socket. */
   readonly peerCredentials: (fd: number) => { readonly uid: number } | null;
 }
@@ -51,7 +55,7 @@ export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #server: Server;
   /** Asked for at connection time: the peer's rights then are what counts. */
-  readonly #callers = new WeakMap<Socket, AdminCaller>();
+  readonly #uids = new WeakMap<Socket, number | null>();
 
   constructor(options: AdminServerOptions) {
     this.#options = options;
@@ -68,7 +72,7 @@ export class AdminServer {
     this.#server.on('connection', (socket: Socket) => {
       const fd = fdOf(socket);
       const peer = fd === null ? null : options.peerCredentials(fd);
-      this.#callers.set(socket, { uid: peer?.uid ?? null });
+      this.#uids.set(socket, peer?.uid ?? null);
     });
   }
 
@@ -82,6 +86,13 @@ export class AdminServer {
       this.#server.close(() => resolve());
       this.#server.closeIdleConnections();
     });
+  }
+
+  /** As given, or a new one; `null` when it is malformed. */
+  #requestIdOf({ headers }: IncomingMessage): string | null {
+    const given = headers[requestIdHeader];
+    if (given === undefined) return this.#options.mintRequestId();
+    return typeof given === 'string' && parseRequestId(given) !== null ? given : null;
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -102,7 +113,12 @@ export class AdminServer {
       answerError(response, { code: 'bad-request', message });
       return;
     }
-    const caller = this.#callers.get(socket) ?? { uid: null };
+    const requestId = this.#requestIdOf(request);
+    if (requestId === null) {
+      answerError(response, { code: 'bad-request', message: `Malformed ${requestIdHeader} header.` });
+      return;
+    }
+    const caller: AdminCaller = { uid: this.#uids.get(socket) ?? null, requestId };
     const result = await this.#options.api.run(url.slice(routePrefix.length), body, caller);
     if (result.ok) answer(response, 200, result.value);
     else answerError(response, result.error);

@@ -1,10 +1,10 @@
-import { encodeHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
-import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
+import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+import type { Command, CommandEnvelope, CommandResult, CommandType } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -12,8 +12,8 @@ import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
 const acknowledgementTimeoutMs = 2_000;
-
-const requestIdBytes = 16;
+/** How long a change may take to be taken by a leader and become durable on a quorum: an election, and a margin. */
+const proposeTimeoutMs = 5_000;
 
 type Unsigned<C> = C extends CommandEnvelope ? Omit<C, keyof CommandEnvelope> : never;
 
@@ -24,10 +24,25 @@ export type Change = Unsigned<Command>;
 export interface AdminCaller {
   /** From SO_PEERCRED; `null` when the kernel had none. */
   readonly uid: number | null;
+  /** Of what is asked, unique: who asks again with the same one gets the first outcome. */
+  readonly requestId: string;
 }
+
+/** For the record: who wants a change. */
+export type Author = AdminCaller | { readonly by: string };
 
 /** A change that is durable. */
 export type ChangeReport = AdminResponse<'keystore.create'>['change'];
+
+/** Commands that change who is a member: the log takes one of them at a time. */
+const membershipTypes: ReadonlySet<CommandType> = new Set([
+  'cluster.init',
+  'cluster.recover',
+  'member.register',
+  'member.join',
+  'member.promote',
+  'member.remove',
+]);
 
 export interface ChangeProposerOptions {
   readonly log: OrderedLog<CommandResult>;
@@ -39,7 +54,7 @@ export interface ChangeProposerOptions {
   readonly acknowledgementTimeoutMs?: number;
 }
 
-/** Puts changes into the log and follows them until every serving process acts on them. */
+/** Puts changes into the log and follows them until every serving process of this node acts on them. */
 export class ChangeProposer {
   readonly #options: ChangeProposerOptions;
 
@@ -47,31 +62,38 @@ export class ChangeProposer {
     this.#options = options;
   }
 
-  async propose(change: Change, caller: AdminCaller): Promise<Result<ChangeReport, AdminError>> {
+  async propose(change: Change, author: Author): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
-    const by = `uid=${caller.uid ?? 'unknown'}`;
-    const requestId = encodeHex(random.bytes(requestIdBytes));
-    const command: Command = { ...change, requestId, atMs: clock.wallMs(), by };
-    const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
+    const by = 'by' in author ? author.by : `uid=${author.uid ?? 'unknown'}`;
+    const atMs = clock.wallMs();
+    const requestId =
+      'by' in author ? mintRequestId(atMs, random.bytes(requestIdRandomBytes)) : author.requestId;
+    const command: Command = { ...change, requestId, atMs, by };
+    const fields = { command: change.type, ...nameOf(change), requestId, by };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command);
     if (invalid !== null) return err(invalid);
-    const proposed = await log.propose(this.#options.encodeCommand(command));
+    const proposed = await log.propose(this.#options.encodeCommand(command), {
+      membership: membershipTypes.has(change.type),
+      timeoutMs: proposeTimeoutMs,
+    });
     if (!proposed.ok) {
-      const failure = wordFailure(proposed.error);
+      const failure = wordFailure(proposed.error, requestId);
       logger.error('a change was not made', { ...fields, code: failure.code, reason: failure.message });
       return err(failure);
     }
     const { index, result } = proposed.value;
+    if (result === null) return err({ code: 'internal', message: 'a change without a result' });
     if (!result.ok) {
       logger.warn('a change was refused', { ...fields, index, reason: result.error.message });
       return err(result.error);
     }
-    logger.info('key state changed', { ...fields, index });
-    return ok(await this.#follow(index));
+    const repeated = result.repeated === true;
+    logger.info('key state changed', { ...fields, index, repeated });
+    return ok({ ...(await this.#follow(index)), index: result.revision, repeated });
   }
 
-  async #follow(index: number): Promise<ChangeReport> {
+  async #follow(index: number): Promise<Omit<ChangeReport, 'index' | 'repeated'>> {
     const timeoutMs = this.#options.acknowledgementTimeoutMs ?? acknowledgementTimeoutMs;
     const laggards = await this.#options.publication.acknowledgedBy(index, timeoutMs);
     if (laggards.length > 0) {
@@ -83,43 +105,49 @@ export class ChangeProposer {
       appliedIndex,
       connected,
     }));
-    return { index, applied: unconfirmed.length === 0, unconfirmed };
+    return { applied: unconfirmed.length === 0, unconfirmed };
   }
 }
 
 /** What the log line of a change says about its object: names, nothing sealed. */
 function nameOf(change: Change): Readonly<Record<string, string>> {
-  switch (change.type) {
-    case 'cluster.init':
-      return { clusterId: change.clusterId };
-    case 'token.prepare':
-      return { tokenSerial: change.token.serial };
-    case 'keystore.create':
-    case 'keystore.enable':
-    case 'keystore.disable':
-      return { keyStore: change.name };
-    case 'credential.create':
-    case 'credential.retire':
-      return { keyStore: change.keyStore, accessKeyId: change.accessKeyId };
-    case 'key.create':
-    case 'key.enable':
-    case 'key.disable':
-      return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
-  }
+  const named: Record<string, string> = {};
+  if ('token' in change) named['tokenSerial'] = change.token.serial;
+  if (change.type.startsWith('keystore.') && 'name' in change) named['keyStore'] = change.name;
+  if ('keyStore' in change) named['keyStore'] = change.keyStore;
+  if ('accessKeyId' in change) named['accessKeyId'] = change.accessKeyId;
+  if ('externalKeyId' in change) named['externalKeyId'] = change.externalKeyId;
+  if ('memberId' in change && change.memberId !== undefined) named['memberId'] = change.memberId;
+  if ('clusterId' in change) named['clusterId'] = change.clusterId;
+  return named;
 }
 
-function wordFailure(failure: ProposeFailure): AdminError {
+function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
   switch (failure.kind) {
     case 'overloaded':
       return { code: 'overloaded', message: 'Too many changes wait to become durable; nothing was changed.' };
     case 'too-large':
       return { code: 'limit', message: 'The change is larger than the log takes; nothing was changed.' };
+    case 'not-taken':
+      return {
+        code: 'no-quorum',
+        message:
+          `Nothing was changed, and nothing will be: no leader took the change (${failure.reason}). A majority of the ` +
+          'voters must be running and able to reach each other; `xksctl cluster status` shows who was heard of.',
+      };
+    case 'unknown':
+      return {
+        code: 'outcome-unknown',
+        message:
+          `It is not known whether the change was made (${failure.reason}). Repeat it with ` +
+          `--request-id ${requestId}: it is carried out once at most.`,
+      };
     case 'closed':
       return {
         code: 'log-failed',
         message:
           `The durable log takes no more (${failure.reason}). Whether this change was kept shows once the ` +
-          'replica is back: look before repeating it.',
+          `replica is back: repeat it then with --request-id ${requestId}.`,
       };
   }
 }
