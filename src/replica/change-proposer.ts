@@ -1,10 +1,11 @@
 import type { Clock } from '../base/clock.js';
+import { invariant } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
-import type { Command, CommandEnvelope, CommandResult, CommandType } from '../keystate/types.js';
+import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -12,8 +13,6 @@ import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
 const acknowledgementTimeoutMs = 2_000;
-/** How long a change may take to be taken by a leader and become durable on a quorum: an election, and a margin. */
-const proposeTimeoutMs = 5_000;
 
 type Unsigned<C> = C extends CommandEnvelope ? Omit<C, keyof CommandEnvelope> : never;
 
@@ -64,12 +63,11 @@ export class ChangeProposer {
 
   async propose(change: Change, author: Author): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
-    const by = 'by' in author ? author.by : `uid=${author.uid ?? 'unknown'}`;
+    const by = `uid=${caller.uid ?? 'unknown'}`;
     const atMs = clock.wallMs();
-    const requestId =
-      'by' in author ? mintRequestId(atMs, random.bytes(requestIdRandomBytes)) : author.requestId;
+    const requestId = mintRequestId(atMs, random.bytes(requestIdRandomBytes));
     const command: Command = { ...change, requestId, atMs, by };
-    const fields = { command: change.type, ...nameOf(change), requestId, by };
+    const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command);
     if (invalid !== null) return err(invalid);
@@ -83,7 +81,7 @@ export class ChangeProposer {
       return err(failure);
     }
     const { index, result } = proposed.value;
-    if (result === null) return err({ code: 'internal', message: 'a change without a result' });
+    invariant(result !== null, 'an entry of ours has a result');
     if (!result.ok) {
       logger.warn('a change was refused', { ...fields, index, reason: result.error.message });
       return err(result.error);
@@ -111,15 +109,44 @@ export class ChangeProposer {
 
 /** What the log line of a change says about its object: names, nothing sealed. */
 function nameOf(change: Change): Readonly<Record<string, string>> {
-  const named: Record<string, string> = {};
-  if ('token' in change) named['tokenSerial'] = change.token.serial;
-  if (change.type.startsWith('keystore.') && 'name' in change) named['keyStore'] = change.name;
-  if ('keyStore' in change) named['keyStore'] = change.keyStore;
-  if ('accessKeyId' in change) named['accessKeyId'] = change.accessKeyId;
-  if ('externalKeyId' in change) named['externalKeyId'] = change.externalKeyId;
-  if ('memberId' in change && change.memberId !== undefined) named['memberId'] = change.memberId;
-  if ('clusterId' in change) named['clusterId'] = change.clusterId;
-  return named;
+  switch (change.type) {
+    case 'cluster.init':
+      return { clusterId: change.clusterId };
+    case 'token.prepare':
+      return { tokenSerial: change.token.serial };
+    case 'keystore.create':
+    case 'keystore.enable':
+    case 'keystore.disable':
+      return { keyStore: change.name };
+    case 'credential.create':
+    case 'credential.retire':
+      return { keyStore: change.keyStore, accessKeyId: change.accessKeyId };
+    case 'key.create':
+    case 'key.enable':
+    case 'key.disable':
+      return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
+    case 'keystore.set':
+      return { keyStore: change.name };
+    case 'cluster.upgrade':
+      return { format: `${change.format}` };
+    case 'cluster.settings':
+      return {};
+    case 'cluster.recover':
+      return { clusterId: change.newClusterId, memberId: change.survivor.memberId };
+    case 'member.register':
+    case 'member.add':
+      return { memberId: change.memberId, member: change.name };
+    case 'member.join':
+    case 'member.promote':
+    case 'member.remove':
+    case 'member.update':
+      return { memberId: change.memberId };
+    case 'member.forget':
+      return { member: change.member };
+    case 'pending.confirm':
+    case 'pending.drop':
+      return { pendingIndex: `${change.index}` };
+  }
 }
 
 function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
@@ -130,17 +157,13 @@ function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
       return { code: 'limit', message: 'The change is larger than the log takes; nothing was changed.' };
     case 'not-taken':
       return {
-        code: 'no-quorum',
-        message:
-          `Nothing was changed, and nothing will be: no leader took the change (${failure.reason}). A majority of the ` +
-          'voters must be running and able to reach each other; `xksctl cluster status` shows who was heard of.',
+        code: 'not-taken',
+        message: `No leader took the change (${failure.reason}); nothing was changed, and nothing will be.`,
       };
     case 'unknown':
       return {
         code: 'outcome-unknown',
-        message:
-          `It is not known whether the change was made (${failure.reason}). Repeat it with ` +
-          `--request-id ${requestId}: it is carried out once at most.`,
+        message: `Whether the change was made is not known (${failure.reason}): look before repeating it.`,
       };
     case 'closed':
       return {
