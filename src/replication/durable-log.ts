@@ -42,6 +42,8 @@ export class DurableLog {
   #position: ChainPosition;
   #lastIndex: number;
   #hardState: HardState;
+  /** Came with a snapshot and is about entries after it: goes with them. */
+  #owedHardState: HardState | null = null;
   /** Whether the last segment says nothing of the hard state yet. */
   #hardStateDue: boolean;
   /** Index of the newest snapshot known to be good; 0 before the first. */
@@ -107,8 +109,11 @@ export class DurableLog {
    *
    * Not to be called while another operation on the log is under way.
    */
-  append({ entries, hardState }: PersistBatch): Promise<Result<null, string>> {
+  append(batch: PersistBatch): Promise<Result<null, string>> {
     return this.#guard(async () => {
+      const { entries } = batch;
+      const hardState = batch.hardState ?? this.#owedHardState;
+      this.#owedHardState = null;
       this.#check(entries, hardState);
       const parts = partsOf(entries);
       const rest = parts.pop() ?? [];
@@ -233,7 +238,7 @@ export class DurableLog {
   /**
    * Puts a snapshot from another member in the place of the whole log: `at.index` is beyond the commit index. After a
    * crash either the log stands as it was or the snapshot does, with `hardState` (`null`: term and vote as they were).
-   * What went before stays on the disk, out of force, until a snapshot of our own follows.
+   * Should its commit index be beyond the snapshot, that goes with the entries appended next. What went before stays on the disk, out of force, until a snapshot of our own follows.
    *
    * Not to be called while another operation on the log is under way.
    */
@@ -251,8 +256,8 @@ export class DurableLog {
       // be of the entries that the log has.
       const received = receivedSnapshotName(index);
       await writeSnapshot(files, snapshotsPath, received, { ...at, clusterId: identity.clusterId }, records);
-      // Entries after it, if any are committed already, are not in the log yet.
       const settled = { ...(hardState ?? this.#hardState), commitIndex: index };
+      this.#owedHardState = hardState !== null && hardState.commitIndex > index ? hardState : null;
       await this.#writeRecord([
         { kind: 'installedSnapshot', index, term },
         { kind: 'hardState', hardState: settled },

@@ -54,7 +54,7 @@ export interface RaftLogOptions<R> {
    * process should end; what was acknowledged is on the disk.
    */
   readonly onFatal: (message: string) => void;
-  /** Called at most once: this replica can't go on, and a restart would not help. Serving goes on. */
+  /** Called at most once: this replica must not lead or be relied on any more, and a restart would not help. */
   readonly onHalted: (reason: string) => void;
   /** For the operator: damage that could be gone around, a torn write that was cut off. */
   readonly onWarning: (message: string) => void;
@@ -126,7 +126,6 @@ class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
   #cancelTick: () => void = () => {};
   #onSettled: () => void = () => {};
   #failure: string | null = null;
-  #halted: string | null = null;
   #closing: Promise<void> | null = null;
   /** Nothing goes into the loop any more. */
   #ended = false;
@@ -206,7 +205,7 @@ class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
   }
 
   #closedReason(): string | null {
-    return this.#failure ?? this.#halted ?? (this.#closing === null ? null : 'the log is closing');
+    return this.#failure ?? (this.#closing === null ? null : 'the log is closing');
   }
 
   #nextId(): string {
@@ -250,6 +249,7 @@ class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
     await this.#allSettled();
     this.#input(() => this.#loop.stop());
     this.#end();
+    this.#settleAll('the log is closed');
     await this.#writer.idle();
     await this.#transport.close();
     await this.#durableLog.close();
@@ -319,9 +319,7 @@ class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
       read: (readId, index) => {
         const settle = this.#reads.get(readId);
         if (!this.#reads.delete(readId)) return;
-        settle?.(
-          index === null ? err({ kind: 'no-quorum', reason: 'no quorum answered in time' }) : ok(index),
-        );
+        settle?.(index === null ? err(this.#unread()) : ok(index));
         this.#onSettled();
       },
       applied: (entry) => {
@@ -336,14 +334,15 @@ class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
         for (const subscriber of this.#subscribers) subscriber.onFresh?.(asOfMs, index);
       },
       membershipChanged: (membership) => this.#transport.setMembers(membership),
-      halted: (reason) => {
-        this.#halted = reason;
-        onHalted(reason);
-        // The loop may have answers still, in this call of it; it has none later.
-        this.#inputs.push(() => this.#settleAll(reason));
-      },
+      halted: onHalted,
       warn: onWarning,
     };
+  }
+
+  #unread(): ReadFailure {
+    const reason =
+      this.#loop.status().halted ?? 'no quorum confirmed in time that this node knows the latest';
+    return { kind: 'no-quorum', reason };
   }
 
   #done(ticket: number): void {

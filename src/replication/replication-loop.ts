@@ -67,6 +67,8 @@ export class ReplicationLoop<R> {
 
   /** Whole, and not yet in a `ready`. */
   #received: ReceivedSnapshot | null = null;
+  /** Being made durable. */
+  #installing: ReceivedSnapshot | null = null;
   /** What the disk was at in the last tick, and since when. */
   #diskAt: number | null = null;
   #diskSinceTick = 0;
@@ -85,7 +87,7 @@ export class ReplicationLoop<R> {
         raft: () => this.#raft,
         persist: (ticket, batch) => ports.persist(ticket, batch),
         persistSnapshot: (ticket, { position }, hardState) =>
-          ports.persistSnapshot(ticket, position, this.#receivedRecords(position), hardState),
+          ports.persistSnapshot(ticket, position, this.#install(position), hardState),
         restore: ({ position }) => this.#restore(position),
         apply: (entry) => this.#applyCommitted(entry),
         send: (message) => this.#send(message),
@@ -288,10 +290,22 @@ export class ReplicationLoop<R> {
   #createRaft(): RaftNode {
     const { memberId, recovered, limits, random } = this.#options;
     const { electionTicks, heartbeatTicks } = limits;
+    // Where the log has lost its end this member halts; until then it must not be said to hold more than it does.
+    const commitIndex = Math.min(recovered.hardState.commitIndex, this.#recoveredLastIndex());
     return new RaftNode(
       { memberId, electionTicks, heartbeatTicks, random, ...raftLimits },
-      { ...recovered, membership: this.#applier.membership, appliedIndex: this.#applier.index },
+      {
+        ...recovered,
+        hardState: { ...recovered.hardState, commitIndex },
+        membership: this.#applier.membership,
+        appliedIndex: this.#applier.index,
+      },
     );
+  }
+
+  #recoveredLastIndex(): number {
+    const { entries, snapshot } = this.#options.recovered;
+    return entries.at(-1)?.index ?? snapshot.index;
   }
 
   #mintId(): string {
@@ -314,8 +328,8 @@ export class ReplicationLoop<R> {
 
   /** What was committed before the start; false when this replica can't go on. */
   #applyRecovered(): boolean {
-    const { entries, hardState, snapshot } = this.#options.recovered;
-    const lastIndex = entries.at(-1)?.index ?? snapshot.index;
+    const { entries, hardState } = this.#options.recovered;
+    const lastIndex = this.#recoveredLastIndex();
     if (lastIndex < hardState.commitIndex) {
       this.#halt(
         `the log ends at index ${lastIndex}, before index ${hardState.commitIndex}, which was committed: this node's disk has lost the end of it. Remove it from the cluster, empty its data directory and add it anew`,
@@ -354,19 +368,25 @@ export class ReplicationLoop<R> {
     return this.#stage === 'running';
   }
 
-  #receivedRecords(position: LogPosition): readonly Uint8Array[] {
-    const { index, term } = this.#received?.message.position ?? { index: 0, term: 0 };
+  /** The records of the snapshot that the core took; another may come in while it is being made durable. */
+  #install(position: LogPosition): readonly Uint8Array[] {
+    const received = this.#received;
     invariant(
-      this.#received !== null && index === position.index && term === position.term,
+      received !== null &&
+        received.message.position.index === position.index &&
+        received.message.position.term === position.term,
       `no snapshot as of index ${position.index} was received`,
     );
-    return this.#received.records;
+    this.#received = null;
+    this.#installing = received;
+    return received.records;
   }
 
   /** The received snapshot is durable. */
   #restore(position: LogPosition): boolean {
-    const restored = this.#applier.restore(position, this.#receivedRecords(position));
-    this.#received = null;
+    invariant(this.#installing !== null, 'no snapshot is being installed');
+    const restored = this.#applier.restore(position, this.#installing.records);
+    this.#installing = null;
     if (!restored.ok) {
       this.#halt(restored.error, 'frozen');
       return false;
@@ -387,7 +407,7 @@ export class ReplicationLoop<R> {
   }
 
   #send(message: Message): void {
-    if (message.kind === 'snapshot') this.#sender.open(message);
+    if (message.kind === 'snapshot') this.#sender.open(message, this.#raft.status().firstIndex - 1);
     else this.#ports.send(message.to, { kind: 'raft', message });
   }
 

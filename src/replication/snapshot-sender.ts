@@ -1,4 +1,4 @@
-import type { LogPosition, MemberId, Message } from '../raft/types.js';
+import type { MemberId, Message } from '../raft/types.js';
 import type { PeerMessage } from './peer-message.js';
 import type { SnapshotSource } from './snapshot-bytes.js';
 
@@ -64,13 +64,13 @@ export class SnapshotSender {
     return lowest;
   }
 
-  /** The core wants `message.to` to get a snapshot, as of `message.position` or later. */
-  open(message: SnapshotMessage): void {
+  /** The core wants `message.to` to get a snapshot. The log goes on from `logFromIndex`, so an older one won't do. */
+  open(message: SnapshotMessage, logFromIndex: number): void {
     const { to } = message;
     const running = this.#transfers.get(to);
     if (running !== undefined && running.message.term === message.term) return;
     this.#transfers.delete(to);
-    const source = this.#sourceFor(message.position);
+    const source = this.#sourceFor(logFromIndex);
     if (source === null) {
       this.#options.report(to, false);
       return;
@@ -131,11 +131,11 @@ export class SnapshotSender {
     this.#transfers.clear();
   }
 
-  /** One that has all from its start, as of `wanted` or later, or a new one; `null` when there are too many. */
-  #sourceFor(wanted: LogPosition): SnapshotSource | null {
+  /** One that has all from its start, as of `index` or later, or a new one; `null` when there are too many. */
+  #sourceFor(index: number): SnapshotSource | null {
     const sources = new Set([...this.#transfers.values()].map(({ source }) => source));
     for (const source of sources) {
-      if (source.position.index >= wanted.index && source.fromStart) return source;
+      if (source.position.index >= index && source.fromStart) return source;
     }
     return sources.size < snapshotSourcesMax ? this.#options.capture() : null;
   }
