@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { encodeHex } from '../base/bytes.js';
 import { err, ok, type Result } from '../base/result.js';
-import type { Member } from '../keystate/types.js';
+import type { Member } from '../keystate/cluster-types.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import type { AdminCommand, AdminResponse } from './admin-contract.js';
 import { adminCommands } from './admin-contract.js';
@@ -39,7 +39,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     const leader = leaderId();
     if (leader === null) return err(noLeader);
     if (leader === cluster.memberId) return null;
-    const answer = await cluster.ask(leader, command, body, caller.uid);
+    const answer = await cluster.ask(leader, command, body, caller);
     if (!answer.ok) return answer;
     const parsed = adminCommands[command].response.safeParse(answer.value);
     // The schema of `command` made it; the compiler cannot follow that through the union.
@@ -170,7 +170,10 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
         });
       }
       const { memberId } = former;
-      const report = await proposer.propose({ type: 'member.forget', memberId, destroyed: true }, caller);
+      const report = await proposer.propose(
+        { type: 'member.forget', member: memberId, destroyed: true },
+        caller,
+      );
       return report.ok ? ok({ name: former.name, memberId, change: report.value }) : report;
     },
 
@@ -197,6 +200,9 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       }
       if (context.state.activeFormat() >= formatMax) return ok({ activeFormat: formatMax, change: null });
       const report = await proposer.propose({ type: 'cluster.upgrade', format: formatMax }, caller);
+      // A cluster of one from before there were members gets its first.
+      const founded = report.ok ? await cluster.found() : ok(null);
+      if (!founded.ok) return err({ code: 'failed', message: founded.error });
       return report.ok ? ok({ activeFormat: context.state.activeFormat(), change: report.value }) : report;
     },
   };

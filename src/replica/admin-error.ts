@@ -18,8 +18,6 @@ export type AdminErrorCode =
   /** No leader took it: it is in no log, and never will be. */
   | 'no-quorum'
   | 'overloaded'
-  /** No leader, or none with a quorum: no log took it. */
-  | 'not-taken'
   | 'log-failed'
   | 'internal';
 

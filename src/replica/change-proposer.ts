@@ -1,11 +1,10 @@
 import type { Clock } from '../base/clock.js';
-import { invariant } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
-import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
+import type { Command, CommandEnvelope, CommandResult, CommandType } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -13,6 +12,8 @@ import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
 const acknowledgementTimeoutMs = 2_000;
+/** How long a change may take to be taken by a leader and become durable on a quorum: an election, and a margin. */
+const proposeTimeoutMs = 5_000;
 
 type Unsigned<C> = C extends CommandEnvelope ? Omit<C, keyof CommandEnvelope> : never;
 
@@ -23,12 +24,14 @@ export type Change = Unsigned<Command>;
 export interface AdminCaller {
   /** From SO_PEERCRED; `null` when the kernel had none. */
   readonly uid: number | null;
+  /** Where `uid` is another node's: how the record names who asked. */
+  readonly by?: string;
   /** Of what is asked, unique: who asks again with the same one gets the first outcome. */
   readonly requestId: string;
 }
 
 /** For the record: who wants a change. */
-export type Author = AdminCaller | { readonly by: string };
+export type Author = AdminCaller | { readonly by: string; readonly requestId?: undefined };
 
 /** A change that is durable. */
 export type ChangeReport = AdminResponse<'keystore.create'>['change'];
@@ -63,11 +66,11 @@ export class ChangeProposer {
 
   async propose(change: Change, author: Author): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
-    const by = `uid=${caller.uid ?? 'unknown'}`;
+    const by = author.by ?? `uid=${'uid' in author ? (author.uid ?? 'unknown') : 'unknown'}`;
     const atMs = clock.wallMs();
-    const requestId = mintRequestId(atMs, random.bytes(requestIdRandomBytes));
+    const requestId = author.requestId ?? mintRequestId(atMs, random.bytes(requestIdRandomBytes));
     const command: Command = { ...change, requestId, atMs, by };
-    const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
+    const fields = { command: change.type, ...nameOf(change), requestId, by };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command);
     if (invalid !== null) return err(invalid);
@@ -81,7 +84,7 @@ export class ChangeProposer {
       return err(failure);
     }
     const { index, result } = proposed.value;
-    invariant(result !== null, 'an entry of ours has a result');
+    if (result === null) return err({ code: 'internal', message: 'a change without a result' });
     if (!result.ok) {
       logger.warn('a change was refused', { ...fields, index, reason: result.error.message });
       return err(result.error);
@@ -157,13 +160,17 @@ function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
       return { code: 'limit', message: 'The change is larger than the log takes; nothing was changed.' };
     case 'not-taken':
       return {
-        code: 'not-taken',
-        message: `No leader took the change (${failure.reason}); nothing was changed, and nothing will be.`,
+        code: 'no-quorum',
+        message:
+          `Nothing was changed, and nothing will be: no leader took the change (${failure.reason}). A majority of the ` +
+          'voters must be running and able to reach each other; `xksctl cluster status` shows who was heard of.',
       };
     case 'unknown':
       return {
         code: 'outcome-unknown',
-        message: `Whether the change was made is not known (${failure.reason}): look before repeating it.`,
+        message:
+          `It is not known whether the change was made (${failure.reason}). Repeat it with ` +
+          `--request-id ${requestId}: it is carried out once at most.`,
       };
     case 'closed':
       return {

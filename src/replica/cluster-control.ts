@@ -1,6 +1,7 @@
 import type { Result } from '../base/result.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
 import type { AdminError } from './admin-error.js';
+import type { AdminCaller } from './change-proposer.js';
 
 /** What administration may ask of the replication engine beside the ordered log. */
 export interface ClusterControl {
@@ -17,8 +18,10 @@ export interface ClusterControl {
     memberId: string,
     command: string,
     body: object,
-    uid: number | null,
+    caller: AdminCaller,
   ): Promise<Result<unknown, AdminError>>;
+  /** Puts into key state what the founder has yet to: after an upgrade of a cluster of one. */
+  found(): Promise<Result<null, string>>;
   /** Boot clock, ms: what `freshAsOfMs` and `receivedAtMs` count on. */
   bootTimeMs(): number;
   /** Newest format that this build reads and writes. */

@@ -1,4 +1,4 @@
-import type { Member } from '../keystate/types.js';
+import type { Member } from '../keystate/cluster-types.js';
 import type { AdminContext } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 

@@ -6,6 +6,7 @@ import type { Config } from '../ops/config.js';
 import { initialiseDataDirectory } from '../replication/data-directory.js';
 import { systemFiles } from '../replication/file-operations.js';
 import type { Identity } from '../replication/identity-file.js';
+import { parseJoinToken } from './join-token.js';
 
 const idBytes = 16;
 
@@ -15,17 +16,12 @@ const idBytes = 16;
  *
  * @returns a sentence for the operator when it cannot be done.
  */
-export async function initialiseNode({ node }: Config): Promise<Result<Identity, string>> {
-  const foreign = foreignOwner(node.dataDir);
-  if (foreign !== null) return err(foreign);
-  const identity: Identity = {
-    role: 'founder',
-    nodeName: node.name,
+export function initialiseFounder(config: Config): Promise<Result<Identity, string>> {
+  return initialise(config, {
+    nodeName: config.node.name,
     clusterId: encodeHex(systemRandom.bytes(idBytes)),
     memberId: encodeHex(systemRandom.bytes(idBytes)),
     role: 'founder',
-    joinSecret: null,
-    peers: [],
   });
 }
 
@@ -47,7 +43,8 @@ export async function initialiseJoiner(config: Config, tokenText: string): Promi
   if (config.cluster === null) {
     return err('the configuration has no [cluster] section: without it the other nodes cannot be reached');
   }
-  return initialise(config, { nodeName, clusterId, memberId, role: 'joiner', joinSecret: secret, peers });
+  const join = { joinSecret: secret, peers };
+  return initialise(config, { nodeName, clusterId, memberId, role: 'joiner', join });
 }
 
 async function initialise({ node }: Config, identity: Identity): Promise<Result<Identity, string>> {

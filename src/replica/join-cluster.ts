@@ -55,17 +55,17 @@ export async function joinCluster(options: JoinerOptions): Promise<void> {
 /** The other side: a member takes a node in that shows the secret of its token. */
 export async function welcomeJoiner(
   request: JoinRequest,
-  state: KeyStateQueries,
+  state: () => KeyStateQueries,
   proposer: ChangeProposer,
 ): Promise<Result<Welcome, string>> {
   const { memberId, nodeName, secret, advertise, formatMax } = request;
-  const member = state.member(memberId);
+  const member = state().member(memberId);
   if (member !== null && member.name !== nodeName) {
     return err(`the join token is for node "${member.name}", and its certificate says "${nodeName}"`);
   }
-  if (formatMax < state.activeFormat()) {
+  if (formatMax < state().activeFormat()) {
     return err(
-      `this cluster works with format ${state.activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`,
+      `this cluster works with format ${state().activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`,
     );
   }
   const change: Change = {
@@ -76,7 +76,7 @@ export async function welcomeJoiner(
   };
   const joined = await proposer.propose(change, { by: `join of ${nodeName}` });
   if (!joined.ok) return err(joined.error.message);
-  const members = [...state.members()]
+  const members = [...state().members()]
     .filter(({ status }) => status !== 'invited')
     .map(({ memberId: id, name, address }) => ({ memberId: id, name, address }));
   return ok({ members });

@@ -69,7 +69,8 @@ export class StandingWatch {
       lastConfirmedAgeMs: this.#lastConfirmedAgeMs,
       serveStaleMaxMs: state().settings().serveStaleMaxMs,
       otherLiveNodes: reports.filter(
-        ({ report, receivedAtMs }) => report.readyServingProcesses > 0 && nowMs - receivedAtMs <= liveWithinMs,
+        ({ report, receivedAtMs }) =>
+          report.readyServingProcesses > 0 && nowMs - receivedAtMs <= liveWithinMs,
       ).length,
     });
   }

@@ -24,17 +24,20 @@ t.test('one who is invited only is no member yet; one who was removed is told so
   t.strictSame(names(directory), ['one']);
 });
 
-t.test('a node that joins hears those whom the answer named, until key state says who is a member', async (t) => {
-  const state = clusterState([]);
-  const directory = new PeerDirectory(() => state.keyState);
-  t.strictSame(names(directory), []);
-  directory.introduced([{ memberId: 'id-one', name: 'one', address: 'one:7443' }]);
-  t.strictSame(names(directory), ['one']);
-  t.strictSame(directory.authorize('id-one', ['one']), { ok: true });
-  t.strictSame(directory.authorize('id-one', ['two']), { ok: false, reason: 'wrong-name' });
-  const joined = clusterState(['two']);
-  const later = new PeerDirectory(() => joined.keyState);
-  later.introduced([{ memberId: 'id-one', name: 'one', address: 'one:7443' }]);
-  t.strictSame(names(later), ['two']);
-  t.strictSame(later.authorize('id-one', ['one']), { ok: true }, 'key state may still be catching up');
-});
+t.test(
+  'a node that joins hears those whom the answer named, until key state says who is a member',
+  async (t) => {
+    const state = clusterState([]);
+    const directory = new PeerDirectory(() => state.keyState);
+    t.strictSame(names(directory), []);
+    directory.introduced([{ memberId: 'id-one', name: 'one', address: 'one:7443' }]);
+    t.strictSame(names(directory), ['one']);
+    t.strictSame(directory.authorize('id-one', ['one']), { ok: true });
+    t.strictSame(directory.authorize('id-one', ['two']), { ok: false, reason: 'wrong-name' });
+    const joined = clusterState(['two']);
+    const later = new PeerDirectory(() => joined.keyState);
+    later.introduced([{ memberId: 'id-one', name: 'one', address: 'one:7443' }]);
+    t.strictSame(names(later), ['two']);
+    t.strictSame(later.authorize('id-one', ['one']), { ok: true }, 'key state may still be catching up');
+  },
+);
