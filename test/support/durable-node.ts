@@ -1,6 +1,6 @@
 import { systemClock } from '../../src/base/clock.js';
 import { err, type Result } from '../../src/base/result.js';
-import type { Timers } from '../../src/base/timers.js';
+import { systemTimers, type Timers } from '../../src/base/timers.js';
 import {
   type DataDirectory,
   type DataDirectoryError,
@@ -10,6 +10,7 @@ import {
 import type { FileOperations } from '../../src/replication/file-operations.js';
 import type { OrderedLog, StateMachine } from '../../src/replication/ordered-log.js';
 import { openRaftLog, type RaftLogOptions } from '../../src/replication/raft-log.js';
+import { raftLogLimits } from '../../src/replication/raft-log-limits.js';
 import type { DiskImage } from './memory-disk.js';
 
 /** Where the data directory lies on a `MemoryDisk`. */
@@ -44,6 +45,7 @@ export function openDirectory(
 
 export interface OpenNodeOptions {
   readonly dir?: string;
+  readonly timers?: Timers;
   readonly segmentBytesMax?: number;
   readonly snapshotEntries?: number;
   readonly onFatal?: (message: string) => void;
@@ -51,9 +53,10 @@ export interface OpenNodeOptions {
   readonly onWarning?: (message: string) => void;
 }
 
-/** All that waits for time goes on in the next turn: ticks come as fast as they can be taken. */
-const hastyTimers: Timers = {
-  after: (_delayMs, run) => {
+/** Ticks come as fast as they can be taken: nothing that is tested waits for time. Not beside a real disk, which does. */
+export const hastyTimers: Timers = {
+  after: (delayMs, run) => {
+    if (delayMs > raftLogLimits.tickMs) return systemTimers.after(delayMs, run);
     const turn = setImmediate(run);
     return () => clearImmediate(turn);
   },
