@@ -1,4 +1,4 @@
-import { type ChannelOptions, experimental } from '@grpc/grpc-js';
+import { type ChannelOptions, experimental, status } from '@grpc/grpc-js';
 import { err, ok, type Result } from '../../base/result.js';
 
 const scheme = 'xksd-peer';
@@ -48,9 +48,14 @@ class DialledAddressResolver implements experimental.Resolver {
   #tell(): void {
     if (!this.#told) return;
     const parsed = parseHostPort(this.#address);
+    if (!parsed.ok) {
+      const problem = { code: status.UNAVAILABLE, details: parsed.error };
+      this.#listener(experimental.statusOrFromError(problem), {}, null, '');
+      return;
+    }
     // What gRPC calls an address are options of `net.connect`, and it passes them on as they are.
-    const addresses = parsed.ok ? [{ ...parsed.value, signal: this.#options[signalKey] as AbortSignal }] : [];
-    this.#listener(experimental.statusOrFromValue([{ addresses }]), {}, null, '');
+    const address = { ...parsed.value, signal: this.#options[signalKey] as AbortSignal };
+    this.#listener(experimental.statusOrFromValue([{ addresses: [address] }]), {}, null, '');
   }
 
   destroy(): void {

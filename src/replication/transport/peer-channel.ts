@@ -72,8 +72,8 @@ export class PeerChannel {
     onState(state);
   }
 
-  ready(): boolean {
-    return !this.#closed && this.#client.getChannel().getConnectivityState(false) === connectivityState.READY;
+  state(): connectivityState {
+    return this.#closed ? connectivityState.SHUTDOWN : this.#client.getChannel().getConnectivityState(false);
   }
 
   exchange(events: ExchangeEvents): ExchangeStream {

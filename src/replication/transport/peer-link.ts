@@ -66,6 +66,11 @@ export class PeerLink {
     return this.#stream?.accepted === true;
   }
 
+  /** There was no connection to be had when last tried, and there is none yet. */
+  get failed(): boolean {
+    return this.#failed;
+  }
+
   get queued(): { readonly messages: number; readonly bytes: number } {
     return { messages: this.#queue.messages, bytes: this.#queue.bytes };
   }
@@ -94,7 +99,6 @@ export class PeerLink {
     this.#closed = true;
     this.#endStream('closed');
     this.#cancelReopen?.();
-    this.#cancelConnectTimeout?.();
     this.#channel.close();
   }
 
@@ -103,17 +107,13 @@ export class PeerLink {
     channel.watch((state) => {
       if (channel === this.#channel) this.#follow(state);
     });
-    // The first state is told before the assignment.
-    queueMicrotask(() => {
-      if (channel === this.#channel) this.#connectionExpected(true);
-    });
+    this.#awaitAcceptance();
     return channel;
   }
 
   #redial(why: string): void {
     if (this.#closed) return;
     this.#endStream(why);
-    this.#connectionExpected(false);
     this.#channel.close();
     this.#channel = this.#dial();
   }
@@ -121,7 +121,6 @@ export class PeerLink {
   #follow(state: connectivityState): void {
     switch (state) {
       case connectivityState.READY:
-        this.#connectionExpected(false);
         if (!this.#refused) {
           this.#cancelReopen?.();
           this.#cancelReopen = null;
@@ -129,21 +128,17 @@ export class PeerLink {
         this.#openStream();
         return;
       case connectivityState.TRANSIENT_FAILURE:
-        this.#connectionExpected(false);
         // Fails at once and says why.
         this.#openStream();
         return;
       default:
-        this.#connectionExpected(true);
+        this.#awaitAcceptance();
     }
   }
 
-  #connectionExpected(expected: boolean): void {
-    if (!expected) {
-      this.#cancelConnectTimeout?.();
-      this.#cancelConnectTimeout = null;
-    }
-    if (!expected || this.#closed || this.#cancelConnectTimeout !== null || this.#channel.ready()) return;
+  /** Gives the channel up unless a stream is accepted, or fails, in time. */
+  #awaitAcceptance(): void {
+    if (this.#closed || this.connected || this.#cancelConnectTimeout !== null) return;
     this.#cancelConnectTimeout = this.#timers.after(connectTimeoutMs, () => {
       this.#cancelConnectTimeout = null;
       this.#redial(`no connection within ${connectTimeoutMs} ms`);
@@ -165,11 +160,14 @@ export class PeerLink {
       writing: 0,
     };
     this.#stream = opened;
+    this.#awaitAcceptance();
   }
 
   #accepted(opened: { accepted: boolean }): void {
     opened.accepted = true;
     this.#failed = false;
+    this.#cancelConnectTimeout?.();
+    this.#cancelConnectTimeout = null;
     this.#cancelSettled = this.#timers.after(reconnectMsMax, () => {
       this.#cancelSettled = null;
       this.#reopenMs = reconnectMsMin;
@@ -179,15 +177,18 @@ export class PeerLink {
   }
 
   #ended(error: ServiceError | null): void {
-    this.#endStream(error?.details ?? 'the peer ended the stream');
+    this.#endStream(error === null ? 'the peer ended the stream' : connectionProblem(error.details));
     const refusal = error === null ? null : refusalOf(error);
     this.#refused = refusal !== null;
     if (refusal !== null) this.#events.onRefused(refusal);
-    // Else the channel opens a stream when it is connected again.
-    if (this.#closed || !this.#channel.ready()) return;
+    if (this.#closed) return;
+    const state = this.#channel.state();
+    if (state === connectivityState.IDLE || state === connectivityState.CONNECTING) this.#awaitAcceptance();
+    // Else a stream is opened when the channel is connected again.
+    if (state !== connectivityState.READY) return;
     this.#cancelReopen = this.#timers.after(this.#reopenMs, () => {
       this.#cancelReopen = null;
-      if (this.#channel.ready()) this.#openStream();
+      if (this.#channel.state() === connectivityState.READY) this.#openStream();
     });
     this.#reopenMs = Math.min(this.#reopenMs * 2, reconnectMsMax);
   }
@@ -195,8 +196,9 @@ export class PeerLink {
   #endStream(why: string): void {
     const ended = this.#stream;
     this.#stream = null;
-    this.#cancelSettled?.();
+    for (const cancel of [this.#cancelSettled, this.#cancelConnectTimeout]) cancel?.();
     this.#cancelSettled = null;
+    this.#cancelConnectTimeout = null;
     ended?.stream.cancel();
     this.#failed = true;
     this.#drop(this.#queue.clear(), why);
@@ -230,4 +232,14 @@ export class PeerLink {
     }
     this.#unreachable = detail;
   }
+}
+
+/** What gRPC says of a failed connection, without its own frame. */
+function connectionProblem(details: string): string {
+  const problem =
+    /^No connection established\. Last error: (.*?)(?: \(\d{4}-[^)]*\))?\. Resolution note: /.exec(details);
+  if (problem === null) return details;
+  return problem[1] === 'Failed to connect'
+    ? 'the peer closed the connection during the handshake; it may not trust our certificate'
+    : (problem[1] ?? details);
 }

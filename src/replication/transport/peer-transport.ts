@@ -1,4 +1,3 @@
-import { type ServiceError, status } from '@grpc/grpc-js';
 import { invariant } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
@@ -7,6 +6,7 @@ import type { PeerMessage } from '../peer-message.js';
 import { encodeEnvelope } from './envelope-codec.js';
 import * as wire from './generated/peer.js';
 import { callDeadlineMsMax, callJsonBytesMax, certificatePollMs, outboundCallsMax } from './limits.js';
+import { askForJson, type CallFailure } from './peer-call.js';
 import {
   checkPeerTlsFiles,
   type PeerTlsFiles,
@@ -15,7 +15,7 @@ import {
 } from './peer-credentials.js';
 import { PeerLink } from './peer-link.js';
 import { type PeerGate, PeerServer, type PeerServerEvents } from './peer-server.js';
-import { type Refusal, refusalOf } from './refusal.js';
+import type { Refusal } from './refusal.js';
 import { type TransportCounters, TransportTally } from './transport-counters.js';
 
 export interface PeerAddress {
@@ -47,14 +47,6 @@ export interface PeerTransportOptions {
   readonly events: PeerTransportEvents;
   readonly timers: Timers;
 }
-
-export type CallFailure =
-  /** It did nothing there: unknown member, too large, too many, or refused. */
-  | { readonly kind: 'not-asked'; readonly detail: string; readonly refusal: Refusal | null }
-  /** It may have done what it was asked. */
-  | { readonly kind: 'no-answer'; readonly detail: string }
-  /** The member answered that it failed. */
-  | { readonly kind: 'failed'; readonly detail: string };
 
 export interface PeerTransportStats extends TransportCounters {
   readonly peers: readonly {
@@ -195,21 +187,14 @@ class GrpcPeerTransport implements PeerTransport {
     if (Buffer.byteLength(json) > callJsonBytesMax) {
       return notAsked(`the question has ${Buffer.byteLength(json)} bytes`);
     }
+    // What waits for a peer that is not there may be sent when nobody expects it any more.
+    if (peer.link.failed) return notAsked(`no connection to member ${to}`);
     if (this.#calls >= outboundCallsMax) return notAsked(`${outboundCallsMax} calls are under way`);
     this.#calls += 1;
     const bytes = Buffer.from(wire.CallRequest.encode({ clusterId, from, to, name, json }).finish());
-    const answered = await new Promise<Result<Buffer, CallFailure>>((resolve) => {
-      peer.link.channel.request('call', bytes, Math.min(deadlineMs, callDeadlineMsMax), (error, answer) =>
-        resolve(error === null && answer !== undefined ? ok(answer) : err(callFailure(error))),
-      );
-    });
+    const answered = await askForJson(peer.link.channel, 'call', bytes, deadlineMs);
     this.#calls -= 1;
-    if (!answered.ok) return answered;
-    try {
-      return ok(JSON.parse(wire.CallResponse.decode(answered.value).json));
-    } catch {
-      return err({ kind: 'failed', detail: 'the answer is malformed' });
-    }
+    return answered;
   }
 
   reloadTls(): Result<'changed' | 'unchanged', string> {
@@ -257,22 +242,5 @@ class GrpcPeerTransport implements PeerTransport {
     for (const { link } of this.#peers.values()) link.close();
     this.#peers.clear();
     await this.#server.close();
-  }
-}
-
-function callFailure(error: ServiceError | null): CallFailure {
-  if (error === null) return { kind: 'no-answer', detail: 'no answer' };
-  const refusal = refusalOf(error);
-  const detail = error.details;
-  if (refusal !== null) return { kind: 'not-asked', detail, refusal };
-  switch (error.code) {
-    case status.RESOURCE_EXHAUSTED:
-    case status.UNIMPLEMENTED:
-      return { kind: 'not-asked', detail, refusal: null };
-    case status.UNKNOWN:
-    case status.OUT_OF_RANGE:
-      return { kind: 'failed', detail };
-    default:
-      return { kind: 'no-answer', detail };
   }
 }

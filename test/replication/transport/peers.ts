@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { ok, type Result } from '../../../src/base/result.js';
@@ -25,9 +26,10 @@ export interface TestAuthority extends Authority {
   readonly pem: string;
 }
 
-export async function testAuthority(t: Test, name = 'ca'): Promise<TestAuthority> {
-  const directory = join(t.testdir({}), name);
-  mkdirSync(directory);
+/** One of several in the same test, perhaps: each has a directory of its own. */
+export async function testAuthority(t: Test): Promise<TestAuthority> {
+  const directory = mkdtempSync(join(tmpdir(), 'xksd-ca-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
   const authority = await makeCertificateAuthority(directory);
   return { ...authority, directory, pem: readFileSync(authority.caCertificate, 'utf8') };
 }
