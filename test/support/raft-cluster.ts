@@ -110,28 +110,31 @@ export class TestMember {
     this.node = this.#start();
   }
 
-  /** Persists, and gives what is to be sent and applied. */
-  begin(): Ready {
-    const ready = this.node.ready();
-    this.#ready = ready;
+  /** Takes a Ready; lost in a crash before `persist`. */
+  take(): Ready {
+    this.#ready = this.node.ready();
+    return this.#ready;
+  }
+
+  persist(): void {
+    invariant(this.#ready !== null, 'persist without take');
+    const { snapshot, entries, hardState } = this.#ready;
     const { disk } = this;
-    if (ready.snapshot !== null) {
-      const snapshot = this.#snapshotAt(ready.snapshot.position);
-      disk.snapshot = snapshot;
+    if (snapshot !== null) {
+      disk.snapshot = this.#snapshotAt(snapshot.position);
       disk.entries = [];
-      this.state = snapshot.state;
+      this.state = disk.snapshot.state;
     }
-    const first = ready.entries[0];
+    const first = entries[0];
     if (first !== undefined) {
-      disk.entries = [...disk.entries.filter(({ index }) => index < first.index), ...ready.entries];
+      disk.entries = [...disk.entries.filter(({ index }) => index < first.index), ...entries];
     }
-    if (ready.hardState !== null) disk.hardState = ready.hardState;
-    return ready;
+    if (hardState !== null) disk.hardState = hardState;
   }
 
   /** Applies, and advances. */
   finish(): void {
-    invariant(this.#ready !== null, 'finish without begin');
+    invariant(this.#ready !== null, 'finish without take');
     const { committed, reads } = this.#ready;
     this.#ready = null;
     this.reads.push(...reads);
@@ -210,7 +213,8 @@ export class TestCluster {
   /** Works off one Ready of a member. */
   process(id: MemberId): Ready {
     const member = this.member(id);
-    const ready = member.begin();
+    const ready = member.take();
+    member.persist();
     this.send(member, ready);
     member.finish();
     return ready;
