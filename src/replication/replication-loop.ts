@@ -140,7 +140,7 @@ export class ReplicationLoop<R> {
     );
     this.#watch = new MemberWatch({
       memberId,
-      voters: () => this.#applier.membership.voters,
+      membership: () => this.#applier.membership,
       confirmTicks: electionTicks,
       warn: (message) => this.#ports.warn(message),
       inMinority: (reason) => this.#halt(reason, 'running'),
@@ -496,6 +496,7 @@ export class ReplicationLoop<R> {
     this.#nextReportAtMs = nowMs + limits.reportIntervalMs;
     const { voters, learners } = this.#applier.membership;
     if (voters.length + learners.length < 2) return;
+    this.#watch.progress(this.#raft.status().progress);
     const message: PeerMessage = {
       kind: 'report',
       report: {
