@@ -1,5 +1,6 @@
 import { Client, errors } from 'undici';
 import { errorText } from '../base/guards.js';
+import { systemRandom } from '../base/random.js';
 import {
   type AdminCommand,
   type AdminRequest,
@@ -8,6 +9,9 @@ import {
   adminCommands,
   adminErrorSchema,
   adminResponseBytesMax,
+  mintRequestId,
+  requestIdHeader,
+  requestIdRandomBytes,
 } from '../replica/admin-contract.js';
 import { connectFailure } from './admin-socket.js';
 import { CommandFailure } from './command-failure.js';

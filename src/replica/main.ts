@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
-import { err, ok, type Result } from '../base/result.js';
+import { err, type Result } from '../base/result.js';
 import { systemTimers } from '../base/timers.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { commandFormatMax } from '../keystate/command-format.js';
