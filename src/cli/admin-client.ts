@@ -15,6 +15,12 @@ import { CommandFailure } from './command-failure.js';
 const connectTimeoutMs = 5_000;
 /** Longer than the replica's own limits for the HSM and for acknowledgements together. */
 const answerTimeoutMs = 60_000;
+/** What needs no HSM and changes nothing is answered at once. */
+const readTimeoutMs = 5_000;
+
+/** Commands that may be given up and repeated without a thought. */
+const isRead = (command: AdminCommand): boolean =>
+  command === 'status' || (/\.(list|show)$/.test(command) && command !== 'hsm.list');
 
 /** Speaks to the replica through its admin socket. */
 export class AdminClient {
@@ -26,7 +32,7 @@ export class AdminClient {
 
   /** @throws CommandFailure with the replica's words, or with why there are none. */
   async call<C extends AdminCommand>(command: C, request: AdminRequest<C>): Promise<AdminResponse<C>> {
-    const { status, text } = await this.#post(`/${adminApiVersion}/${command}`, JSON.stringify(request));
+    const { status, text } = await this.#post(command, JSON.stringify(request));
     const body = parseJson(text);
     if (status !== 200) {
       const failure = adminErrorSchema.safeParse(body);
@@ -47,30 +53,43 @@ export class AdminClient {
     return answer.data as AdminResponse<C>;
   }
 
-  async #post(path: string, body: string): Promise<{ readonly status: number; readonly text: string }> {
+  async #post(
+    command: AdminCommand,
+    body: string,
+  ): Promise<{ readonly status: number; readonly text: string }> {
+    const timeoutMs = isRead(command) ? readTimeoutMs : answerTimeoutMs;
     const client = new Client('http://xksd.localhost', {
       connect: { socketPath: this.#socketPath, timeout: connectTimeoutMs },
-      headersTimeout: answerTimeoutMs,
-      bodyTimeout: answerTimeoutMs,
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
       maxResponseSize: adminResponseBytesMax,
     });
     try {
       const response = await client.request({
         method: 'POST',
-        path,
+        path: `/${adminApiVersion}/${command}`,
         headers: { 'content-type': 'application/json' },
         body,
       });
       return { status: response.statusCode, text: await response.body.text() };
     } catch (thrown) {
-      throw this.#failureOf(thrown);
+      throw this.#failureOf(command, thrown);
     } finally {
       await client.destroy();
     }
   }
 
-  #failureOf(thrown: unknown): CommandFailure {
-    if (thrown instanceof errors.HeadersTimeoutError || thrown instanceof errors.BodyTimeoutError) {
+  #failureOf(command: AdminCommand, thrown: unknown): CommandFailure {
+    const isTimeout =
+      thrown instanceof errors.HeadersTimeoutError || thrown instanceof errors.BodyTimeoutError;
+    if (isTimeout && isRead(command)) {
+      return new CommandFailure(
+        'timeout',
+        `the replica has not answered for ${readTimeoutMs / 1_000} s. Requests are served all the same; the supervisor ` +
+          'replaces a replica that hangs. Try again in half a minute.',
+      );
+    }
+    if (isTimeout) {
       return new CommandFailure(
         'timeout',
         `the replica did not answer within ${answerTimeoutMs / 1_000} s. Whether it did what was asked is not known: ` +
