@@ -1,5 +1,14 @@
-/** What a shell sees of a command (operations.md). */
-export const exitCodes = { ok: 0, failed: 1, usage: 2, degraded: 3 } as const;
+/** What a shell sees of a command (operations.md; those of changes, replication.md). */
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  degraded: 3,
+  /** A change may or may not have been made: safe to repeat under its request id. */
+  outcomeUnknown: 11,
+  /** No log took a change, and none will. */
+  notTaken: 12,
+} as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
 /** An expected failure of a command: its message is for the operator, as it is. */

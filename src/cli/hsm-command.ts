@@ -13,14 +13,13 @@ const stateColours = { ACTIVE: 'green', DEGRADED: 'yellow', UNAVAILABLE: 'red' }
 /** One line a token. */
 export const tokenTable = (output: Output, tokens: readonly Token[]): string =>
   table(
-    ['TOKEN', 'SERIAL', 'STATE', 'SESSIONS', 'MODEL', 'REASON'],
-    tokens.map(({ uri, label, serial, state, sessions, manufacturer, model, reason }) => [
+    ['TOKEN', 'SERIAL', 'STATE', 'SESSIONS', 'MODEL'],
+    tokens.map(({ uri, label, serial, state, sessions, manufacturer, model }) => [
       label ?? uri,
       serial ?? '?',
       output.paint(stateColours[state], state),
       String(sessions),
       [manufacturer, model].filter((part) => part !== null).join(' '),
-      reason ?? '',
     ]),
   );
 
@@ -75,7 +74,9 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
           answer.tokens
             .map(({ token, objects }) => {
               const listed = objects.length === 0 ? 'no key objects' : objectTable(objects);
-              return `${tokenTable(output, [token])}\n\n${indent(listed)}`;
+              const { reason } = token;
+              const why = reason === null ? [] : [output.paint('yellow', `! ${reason}`)];
+              return [tokenTable(output, [token]), ...why, indent(listed)].join('\n\n');
             })
             .join('\n\n'),
         );

@@ -38,15 +38,14 @@ function describe(output: Output, status: Status): string {
     ],
   ]);
   const processes = table(
-    ['PROCESS', 'PID', 'READY', 'APPLIED', 'UP', 'VERSION', 'REASON'],
-    serving.map(({ process, pid, ready, appliedIndex, startedAtMs, version, reason }) => [
+    ['PROCESS', 'PID', 'READY', 'APPLIED', 'UP', 'VERSION'],
+    serving.map(({ process, pid, ready, appliedIndex, startedAtMs, version }) => [
       process,
       String(pid),
       output.paint(ready ? 'green' : 'red', ready ? 'yes' : 'no'),
       String(appliedIndex),
       durationText(nowMs - startedAtMs),
       version,
-      ready ? '' : reason,
     ]),
   );
   const parts = [head];

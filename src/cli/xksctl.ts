@@ -20,6 +20,7 @@ interface GlobalOptions {
   readonly output: OutputFormat;
   readonly socket?: string;
   readonly config?: string;
+  readonly requestId?: string;
 }
 
 /** What the command line says goes before the environment, and that before the default. */
@@ -52,13 +53,14 @@ function makeProgram(): Command {
     )
     .option('--socket <path>', `the admin socket (or $${adminSocketVariable}; default ${defaultAdminSocket})`)
     .option('--config <file>', 'find the admin socket in this configuration of xksd')
+    .option('--request-id <id>', 'repeat a change whose outcome is not known: it is made once at most')
     .configureHelp({ showGlobalOptions: true })
     .exitOverride();
   const context = (): CommandContext => {
     const options = program.opts<GlobalOptions>();
     return {
       output: makeOutput(options.output),
-      client: () => new AdminClient(findAdminSocket(options)),
+      client: () => new AdminClient(findAdminSocket(options), options.requestId ?? null),
       configPath: options.config ?? null,
     };
   };

@@ -1,8 +1,9 @@
 import { Command, CommanderError } from 'commander';
 import { systemClock } from '../base/clock.js';
-import { loadConfig } from '../ops/config.js';
+import { type Config, loadConfig } from '../ops/config.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
 
 /** 2 for whatever a person must put right first: the command line, the configuration, the TLS files. */
@@ -33,10 +34,10 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .command('config')
     .description('work with the configuration file')
     .command('check')
-    .description('say what is wrong with the configuration and its TLS files')
+    .description('say what is wrong with the configuration and the files that it names')
     .option(...configOption)
-    .action(({ config }: { readonly config: string }) => {
-      exitCode = checkConfig(config);
+    .action(async ({ config }: { readonly config: string }) => {
+      exitCode = await checkConfig(config);
     });
 
   try {
@@ -49,20 +50,36 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
   return exitCode;
 }
 
-function checkConfig(path: string): number {
-  const refuse = (message: string): number => {
-    process.stderr.write(`xksd: ${message}\n`);
-    return usageExitCode;
-  };
+async function checkConfig(path: string): Promise<number> {
   const config = loadConfig(path);
-  if (!config.ok) return refuse(config.error.message);
-  const { tlsCertificate, tlsPrivateKey, mtls } = config.value.xks;
+  if (!config.ok) {
+    process.stderr.write(`xksd: ${config.error.message}\n`);
+    return usageExitCode;
+  }
+  const credentialsDirectory = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const found = [
+    checkTls(config.value, credentialsDirectory),
+    await checkHsmConfig(config.value, credentialsDirectory),
+  ];
+  const problems = found.flatMap((findings) => findings.problems);
+  const notes = found.flatMap((findings) => findings.notes);
+  for (const problem of problems) process.stderr.write(`xksd: configuration ${path}: ${problem}\n`);
+  for (const note of notes) process.stdout.write(`${path}: ${note}\n`);
+  if (problems.length > 0) return usageExitCode;
+  process.stdout.write(`${path}: good\n`);
+  return 0;
+}
+
+function checkTls({ xks }: Config, credentialsDirectory: string | null): ConfigFindings {
+  const { tlsCertificate, tlsPrivateKey, mtls } = xks;
+  if (tlsPrivateKey.startsWith('credential:') && credentialsDirectory === null) {
+    const note = `[xks] tls_private_key is the systemd ${tlsPrivateKey.replace(':', ' ')}, which only the service has; it and the certificate were not checked`;
+    return { problems: [], notes: [note] };
+  }
   const nowMs = systemClock.wallMs();
   const tls = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });
-  if (!tls.ok) return refuse(tls.error);
+  if (!tls.ok) return { problems: [tls.error], notes: [] };
   const expiry = new Date(tls.value.notAfterMs).toISOString();
-  process.stdout.write(
-    `${path}: good; the certificate of ${tls.value.subjectNames.join(', ')} expires ${expiry}\n`,
-  );
-  return 0;
+  const note = `the certificate of ${tls.value.subjectNames.join(', ')} expires ${expiry}`;
+  return { problems: [], notes: [note] };
 }

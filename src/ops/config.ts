@@ -18,7 +18,6 @@ export type Config = DeepReadonly<z.output<ReturnType<typeof configSchema>>>;
 export type LogLevel = Config['log']['level'];
 /** An IPv4 or IPv6 literal; port 0: any free one. */
 export type ListenAddress = Config['xks']['listen'];
-export type HsmConfig = Config['hsm'][number];
 
 /** Why a configuration cannot be used. Never holds a PIN. */
 export interface ConfigError {
@@ -68,6 +67,8 @@ function unreadable(thrown: unknown): string {
       return 'no such file (give its path with --config)';
     case 'EACCES':
       return `not readable by this user (uid ${process.getuid?.()})`;
+    case 'EISDIR':
+      return 'a directory: give the file in it';
     default:
       return errorText(thrown);
   }

@@ -17,6 +17,15 @@ function worstOfEach(tokens: readonly TokenStatus[]): TokenStatus[] {
   return [...byUri.values()];
 }
 
+/** Who is not ready, by reason. */
+function reasonsOf(serving: NodeStatus['serving']): Map<string, string[]> {
+  const reasons = new Map<string, string[]>();
+  for (const { process, ready, reason } of serving) {
+    if (!ready) reasons.set(reason, [...(reasons.get(reason) ?? []), process]);
+  }
+  return reasons;
+}
+
 /** What an operator should look at. */
 function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   const found: string[] = [];
@@ -26,17 +35,24 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   if (serving.length < servingProcesses.configured) {
     found.push(`${serving.length} of ${servingProcesses.configured} serving processes are connected`);
   }
-  for (const { process, ready, reason, appliedIndex } of serving) {
-    if (!ready) found.push(`${process} is not ready: ${reason}`);
+  for (const [reason, processes] of reasonsOf(serving)) {
+    found.push(`${processes.join(', ')}: not ready: ${reason}`);
+  }
+  for (const { process, appliedIndex } of serving) {
     if (appliedIndex < replica.appliedIndex) {
       found.push(`${process} has applied index ${appliedIndex}, the replica ${replica.appliedIndex}`);
     }
   }
   for (const { uri, label, state, reason } of status.tokens) {
-    if (state !== 'ACTIVE')
-      found.push(`token ${label ?? uri} is ${state}${reason === null ? '' : `: ${reason}`}`);
+    if (state === 'ACTIVE') continue;
+    // Who is not ready for that very reason has said it.
+    const isSaid = reason === null || found.some((finding) => finding.includes(reason));
+    found.push(`token ${label ?? uri} is ${state}${isSaid ? '' : `: ${reason}`}`);
   }
-  if (status.preparedTokens.length === 0) found.push('no token is prepared: run `xksctl hsm prepare`');
+  const isReachable = status.tokens.some(({ state }) => state !== 'UNAVAILABLE');
+  if (status.preparedTokens.length === 0 && isReachable) {
+    found.push('no token is prepared: run `xksctl hsm prepare`');
+  }
   return found;
 }
 

@@ -38,6 +38,10 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match(await json('keystore', 'create', 'store', '--uri-path-prefix', '/pre/fix', ...region), {
       keyStore: { uriPath: '/pre/fix/kms/xks/v1' },
     });
+    const regions = ['--region', 'eu-west-1', '--region', 'eu-central-1'];
+    t.match(await json('keystore', 'create', ...regions, 'option-first'), {
+      keyStore: { name: 'option-first', regions: ['eu-west-1', 'eu-central-1'] },
+    });
     t.match(
       (await run('keystore', 'list')).stdout,
       /^store +ENABLED +\/pre\/fix\/kms\/xks\/v1 +us-east-1 +0 +0$/m,
@@ -142,8 +146,30 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     }
     t.notOk(both.stdout.includes(fake.secrets.get(first) ?? 'none'));
     const file = join(files.directory, 'for kms.json');
-    const credential = { AccessKeyId: 'ID', RawSecretAccessKey: 'a+/=' };
-    writeFileSync(file, JSON.stringify({ XksProxyAuthenticationCredential: credential }));
+    const credential = { AccessKeyId: first, RawSecretAccessKey: 'a+/=' };
+    const write = (uriPath: string, AccessKeyId: string): void =>
+      writeFileSync(
+        file,
+        JSON.stringify({
+          XksProxyUriPath: uriPath,
+          XksProxyAuthenticationCredential: { ...credential, AccessKeyId },
+        }),
+      );
+    for (const [uriPath, accessKeyId, reason] of [
+      ['/other/kms/xks/v1', first, /is of the key store at \/other\/kms\/xks\/v1/],
+      ['/pre/fix/kms/xks/v1', 'AAAAAAAAAAAAAAAAAAAA', /has no credential AAAAAAAAAAAAAAAAAAAA/],
+    ] as const) {
+      write(uriPath, accessKeyId);
+      const refused = await run('kms-config', 'store', '--kms-config', file);
+      t.equal(refused.exitCode, 1);
+      t.match(refused.stderr, reason);
+    }
+    writeFileSync(file, '{"RawSecretAccessKey": "a+/="');
+    const damaged = await run('kms-config', 'store', '--kms-config', file);
+    t.match(damaged, { exitCode: 1, stderr: /is no proxy configuration file/ });
+    t.notMatch(damaged.stderr, 'a+/=', 'no secret is quoted');
+    t.equal((await run('kms-config', 'store', '--kms-config', join(files.directory, 'none'))).exitCode, 1);
+    write('/pre/fix/kms/xks/v1', first);
     const one = await run(
       'kms-config',
       'store',

@@ -2,7 +2,7 @@ import t, { type Test } from 'tap';
 import type { LogFields, Logger } from '../../src/base/logger.js';
 import type { Result } from '../../src/base/result.js';
 import { aesObject, FakeHsm } from './fake-hsm.js';
-import { type FakeServingProcess, readyReport } from './fake-serving-process.js';
+import { activeToken, type FakeServingProcess, readyReport } from './fake-serving-process.js';
 import { makeReplica, type ReplicaAtSeams, type SeamOptions } from './replica-at-seams.js';
 
 interface Prepared extends ReplicaAtSeams {
@@ -329,8 +329,23 @@ t.test('status tells what wants a look, and nothing else', async (t) => {
   t.same(must(await replica.run('status', {})).degraded, [
     'no serving process is ready: this node serves no request',
     '0 of 2 serving processes are connected',
-    'no token is prepared: run `xksctl hsm prepare`',
   ]);
+  const reason = 'no usable token (fake: the PIN was refused)';
+  const ill = { ...activeToken, state: 'UNAVAILABLE', reason: 'the PIN was refused' } as const;
+  const early = await Promise.all([1, 2].map((slot) => replica.link({ slot })));
+  for (const serving of early) {
+    serving.report({ ...readyReport, readiness: { ready: false, reason }, tokens: [ill] });
+  }
+  while (must(await replica.run('status', {})).tokens.length === 0) await new Promise(setImmediate);
+  t.same(
+    must(await replica.run('status', {})).degraded,
+    [
+      'no serving process is ready: this node serves no request',
+      `serving-1, serving-2: not ready: ${reason}`,
+      'token fake is UNAVAILABLE',
+    ],
+    'each reason once, and no advice that cannot be followed',
+  );
   const fake = new FakeHsm();
   for (const slot of [1, 2]) {
     const serving = await replica.link({ slot, onHsmRequest: fake.answer });
