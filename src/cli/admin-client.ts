@@ -1,6 +1,6 @@
 import { Client, errors } from 'undici';
-import { errorText } from '../base/guards.js';
 import { systemClock } from '../base/clock.js';
+import { errorText } from '../base/guards.js';
 import { systemRandom } from '../base/random.js';
 import {
   type AdminCommand,

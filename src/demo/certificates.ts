@@ -45,6 +45,15 @@ export async function makeCertificates(options: {
   return { ...ca, ...leaf };
 }
 
+/**
+ * Makes the certificate of a node for its cluster, signed by `ca`: its name is the alternative name that the others
+ * look for, and it serves both directions.
+ */
+export function makeNodeCertificate(directory: string, name: string, ca: Authority): Promise<Leaf> {
+  const extensions = ['extendedKeyUsage=clientAuth,serverAuth', `subjectAltName=DNS:${name}`];
+  return makeLeafCertificate({ directory, name, subject: 'xksd node', extensions, ca });
+}
+
 type KeyType = 'ec' | 'rsa';
 
 /** A certificate authority's own files. */

@@ -77,6 +77,23 @@ export function configShape(directory: string) {
     admin: {
       socket: path().optional().describe('Default: `admin.sock` in `[node] runtime_dir`.'),
     },
+    cluster: {
+      listen: listenAddress.prefault('0.0.0.0:7443').describe('Where the other nodes connect.'),
+      advertise: text('must be "HOST:PORT"')
+        .regex(/^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, {
+          error: 'must be "HOST:PORT", an IPv6 address in brackets',
+        })
+        .describe('What the other nodes are told: a name or address that they reach, and the port.'),
+      ca: path('must be the path of a PEM file').describe(
+        "Issuers of the nodes' certificates (PEM); two while they are being exchanged.",
+      ),
+      certificate: path('must be the path of a PEM file').describe(
+        "This node's certificate for the others (PEM, leaf first); `[node] name` is its DNS alternative name.",
+      ),
+      private_key: text('must be the path of a PEM file or "credential:NAME"')
+        .transform((value) => (value.startsWith('credential:') ? value : resolve(directory, value)))
+        .describe('PEM, or `credential:NAME` for a systemd credential.'),
+    },
     serving: {
       processes: integer(1, 64)
         .default(defaultServingProcesses)
@@ -124,13 +141,14 @@ export function configSchema(directory: string) {
       health: z.strictObject(shape.health, { error }).prefault({}),
       metrics: z.strictObject(shape.metrics, { error }).prefault({}),
       admin: z.strictObject(shape.admin, { error }).prefault({}),
+      cluster: z.strictObject(shape.cluster, { error }).optional(),
       serving: z.strictObject(shape.serving, { error }).prefault({}),
       hsm: z
         .array(z.strictObject(shape.hsm, { error }), { error: 'must be written [[hsm]], one for each token' })
         .prefault([]),
       log: z.strictObject(shape.log, { error }).prefault({}),
     })
-    .transform(({ node, xks, health, metrics, admin, serving, hsm, log }) => ({
+    .transform(({ node, xks, health, metrics, admin, cluster, serving, hsm, log }) => ({
       node: { name: node.name, dataDir: node.data_dir, runtimeDir: node.runtime_dir },
       xks: {
         listen: xks.listen,
@@ -148,6 +166,17 @@ export function configSchema(directory: string) {
       health,
       metrics,
       admin: { socket: admin.socket ?? resolve(node.runtime_dir, 'admin.sock') },
+      /** `null`: a cluster of one. */
+      cluster:
+        cluster === undefined
+          ? null
+          : {
+              listen: cluster.listen,
+              advertise: cluster.advertise,
+              ca: cluster.ca,
+              certificate: cluster.certificate,
+              privateKey: cluster.private_key,
+            },
       serving: { processes: serving.processes, drainSeconds: serving.drain_seconds },
       hsm: hsm.map(({ uri, init_args, workers, sessions }) => ({
         uri,

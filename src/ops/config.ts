@@ -15,6 +15,7 @@ type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonl
  * `config-schema.ts` describes each setting.
  */
 export type Config = DeepReadonly<z.output<ReturnType<typeof configSchema>>>;
+export type ClusterConfig = NonNullable<Config['cluster']>;
 export type LogLevel = Config['log']['level'];
 /** An IPv4 or IPv6 literal; port 0: any free one. */
 export type ListenAddress = Config['xks']['listen'];
@@ -105,6 +106,7 @@ function crossCheck(config: Config): string[] {
     ['[xks] listen', config.xks.listen],
     ['[health] listen', config.health.listen],
     ['[metrics] listen', config.metrics.listen],
+    ...(config.cluster === null ? [] : [['[cluster] listen', config.cluster.listen] as const]),
   ] as const;
   listeners.forEach(([setting, listen], index) => {
     for (const [otherSetting, other] of listeners.slice(index + 1)) {

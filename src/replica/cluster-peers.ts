@@ -3,10 +3,10 @@ import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ClusterConfig } from '../ops/config.js';
-import { loadPeerTlsFiles } from '../ops/peer-tls-files.js';
 import type { Identity } from '../replication/identity-file.js';
 import type { PeerInbox, PeerTransport } from '../replication/peer-transport.js';
 import { requestJoin } from '../replication/transport/join-request.js';
+import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import type { JoinRequest } from '../replication/transport/peer-server.js';
 import {
   type PeerTransport as GrpcTransport,
@@ -36,6 +36,7 @@ export interface ClusterPeersOptions {
   readonly config: ClusterConfig;
   readonly identity: Identity;
   readonly state: () => KeyStateQueries;
+  readonly loadTls: () => Result<PeerTlsFiles, string>;
   readonly timers: Timers;
   readonly logger: Logger;
 }
@@ -71,7 +72,7 @@ export class ClusterPeers {
         authorize: (from, names) => directory.authorize(from, names),
       },
       format: () => peerFormats.max,
-      loadTls: () => loadPeerTlsFiles(config),
+      loadTls: () => options.loadTls(),
       timers,
       events: {
         onMessage: (from, message) => handlers()?.inbox.receive(from, message),
@@ -129,7 +130,7 @@ export class ClusterPeers {
     peer: { readonly name: string; readonly address: string },
     request: JoinRequest,
   ): Promise<Result<unknown, string>> {
-    const files = loadPeerTlsFiles(this.#options.config);
+    const files = this.#options.loadTls();
     if (!files.ok) return files;
     const answer = await requestJoin({
       address: peer.address,

@@ -7,6 +7,7 @@ import type { Timers } from '../base/timers.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { CommandResult } from '../keystate/types.js';
 import type { Config } from '../ops/config.js';
+import { loadPeerTlsFiles } from '../ops/peer-tls-files.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
 import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
@@ -73,16 +74,18 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   if (identity.role === 'joiner' && config.cluster === null) {
     return giveUp('this node joined a cluster, and its configuration has no [cluster] section');
   }
-  const isConnected = config.cluster !== null && fence.value === null;
-  const peers = isConnected
-    ? await ClusterPeers.start({
-        config: config.cluster,
-        identity,
-        state: () => machine.state,
-        timers: options.timers,
-        logger,
-      })
-    : ok(null);
+  const { cluster } = config;
+  const peers =
+    cluster !== null && fence.value === null
+      ? await ClusterPeers.start({
+          config: cluster,
+          identity,
+          state: () => machine.state,
+          loadTls: () => loadPeerTlsFiles(cluster, config.node.name, options.clock.wallMs()),
+          timers: options.timers,
+          logger,
+        })
+      : ok(null);
   if (!peers.ok) return giveUp(peers.error);
   const log = await openRaftLog({
     directory,

@@ -157,7 +157,7 @@ t.test('label values and help are escaped as the exposition format says', async 
 });
 
 t.test('promtool finds nothing to say about what Prometheus gets', async (t) => {
-  const { publication, log } = await makeReplica(t);
+  const { publication, log, cluster } = await makeReplica(t);
   const aggregation = new MetricsAggregation();
   for (const slot of [1, 2]) {
     const serving = createServingMetrics({ droppedLogLines: () => 0 });
@@ -175,7 +175,13 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     const json: unknown = JSON.parse(JSON.stringify(await serving.registry.getMetricsAsJSON()));
     aggregation.report(hello(`process-${slot}`, slot), json as unknown[]);
   }
-  const node = new ReplicaMetrics({ state: () => log.machine.state, publication, aggregation });
+  const node = new ReplicaMetrics({
+    state: () => log.machine.state,
+    publication,
+    aggregation,
+    engine: cluster,
+    bootTimeMs: () => cluster.nowMs,
+  });
   node.observeLogSync(1.5);
   const replica = createProcessRegistry({ droppedLogLines: () => 0 });
   const exposed = expose(aggregation.families(await node.json(), await replica.getMetricsAsJSON()));

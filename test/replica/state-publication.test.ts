@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { encodeFrame, encodeIndexFrame } from '../../src/ops/frames.js';
-import { FrameType } from '../../src/ops/state-link.js';
+import { FrameType, type Standing } from '../../src/ops/state-link.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
 import { FakeServingProcess, readyReport } from './fake-serving-process.js';
@@ -14,6 +14,8 @@ import { MemoryLog } from './memory-log.js';
 
 /** Ends when a test waits for something that never comes; nothing waits for it to pass. */
 const neverMs = 60_000;
+
+const standing: Standing = { mayServe: true, reason: '', fleetSize: 1 };
 
 interface Setup {
   readonly log: MemoryLog;
@@ -38,6 +40,7 @@ async function setUp(t: Test, linkBufferBytesMax?: number): Promise<Setup> {
     logger: silentLogger,
     isProcessAlive: (pid) => living.has(pid),
     readyServingProcesses: () => fleet.ready,
+    standing,
     ...(linkBufferBytesMax === undefined ? {} : { linkBufferBytesMax }),
   });
   t.same(await publication.listen(), { ok: true, value: null });
@@ -309,6 +312,7 @@ t.test('the socket is the owner’s alone, and replaces one that a dead process 
     logger: silentLogger,
     isProcessAlive: () => false,
     readyServingProcesses: () => 0,
+    standing,
   });
   t.same(await again.listen(), { ok: true, value: null });
   await again.close();
@@ -325,6 +329,7 @@ t.test('a socket on which another process answers is left alone', async (t) => {
     logger: silentLogger,
     isProcessAlive: () => false,
     readyServingProcesses: () => 0,
+    standing,
   });
   const refused = await publication.listen();
   t.match(refused, {
@@ -332,4 +337,50 @@ t.test('a socket on which another process answers is left alone', async (t) => {
     error: /another process answers on .*state\.sock; is xksd running already\?/,
   });
   t.ok(statSync(socketPath).isSocket());
+});
+
+t.test('standing and freshness reach every process, those that come later too', async (t) => {
+  const { link, log, publication, change } = await setUp(t);
+  const early = await link({ slot: 1 });
+  await early.until(() => early.standing !== null);
+  t.strictSame(early.standing, standing);
+  const removed: Standing = { mayServe: false, reason: 'removed', fleetSize: 1 };
+  publication.standingChanged(removed);
+  const late = await link({ slot: 2 });
+  for (const serving of [early, late]) {
+    await serving.until(() => serving.standing?.mayServe === false);
+    t.strictSame(serving.standing, removed);
+  }
+  const index = await change();
+  log.confirm(7_000);
+  for (const serving of [early, late]) {
+    await serving.until(() => serving.freshAsOfMs !== null);
+    t.equal(serving.freshAsOfMs, 7_000);
+    t.equal(serving.appliedIndex, index, 'after all that it covers');
+  }
+});
+
+t.test("an entry of the log's own takes an index at serving processes too", async (t) => {
+  const { link, log, change } = await setUp(t);
+  const serving = await link();
+  await change();
+  log.skip();
+  const index = await change();
+  await settled(serving, index);
+  t.equal(index, 3);
+  t.equal(serving.machine.state.counts().keyStores, 2);
+});
+
+t.test('a state that was replaced by a snapshot goes out anew, to processes that link again', async (t) => {
+  const { link, log, change } = await setUp(t);
+  await change();
+  const serving = await link();
+  await settled(serving, 1);
+  const other = new MemoryLog();
+  for (let count = 0; count < 3; count += 1) other.skip();
+  log.restore(3, [...other.snapshot()]);
+  await serving.closed();
+  const again = await link();
+  await settled(again, 3);
+  t.equal(again.machine.state.counts().keyStores, 0);
 });

@@ -1,4 +1,5 @@
 import { KeyState } from '../../src/keystate/key-state.js';
+import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
 import type { Command, CommandEnvelope, SealedBytes } from '../../src/keystate/types.js';
 import type { RequestObservation } from '../../src/ops/metrics.js';
 import type { TokenStatus } from '../../src/ops/state-link.js';
@@ -132,7 +133,8 @@ export class PipelineFixture {
   apply(command: BareCommand): void {
     const index = this.#keyState.appliedIndex + 1;
     // The spread of a union is no union to the compiler.
-    const enveloped = { ...command, requestId: `r${index}`, atMs: 0, by: 'test' } as Command;
+    const requestId = mintRequestId(index, new Uint8Array(requestIdRandomBytes));
+    const enveloped = { ...command, requestId, atMs: index, by: 'test' } as Command;
     const result = this.#keyState.apply(index, enveloped);
     if (!result.ok) throw new Error(result.error.message);
   }
@@ -160,6 +162,8 @@ export class PipelineFixture {
 
   /** Sets the rule for isolation of a key store to `stop`. */
   stopInIsolation(name: string, boundMs: number): void {
+    // Rules for isolation came with format 2.
+    if (this.#keyState.activeFormat() < 2) this.apply({ type: 'cluster.upgrade', format: 2 });
     const revision = this.#keyState.keyStore(name)?.revision ?? 0;
     this.apply({ type: 'keystore.set', name, onIsolation: { rule: 'stop', boundMs }, revision });
   }

@@ -84,6 +84,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     name: 'node-1',
     directory: join(directory, 'node-1'),
     ports: { xks: await freePort(0), health: await freePort(0), metrics: await freePort(0) },
+    peer: null,
     certificate: certificates.certificate,
     privateKey: certificates.key,
     hsmUri: token.uri,
