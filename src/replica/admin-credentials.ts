@@ -36,8 +36,21 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
     };
   }
 
+  /** The secret of a credential is known to whoever got the first answer, and to nobody else. */
+  function createdBefore(keyStore: string, revision: number): AdminError {
+    const created = [...context.state.credentials(keyStore)].find(
+      (credential) => credential.revision === revision,
+    );
+    const what =
+      created === undefined
+        ? `This request created a credential of key store ${keyStore} (revision ${revision}), which is gone since.`
+        : `This request created ${created.accessKeyId} already. Its secret can't be shown again: if nobody has it, ` +
+          `retire it (xksctl credential retire ${created.accessKeyId} --force), and create another.`;
+    return { code: 'already-exists', message: what };
+  }
+
   return {
-    'credential.create': async ({ keyStore }, caller) => {
+    'credential.create': async ({ keyStore, requestId }, caller) => {
       const store = context.state.keyStore(keyStore);
       if (store === null) return err(noSuchKeyStore(keyStore));
       const minted = await hsm.ask<'mint-credential'>({ op: 'mint-credential', keyStore });
@@ -47,8 +60,10 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       const report = await proposer.propose(
         { type: 'credential.create', keyStore, accessKeyId, sealedSecret },
         caller,
+        requestId,
       );
       if (!report.ok) return report;
+      if (report.value.repeated === true) return err(createdBefore(keyStore, report.value.index));
       const credential = context.state.credential(accessKeyId);
       invariant(credential !== null, 'a credential that was created exists');
       return ok({

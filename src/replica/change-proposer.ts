@@ -46,11 +46,18 @@ export class ChangeProposer {
     this.#options = options;
   }
 
-  async propose(change: Change, caller: AdminCaller): Promise<Result<ChangeReport, AdminError>> {
+  /**
+   * @param earlierId request id of an earlier attempt at this change; what became of that is answered, if anything did.
+   */
+  async propose(
+    change: Change,
+    caller: AdminCaller,
+    earlierId?: string,
+  ): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
     const by = `uid=${caller.uid ?? 'unknown'}`;
     const atMs = clock.wallMs();
-    const requestId = mintRequestId(atMs, random.bytes(requestIdRandomBytes));
+    const requestId = earlierId ?? mintRequestId(atMs, random.bytes(requestIdRandomBytes));
     const command: Command = { ...change, requestId, atMs, by };
     const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
     // What no state would take needs no place in the log.
@@ -67,6 +74,10 @@ export class ChangeProposer {
     if (!result.ok) {
       logger.warn('a change was refused', { ...fields, index, reason: result.error.message });
       return err(result.error);
+    }
+    if (result.repeated === true) {
+      logger.info('a change was made already', { ...fields, index, revision: result.revision });
+      return ok({ ...(await this.#follow(index)), index: result.revision, repeated: true });
     }
     logger.info('key state changed', { ...fields, index });
     return ok(await this.#follow(index));

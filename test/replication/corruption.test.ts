@@ -330,10 +330,10 @@ t.test('an entry that no version of ours wrote stops the node at its index', asy
   const opened = await openNode(disk, new ListMachine());
   if (!opened.ok) throw new Error(opened.error.message);
   await opened.value.propose(encodeCommand(randomCommand(random)));
-  await opened.value.propose(Buffer.from('\x02{"type":"key.destroy"}', 'latin1'));
+  await opened.value.propose(Buffer.from('\x03{"type":"key.destroy"}', 'latin1'));
   await opened.value.close();
   const again = await reopen(disk.image());
-  t.match(again.problem, /^entry 2 of the log can't be applied, so this node stops there: .*its format is 2/);
+  t.match(again.problem, /^entry 2 of the log can't be applied, so this node stops there: .*its format is 3/);
 });
 
 t.test('an entry that cannot be applied when it is proposed: nobody hears that it was', async (t) => {
