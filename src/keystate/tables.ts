@@ -280,10 +280,11 @@ export class Tables {
     this.#hash.remove('retired', { accessKeyId: oldest[0], ...oldest[1] });
   }
 
-  putKey(key: Key): void {
+  /** @param encoded its record, where it is at hand. */
+  putKey(key: Key, encoded?: Uint8Array): void {
     const { keys } = this.#row(key.keyStore);
     const replaced = keys.get(key.externalKeyId);
-    this.#hash.replace('key', replaced, key);
+    this.#hash.replace('key', replaced, key, encoded);
     for (const { objectId } of replaced?.versions ?? []) this.#keysByObject.delete(objectId);
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);
