@@ -240,6 +240,7 @@ export class SnapshotReader {
         return this.#takeKey(record.value, bytes);
       case 'retired': {
         const { accessKeyId, keyStore, revision } = record.value;
+        if (tables.retired(accessKeyId) !== null) return 'a retired credential twice';
         if (tables.retiredCount() >= limits.retiredCredentialsMax) return 'too many retired credentials';
         tables.putRetired(accessKeyId, { keyStore, revision }, limits.retiredCredentialsMax);
         return null;

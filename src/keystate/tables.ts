@@ -270,8 +270,7 @@ export class Tables {
 
   /** Remembers that the id was used; forgets the oldest beyond `max`. */
   putRetired(accessKeyId: string, retired: RetiredCredential, max: number): void {
-    const before = this.#retired.get(accessKeyId);
-    if (before !== undefined) this.#hash.remove('retired', { accessKeyId, ...before });
+    invariant(!this.#retired.has(accessKeyId), `${accessKeyId} is retired once`);
     this.#hash.add('retired', { accessKeyId, ...retired });
     this.#retired.set(accessKeyId, retired);
     const [oldest] = this.#retired;

@@ -229,6 +229,17 @@ t.test('a key store: its status and its isolation rule are taken back and given 
   t.match(state.keyStore('prod'), { status: 'ENABLED', onIsolation: { rule: 'stop', boundMs: 9_000 } });
 });
 
+t.test('of two grants of one key store the later one waits', async (t) => {
+  const { cluster, state, store } = populated();
+  const disabled = cluster.done({ type: 'keystore.disable', name: 'prod' });
+  const enabled = cluster.done({ type: 'keystore.enable', name: 'prod', revision: disabled });
+  cluster.done(recover([grant(store, 'keystore.create'), grant(enabled, 'keystore.enable')]));
+  t.strictSame(
+    [...state.pending()].map(({ index }) => index),
+    [enabled],
+  );
+});
+
 t.test('a long list comes in parts, each once', async (t) => {
   const { cluster, state, key, credential } = populated();
   cluster.done(recover([grant(key, 'key.create', 'alpha')]));

@@ -101,6 +101,7 @@ const wrong: readonly {
     ),
     error: /too many members/,
   },
+  { name: 'a retired credential twice', records: twice('retired'), error: /a retired credential twice/ },
   { name: 'a former member twice', records: twice('formerMember'), error: /a former member twice/ },
   { name: 'a pending grant twice', records: twice('pending'), error: /a pending grant twice/ },
   { name: 'a floor twice', records: twice('requestFloor'), error: /a request floor too many/ },
