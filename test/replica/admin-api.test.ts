@@ -1,6 +1,8 @@
 import t, { type Test } from 'tap';
 import type { LogFields, Logger } from '../../src/base/logger.js';
 import type { Result } from '../../src/base/result.js';
+import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { requestIdAt } from '../support/founded-cluster.js';
 import { aesObject, FakeHsm } from './fake-hsm.js';
 import { activeToken, type FakeServingProcess, readyReport } from './fake-serving-process.js';
 import { caller, makeReplica, type ReplicaAtSeams, type SeamOptions } from './replica-at-seams.js';
@@ -87,6 +89,40 @@ t.test('a grant on a revision that is past is refused', async (t) => {
   });
   t.equal(must(await run('keystore.show', { name: 'store' })).keyStore.status, 'DISABLED');
 });
+
+t.test(
+  'a credential asked for twice under one request id is made once, and its secret shown once',
+  async (t) => {
+    const { run, log, now } = await prepared(t);
+    const envelope = { requestId: requestIdAt(now.wallMs), atMs: now.wallMs, by: '' };
+    const founding = { memberId: 'm', address: 'a:1', format: 2 };
+    await log.propose(
+      encodeCommand({ ...envelope, type: 'cluster.init', clusterId: 'c', nodeName: 'node-1', ...founding }),
+    );
+    const requestId = requestIdAt(now.wallMs, 1);
+    const { credential } = must(await run('credential.create', { keyStore: 'store', requestId }));
+    const again = await run('credential.create', { keyStore: 'store', requestId });
+    t.match(again, {
+      ok: false,
+      error: {
+        code: 'already-exists',
+        message: new RegExp(
+          `created ${credential.accessKeyId} already. Its secret can't be shown again.*retire`,
+        ),
+      },
+    });
+    t.equal(log.machine.state.counts().credentials, 1);
+    must(await run('credential.retire', { accessKeyId: credential.accessKeyId, force: true }));
+    t.match(await run('credential.create', { keyStore: 'store', requestId }), {
+      ok: false,
+      error: { message: /created a credential of key store store .*gone since/ },
+    });
+    t.match(await run('credential.create', { keyStore: 'store', requestId: requestIdAt(1) }), {
+      ok: false,
+      error: { code: 'expired', message: /whether it was executed is not known any more/ },
+    });
+  },
+);
 
 t.test('a credential comes with its secret, once, and without it afterwards', async (t) => {
   const { run, fake, log } = await prepared(t);

@@ -91,6 +91,22 @@ t.test('a snapshot, then entries, each acknowledged', async (t) => {
   t.strictSame(changes, [null, 'keystore.disable']);
 });
 
+t.test("the log's own entries pass, and change nothing but the index", async (t) => {
+  const replica = await startReplica(t);
+  const { client, changes } = startClient(t, replica);
+  const link = await replica.link();
+  const history = new History();
+  history.keyStore('one');
+  link.send(...history.snapshot());
+  t.equal(await link.acknowledged(), 1);
+  const hash = client.state?.hash();
+  link.send(encodeIndexFrame(FrameType.entry, 2, new Uint8Array(0)));
+  t.equal(await link.acknowledged(), 2);
+  t.equal(client.state?.appliedIndex, 2);
+  t.equal(client.state?.hash(), hash);
+  t.strictSame(changes, [null], 'nobody is told');
+});
+
 t.test('an empty key state is one, too', async (t) => {
   const replica = await startReplica(t);
   const { client } = startClient(t, replica);
