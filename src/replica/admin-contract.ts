@@ -24,9 +24,6 @@ const status = z.enum(['ENABLED', 'DISABLED']);
 /** The log index of the last change that the operator saw; without it, the state as of now is taken for seen. */
 const revision = z.int().nonnegative().optional();
 
-/** Of an earlier attempt, whose outcome is unknown: it is made once, however often it is asked for. */
-const requestId = z.string().min(1).max(128).optional();
-
 const tokenStatus = z.object({
   uri: z.string(),
   label: z.string().nullable(),
@@ -56,8 +53,6 @@ const change = z.object({
   repeated: z.boolean(),
   applied: z.boolean(),
   unconfirmed: z.array(unconfirmedProcess),
-  /** The request id had made it before, at `index`; nothing was changed now. */
-  repeated: z.literal(true).optional(),
 });
 
 const keyStore = z.object({
@@ -236,7 +231,7 @@ export const adminCommands = {
   'keystore.disable': { request: z.strictObject({ name }), response: keyStoreAnswer },
 
   'credential.create': {
-    request: z.strictObject({ keyStore: name, requestId }),
+    request: z.strictObject({ keyStore: name }),
     response: z.object({
       credential,
       /** Shown here and never again. */

@@ -48,7 +48,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
   }
 
   return {
-    'credential.create': async ({ keyStore, requestId }, caller) => {
+    'credential.create': async ({ keyStore }, caller) => {
       const store = context.state.keyStore(keyStore);
       if (store === null) return err(noSuchKeyStore(keyStore));
       const minted = await hsm.ask<'mint-credential'>({ op: 'mint-credential', keyStore });
@@ -58,7 +58,6 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       const report = await proposer.propose(
         { type: 'credential.create', keyStore, accessKeyId, sealedSecret },
         caller,
-        requestId,
       );
       if (!report.ok) return report;
       if (report.value.repeated) return err(createdBefore(keyStore, report.value.index));

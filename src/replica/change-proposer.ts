@@ -3,8 +3,10 @@ import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
+import { changesMembership } from '../keystate/command-class.js';
+import { checkActiveFormat } from '../keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
-import type { Command, CommandEnvelope, CommandResult, CommandType } from '../keystate/types.js';
+import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -36,19 +38,11 @@ export type Author = AdminCaller | { readonly by: string; readonly requestId?: u
 /** A change that is durable. */
 export type ChangeReport = AdminResponse<'keystore.create'>['change'];
 
-/** Commands that change who is a member: the log takes one of them at a time. */
-const membershipTypes: ReadonlySet<CommandType> = new Set([
-  'cluster.init',
-  'cluster.recover',
-  'member.register',
-  'member.join',
-  'member.promote',
-  'member.remove',
-]);
-
 export interface ChangeProposerOptions {
   readonly log: OrderedLog<CommandResult>;
   readonly encodeCommand: (command: Command) => Uint8Array;
+  /** Of the cluster: what is newer must not get into the log, where an earlier release would stop at it. */
+  readonly activeFormat: () => number;
   readonly publication: StatePublication;
   readonly clock: Clock;
   readonly random: RandomSource;
@@ -72,10 +66,10 @@ export class ChangeProposer {
     const command: Command = { ...change, requestId, atMs, by };
     const fields = { command: change.type, ...nameOf(change), requestId, by };
     // What no state would take needs no place in the log.
-    const invalid = checkCommand(command);
+    const invalid = checkCommand(command) ?? checkActiveFormat(command, this.#options.activeFormat());
     if (invalid !== null) return err(invalid);
     const proposed = await log.propose(this.#options.encodeCommand(command), {
-      membership: membershipTypes.has(change.type),
+      membership: changesMembership(command),
       timeoutMs: proposeTimeoutMs,
     });
     if (!proposed.ok) {

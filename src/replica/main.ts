@@ -176,7 +176,13 @@ class Replica {
       aggregation.families(await this.metrics.json(), await processRegistry.getMetricsAsJSON()),
     );
     const common = { publication, clock: systemClock, random: systemRandom };
-    this.#proposer = new ChangeProposer({ ...common, log, encodeCommand, logger });
+    this.#proposer = new ChangeProposer({
+      ...common,
+      log,
+      encodeCommand,
+      activeFormat: () => machine.state.activeFormat(),
+      logger,
+    });
     this.#api = new AdminApi(
       {
         ...common,

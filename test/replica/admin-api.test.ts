@@ -1,10 +1,11 @@
 import t, { type Test } from 'tap';
 import type { LogFields, Logger } from '../../src/base/logger.js';
-import type { Result } from '../../src/base/result.js';
+import { err, type Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { requestIdAt } from '../support/founded-cluster.js';
 import { aesObject, FakeHsm } from './fake-hsm.js';
 import { activeToken, type FakeServingProcess, readyReport } from './fake-serving-process.js';
+import type { MemoryLog } from './memory-log.js';
 import { caller, makeReplica, type ReplicaAtSeams, type SeamOptions } from './replica-at-seams.js';
 
 interface Prepared extends ReplicaAtSeams {
@@ -90,34 +91,39 @@ t.test('a grant on a revision that is past is refused', async (t) => {
   t.equal(must(await run('keystore.show', { name: 'store' })).keyStore.status, 'DISABLED');
 });
 
+/** Makes the cluster one that carries requests out once. */
+async function found(log: MemoryLog): Promise<void> {
+  const envelope = { requestId: caller().requestId, atMs: Date.now(), by: '' };
+  const founding = { memberId: 'm', address: 'a:1', format: 2 };
+  await log.propose(
+    encodeCommand({ ...envelope, type: 'cluster.init', clusterId: 'c', nodeName: 'node-1', ...founding }),
+  );
+}
+
 t.test(
   'a credential asked for twice under one request id is made once, and its secret shown once',
   async (t) => {
     const { run, log, now } = await prepared(t);
-    const envelope = { requestId: requestIdAt(now.wallMs), atMs: now.wallMs, by: '' };
-    const founding = { memberId: 'm', address: 'a:1', format: 2 };
-    await log.propose(
-      encodeCommand({ ...envelope, type: 'cluster.init', clusterId: 'c', nodeName: 'node-1', ...founding }),
-    );
+    await found(log);
     const requestId = requestIdAt(now.wallMs, 1);
-    const { credential } = must(await run('credential.create', { keyStore: 'store', requestId }));
-    const again = await run('credential.create', { keyStore: 'store', requestId });
+    const { credential } = must(await run('credential.create', { keyStore: 'store' }, requestId));
+    const again = await run('credential.create', { keyStore: 'store' }, requestId);
     t.match(again, {
       ok: false,
       error: {
         code: 'already-exists',
         message: new RegExp(
-          `created ${credential.accessKeyId} already. Its secret can't be shown again.*retire`,
+          `created ${credential.accessKeyId} before; its secret can't be shown again.*retire`,
         ),
       },
     });
     t.equal(log.machine.state.counts().credentials, 1);
     must(await run('credential.retire', { accessKeyId: credential.accessKeyId, force: true }));
-    t.match(await run('credential.create', { keyStore: 'store', requestId }), {
+    t.match(await run('credential.create', { keyStore: 'store' }, requestId), {
       ok: false,
-      error: { message: /created a credential of key store store .*gone since/ },
+      error: { message: /created a credential before, which was retired since/ },
     });
-    t.match(await run('credential.create', { keyStore: 'store', requestId: requestIdAt(1) }), {
+    t.match(await run('credential.create', { keyStore: 'store' }, requestIdAt(1)), {
       ok: false,
       error: { code: 'expired', message: /whether it was executed is not known any more/ },
     });
@@ -209,6 +215,37 @@ t.test('a generated key lies on the token under a label that names it', async (t
   t.equal(answer.key.versions[0]?.verified, true);
 });
 
+t.test('a key asked for twice under one request id is one key, on one object', async (t) => {
+  const { run, fake, log } = await prepared(t);
+  await found(log);
+  const before = fake.objects.length;
+  const { requestId } = caller();
+  const first = must(await run('key.generate', { keyStore: 'store' }, requestId));
+  const again = must(await run('key.generate', { keyStore: 'store' }, requestId));
+  t.equal(fake.objects.length, before + 1);
+  t.strictSame(again.key, first.key);
+  t.strictSame([first.change.repeated, again.change.repeated], [false, true]);
+  t.equal(again.change.index, first.change.index);
+});
+
+t.test('a key whose object was made before the outcome got lost takes that object', async (t) => {
+  const { run, fake, log } = await prepared(t);
+  await found(log);
+  const propose = log.propose.bind(log);
+  log.propose = async () => err({ kind: 'unknown', reason: 'the leader ended' });
+  const { requestId } = caller();
+  const lost = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId);
+  t.match(lost, {
+    ok: false,
+    error: { code: 'outcome-unknown', message: new RegExp(`--request-id ${requestId}`) },
+  });
+  log.propose = propose;
+  const objects = fake.objects.length;
+  const { key } = must(await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId));
+  t.equal(fake.objects.length, objects);
+  t.equal(key.versions[0]?.objectId, fake.objects.find(({ label }) => label.endsWith(requestId))?.objectId);
+});
+
 t.test('an external key id that is not given is a random UUID (X-U3)', async (t) => {
   const { run } = await prepared(t);
   const one = must(await run('key.generate', { keyStore: 'store' })).key.externalKeyId;
@@ -242,8 +279,9 @@ t.test('an object that was made for nothing is named', async (t) => {
     must(await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }));
     return propose(command);
   };
-  const refused = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' });
-  const left = fake.objects.filter(({ label }) => label === 'xksd/store/one')[0];
+  const { requestId } = caller();
+  const refused = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId);
+  const left = fake.objects.find(({ label }) => label === `xksd/store/one/${requestId}`);
   t.match(refused, {
     ok: false,
     error: { code: 'already-exists', message: new RegExp(`${left?.objectId}.* was left on the token`) },

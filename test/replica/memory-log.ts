@@ -1,7 +1,12 @@
-import { ok } from '../../src/base/result.js';
+import { ok, type Result } from '../../src/base/result.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import type { CommandResult } from '../../src/keystate/types.js';
-import type { LogSubscriber, OrderedLog } from '../../src/replication/ordered-log.js';
+import type {
+  AppliedEntry,
+  LogSubscriber,
+  OrderedLog,
+  ProposeFailure,
+} from '../../src/replication/ordered-log.js';
 
 /** An ordered log in memory with key state above it. */
 export class MemoryLog implements OrderedLog<CommandResult> {
@@ -16,7 +21,7 @@ export class MemoryLog implements OrderedLog<CommandResult> {
     return this.machine.snapshot();
   }
 
-  async propose(command: Uint8Array) {
+  async propose(command: Uint8Array): Promise<Result<AppliedEntry<CommandResult>, ProposeFailure>> {
     const index = this.appliedIndex + 1;
     const entry = { index, command, result: this.machine.apply(index, command) };
     for (const { onEntry } of this.#subscribers) onEntry(entry);

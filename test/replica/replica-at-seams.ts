@@ -32,6 +32,7 @@ export interface ReplicaAtSeams {
   run<C extends AdminCommand>(
     command: C,
     request: AdminRequest<C>,
+    requestId?: string,
   ): Promise<Result<AdminResponse<C>, AdminError>>;
 }
 
@@ -87,6 +88,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       proposer: new ChangeProposer({
         log,
         encodeCommand,
+        activeFormat: () => log.machine.state.activeFormat(),
         publication,
         clock,
         random: systemRandom,
@@ -118,7 +120,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       await serving.until(() => serving.snapshots > 0);
       return serving;
     },
-    run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>) =>
-      (await api.run(command, request, caller())) as Result<AdminResponse<C>, AdminError>,
+    run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>, requestId?: string) =>
+      (await api.run(command, request, caller(requestId))) as Result<AdminResponse<C>, AdminError>,
   };
 }

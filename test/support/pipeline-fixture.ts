@@ -163,7 +163,16 @@ export class PipelineFixture {
   /** Sets the rule for isolation of a key store to `stop`. */
   stopInIsolation(name: string, boundMs: number): void {
     // Rules for isolation came with format 2.
-    if (this.#keyState.activeFormat() < 2) this.apply({ type: 'cluster.upgrade', format: 2 });
+    if (this.#keyState.activeFormat() < 2) {
+      this.apply({
+        type: 'cluster.init',
+        clusterId: 'c',
+        nodeName: 'n',
+        memberId: 'm',
+        address: 'n:1',
+        format: 2,
+      });
+    }
     const revision = this.#keyState.keyStore(name)?.revision ?? 0;
     this.apply({ type: 'keystore.set', name, onIsolation: { rule: 'stop', boundMs }, revision });
   }
