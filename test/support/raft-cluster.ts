@@ -47,10 +47,15 @@ export function applyEntry(state: MachineState, entry: Entry): MachineState {
   };
 }
 
-export const testOptions = (
+/** What may differ from test to test. */
+export type RaftLimits = {
+  -readonly [name in Exclude<keyof RaftOptions, 'memberId' | 'random'>]: RaftOptions[name];
+};
+
+const testOptions = (
   memberId: MemberId,
   random: () => number,
-  changes: Partial<RaftOptions> = {},
+  changes: Partial<RaftLimits> = {},
 ): RaftOptions => ({
   memberId,
   electionTicks: 10,
@@ -172,9 +177,9 @@ export class TestCluster {
   inFlight: Message[] = [];
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #random: () => number;
-  readonly #changes: Partial<RaftOptions>;
+  readonly #changes: Partial<RaftLimits>;
 
-  constructor(random: () => number = () => 0, changes: Partial<RaftOptions> = {}) {
+  constructor(random: () => number = () => 0.5, changes: Partial<RaftLimits> = {}) {
     this.#random = random;
     this.#changes = changes;
   }
@@ -192,10 +197,10 @@ export class TestCluster {
 
   static of(
     voters: readonly MemberId[],
-    changes: Partial<RaftOptions> = {},
+    changes: Partial<RaftLimits> = {},
     learners: readonly MemberId[] = [],
   ): TestCluster {
-    const cluster = new TestCluster(() => 0, changes);
+    const cluster = new TestCluster(() => 0.5, changes);
     for (const id of [...voters, ...learners]) cluster.add(id, emptyDisk({ voters, learners }));
     return cluster;
   }
