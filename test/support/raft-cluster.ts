@@ -275,6 +275,17 @@ export class TestCluster {
     invariant(this.node(id).status().role === 'leader', `${id} was not elected`);
   }
 
+  /** A campaign among these, until `id` leads and has sent nothing yet; what goes to others is lost. */
+  electOnly(id: MemberId, among: readonly MemberId[]): void {
+    this.node(id).campaign();
+    for (let round = 0; this.node(id).status().role !== 'leader'; round += 1) {
+      invariant(round < 10, `${id} is not elected`);
+      for (const each of among) if (this.node(each).hasReady()) this.process(each);
+      this.take(({ from, to }) => !among.includes(from) || !among.includes(to));
+      this.deliver();
+    }
+  }
+
   propose(id: MemberId, command: string, kind: 'command' | 'membership' = 'command'): void {
     const proposed = this.node(id).propose(kind, encode(command));
     invariant(proposed.ok, `not proposed: ${proposed.ok ? '' : proposed.error.kind}`);

@@ -138,7 +138,7 @@ class Transcript {
         this.#settle(words.length === 0 ? [...cluster.members.keys()] : words);
         return;
       case 'elect':
-        this.#elect(first, words.slice(1));
+        cluster.electOnly(first, words.slice(1));
         return;
       case 'status':
         for (const id of cluster.members.keys()) this.#print(this.#describeStatus(id));
@@ -228,17 +228,6 @@ class Transcript {
         busy ||= delivered.length > 0;
       }
       if (!busy) return;
-    }
-  }
-
-  #elect(id: MemberId, among: readonly MemberId[]): void {
-    const cluster = this.#cluster;
-    cluster.node(id).campaign();
-    for (let round = 0; cluster.node(id).status().role !== 'leader'; round += 1) {
-      invariant(round < 10, `${id} is not elected`);
-      for (const each of among) if (cluster.node(each).hasReady()) cluster.process(each);
-      cluster.take(({ from, to }) => !among.includes(from) || !among.includes(to));
-      cluster.deliver();
     }
   }
 
