@@ -46,6 +46,14 @@ export function replicate(core: Core): void {
       // One append after the other, until there is no more or the window is full.
     }
   }
+  if (core.timeoutNowDue) {
+    core.timeoutNowDue = false;
+    if (core.transferee !== null) sendTimeoutNow(core, core.transferee);
+  }
+}
+
+function sendTimeoutNow(core: Core, to: MemberId): void {
+  core.outbox.send({ kind: 'timeoutNow', to, term: core.currentTerm });
 }
 
 /** False when there is nothing to send to it now. */
@@ -177,10 +185,9 @@ export function transferLeadership(core: Core, to: MemberId): boolean {
   return true;
 }
 
-/** The successor holds all there is: nothing is proposed meanwhile. Said again as often as it answers. */
+/** The successor holds all there is: nothing is proposed meanwhile. It is told as often as it answers. */
 function continueTransfer(core: Core, peer: Progress): void {
-  if (core.transferee !== peer.memberId || peer.matchIndex !== core.log.lastIndex) return;
-  core.outbox.send({ kind: 'timeoutNow', to: peer.memberId, term: core.currentTerm });
+  if (core.transferee === peer.memberId && peer.matchIndex === core.log.lastIndex) core.timeoutNowDue = true;
 }
 
 /** The membership has changed, effective now, at its application. */
@@ -191,9 +198,7 @@ export function adoptMembership(core: Core): void {
     tracker.reconfigure(log.lastIndex + 1);
     replicate(core);
     const successor = tracker.mostCaughtUpVoter();
-    if (successor !== null) {
-      core.outbox.send({ kind: 'timeoutNow', to: successor.memberId, term: core.currentTerm });
-    }
+    if (successor !== null) sendTimeoutNow(core, successor.memberId);
     core.becomeFollower(core.currentTerm, null);
     return;
   }
