@@ -5,7 +5,7 @@ import { systemFiles } from '../../src/replication/file-operations.js';
 import { emptyDisk, initialise, openNode } from '../support/durable-node.js';
 import { MemoryDisk } from '../support/memory-disk.js';
 import { MemoryLog } from '../support/memory-log.js';
-import { grownCluster, memberIds, memberOf } from '../support/raft-cluster.js';
+import { grownCluster, memberIds, memberOf } from '../support/raft-log-cluster.js';
 import { SeededRandom } from '../support/seeded-random.js';
 import { orderedLogCompliance } from './ordered-log-compliance.js';
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { grownCluster, memberIds, memberOf } from '../support/raft-cluster.js';
+import { grownCluster, memberIds, memberOf } from '../support/raft-log-cluster.js';
 
 t.test('a founder takes in others, who propose and read as it does', async (t) => {
   const cluster = await grownCluster();

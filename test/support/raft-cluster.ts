@@ -1,179 +1,273 @@
-import { initialiseDataDirectory } from '../../src/replication/data-directory.js';
-import type { Identity } from '../../src/replication/identity-file.js';
-import type { PeerInbox } from '../../src/replication/peer-transport.js';
-import { type OpenedRaftLog, openRaftLog } from '../../src/replication/raft-log.js';
-import { raftLogLimits } from '../../src/replication/raft-log-limits.js';
-import { dataDirectory, emptyDisk, nodeReport, openDirectory } from './durable-node.js';
-import { ListMachine, membersCommand } from './list-machine.js';
-import { type Fault, MemoryDisk } from './memory-disk.js';
-import { SeededRandom } from './seeded-random.js';
-import { VirtualTime } from './virtual-time.js';
+import { invariant } from '../../src/base/guards.js';
+import { RaftNode, type RaftOptions } from '../../src/raft/raft-node.js';
+import type {
+  Entry,
+  HardState,
+  LogPosition,
+  MemberId,
+  Membership,
+  Message,
+  Ready,
+} from '../../src/raft/types.js';
 
-export const memberIds = ['member-1', 'member-2', 'member-3'] as const;
-export type Id = (typeof memberIds)[number];
-
-export interface Member extends OpenedRaftLog<number> {
-  readonly machine: ListMachine;
-  readonly fatal: string[];
-  readonly restored: number[];
+/** A state machine that remembers its commands. Membership commands read `voters=1,2 learners=3`. */
+export interface MachineState {
+  readonly appliedIndex: number;
+  readonly membership: Membership;
+  readonly commands: readonly string[];
 }
 
-/** Several members over disks in memory and a network that a test can cut, in virtual time. */
-export class RaftCluster {
-  readonly time = new VirtualTime();
-  readonly disks = new Map<string, MemoryDisk>();
-  readonly members = new Map<string, Member>();
-  /** Nothing goes to them or comes from them. */
-  readonly cut = new Set<string>();
-  readonly #random = new SeededRandom(1);
-  readonly #inboxes = new Map<string, PeerInbox>();
-  #pump: NodeJS.Immediate | null = null;
+export interface Snapshot {
+  readonly position: LogPosition;
+  readonly state: MachineState;
+}
 
-  static async make(faults: Partial<Record<Id, Fault>> = {}): Promise<RaftCluster> {
-    const cluster = new RaftCluster();
-    for (const memberId of memberIds) {
-      const disk = new MemoryDisk(emptyDisk, cluster.#random, faults[memberId] ?? null);
-      cluster.disks.set(memberId, disk);
-      const node = { nodeName: 'node-a', clusterId: 'cluster-1', memberId };
-      const identity: Identity =
-        memberId === 'member-1'
-          ? { ...node, role: 'founder' }
-          : { ...node, role: 'joiner', join: { joinSecret: null, peers: [] } };
-      const made = await initialiseDataDirectory({
-        dir: dataDirectory,
-        files: disk,
-        ballastBytes: 700,
-        ...identity,
-      });
-      if (!made.ok) throw new Error(made.error.message);
-    }
-    return cluster;
+const text = new TextDecoder();
+const bytes = new TextEncoder();
+
+export const encode = (command: string): Uint8Array => bytes.encode(command);
+export const decode = (data: Uint8Array): string => text.decode(data);
+
+const ids = (list: string | undefined): readonly MemberId[] =>
+  list === undefined || list === '' ? [] : list.split(',');
+
+export function parseMembership(command: string): Membership {
+  const voters = /(?:^| )voters=([^ ]*)/.exec(command)?.[1];
+  const learners = /(?:^| )learners=([^ ]*)/.exec(command)?.[1];
+  return { voters: ids(voters), learners: ids(learners) };
+}
+
+export function applyEntry(state: MachineState, entry: Entry): MachineState {
+  invariant(entry.index === state.appliedIndex + 1, `applied ${entry.index} after ${state.appliedIndex}`);
+  const command = decode(entry.data);
+  return {
+    appliedIndex: entry.index,
+    membership: entry.kind === 'membership' ? parseMembership(command) : state.membership,
+    commands: entry.kind === 'noop' ? state.commands : [...state.commands, command],
+  };
+}
+
+export const testOptions = (
+  memberId: MemberId,
+  random: () => number,
+  changes: Partial<RaftOptions> = {},
+): RaftOptions => ({
+  memberId,
+  electionTicks: 10,
+  heartbeatTicks: 1,
+  random,
+  inflightMessagesMax: 8,
+  inflightBytesMax: 1 << 20,
+  appendBytesMax: 1 << 16,
+  uncommittedBytesMax: 1 << 20,
+  committedBytesMax: 1 << 20,
+  ...changes,
+});
+
+/** What a member's disk holds: it alone survives a crash. */
+export interface Disk {
+  hardState: HardState;
+  snapshot: Snapshot;
+  entries: readonly Entry[];
+}
+
+/** A RaftNode with a disk and a state machine, driven by hand: what surrounds the core, as its contract says. */
+export class TestMember {
+  readonly id: MemberId;
+  readonly disk: Disk;
+  readonly #options: RaftOptions;
+  readonly #snapshotAt: (position: LogPosition) => Snapshot;
+  node: RaftNode;
+  state: MachineState;
+  readonly reads: { readonly readId: string; readonly index: number | null }[] = [];
+  #ready: Ready | null = null;
+
+  /** @param snapshotAt where the bytes of a snapshot come from that stepped in. */
+  constructor(options: RaftOptions, disk: Disk, snapshotAt: (position: LogPosition) => Snapshot) {
+    this.id = options.memberId;
+    this.#options = options;
+    this.disk = disk;
+    this.#snapshotAt = snapshotAt;
+    this.state = disk.snapshot.state;
+    this.node = this.#start();
   }
 
-  async start(memberId: string, machine = new ListMachine()): Promise<Member> {
-    const disk = this.disks.get(memberId);
-    if (disk === undefined) throw new Error(memberId);
-    const directory = await openDirectory(disk);
-    if (!directory.ok) throw new Error(directory.error.message);
-    const fatal: string[] = [];
-    const restored: number[] = [];
-    const opened = await openRaftLog<number>({
-      directory: directory.value,
-      stateMachine: machine,
-      transport: {
-        send: (to, message) => {
-          if (this.cut.has(to) || this.cut.has(memberId)) return;
-          // As from a socket: not before the sender is done.
-          setImmediate(() => this.#inboxes.get(to)?.receive(memberId, message));
-        },
-        setMembers: () => {},
-        close: async () => {},
-      },
-      timers: this.time,
-      bootTimeMs: () => this.time.monotonicMs(),
-      random: () => this.#random.integer(1_000_000) / 1_000_000,
-      report: nodeReport,
-      onFatal: (message) => fatal.push(message),
-      onHalted: (reason) => fatal.push(reason),
-      onWarning: () => {},
-      limits: { snapshotEntries: 20 },
-      segmentBytesMax: 4_096,
+  #start(): RaftNode {
+    const { hardState, snapshot, entries } = this.disk;
+    return new RaftNode(this.#options, {
+      hardState,
+      snapshot: snapshot.position,
+      entries,
+      membership: snapshot.state.membership,
+      appliedIndex: snapshot.position.index,
     });
-    if (!opened.ok) throw new Error(opened.error.message);
-    opened.value.log.subscribe({ onEntry: () => {}, onRestore: (index) => restored.push(index) });
-    const member = { ...opened.value, machine, fatal, restored };
-    this.#inboxes.set(memberId, opened.value.inbox);
-    this.members.set(memberId, member);
+  }
+
+  /** A crash and a new start: what was not persisted is gone, the state machine begins at the snapshot. */
+  restart(): void {
+    this.#ready = null;
+    this.state = this.disk.snapshot.state;
+    this.node = this.#start();
+  }
+
+  /** Persists, and gives what is to be sent and applied. */
+  begin(): Ready {
+    const ready = this.node.ready();
+    this.#ready = ready;
+    const { disk } = this;
+    if (ready.snapshot !== null) {
+      const snapshot = this.#snapshotAt(ready.snapshot.position);
+      disk.snapshot = snapshot;
+      disk.entries = [];
+      this.state = snapshot.state;
+    }
+    const first = ready.entries[0];
+    if (first !== undefined) {
+      disk.entries = [...disk.entries.filter(({ index }) => index < first.index), ...ready.entries];
+    }
+    if (ready.hardState !== null) disk.hardState = ready.hardState;
+    return ready;
+  }
+
+  /** Applies, and advances. */
+  finish(): void {
+    invariant(this.#ready !== null, 'finish without begin');
+    const { committed, reads } = this.#ready;
+    this.#ready = null;
+    this.reads.push(...reads);
+    for (const entry of committed) {
+      this.state = applyEntry(this.state, entry);
+      if (entry.kind === 'membership') this.node.applied(entry.index, this.state.membership);
+    }
+    if (committed.length > 0) this.node.applied(this.state.appliedIndex, this.state.membership);
+    this.node.advance();
+  }
+
+  /** Snapshot and compaction up to what is applied, or an earlier index whose state is given. */
+  compact(): void {
+    const index = this.state.appliedIndex;
+    const entry = this.node.entry(index);
+    if (entry === null) return;
+    this.disk.snapshot = { position: { index, term: entry.term }, state: this.state };
+    this.disk.entries = this.disk.entries.filter((kept) => kept.index > index);
+    this.node.compact(index);
+  }
+}
+
+export const emptyDisk = (membership: Membership): Disk => ({
+  hardState: { term: 0, votedFor: null, commitIndex: 0 },
+  snapshot: {
+    position: { index: 0, term: 0 },
+    state: { appliedIndex: 0, membership, commands: [] },
+  },
+  entries: [],
+});
+
+/** Members on a network that delivers when told to. */
+export class TestCluster {
+  readonly members = new Map<MemberId, TestMember>();
+  inFlight: Message[] = [];
+  readonly #snapshots = new Map<number, Snapshot>();
+  readonly #random: () => number;
+  readonly #changes: Partial<RaftOptions>;
+
+  constructor(random: () => number = () => 0, changes: Partial<RaftOptions> = {}) {
+    this.#random = random;
+    this.#changes = changes;
+  }
+
+  add(id: MemberId, disk: Disk): TestMember {
+    const options = testOptions(id, this.#random, this.#changes);
+    const member = new TestMember(options, disk, ({ index }) => {
+      const snapshot = this.#snapshots.get(index);
+      invariant(snapshot !== undefined, `no snapshot ${index}`);
+      return snapshot;
+    });
+    this.members.set(id, member);
     return member;
   }
 
-  async stop(memberId: string): Promise<void> {
-    this.#inboxes.delete(memberId);
-    const member = this.members.get(memberId);
-    this.members.delete(memberId);
-    await this.settled(member?.log.close() ?? Promise.resolve());
+  static of(
+    voters: readonly MemberId[],
+    changes: Partial<RaftOptions> = {},
+    learners: readonly MemberId[] = [],
+  ): TestCluster {
+    const cluster = new TestCluster(() => 0, changes);
+    for (const id of [...voters, ...learners]) cluster.add(id, emptyDisk({ voters, learners }));
+    return cluster;
   }
 
-  /** Lets time pass by itself, until `close`. */
-  run(): void {
-    this.#pump = setImmediate(() => {
-      this.time.advance(raftLogLimits.tickMs);
-      this.run();
-    });
+  member(id: MemberId): TestMember {
+    const member = this.members.get(id);
+    invariant(member !== undefined, `no member ${id}`);
+    return member;
   }
 
-  async close(): Promise<void> {
-    if (this.#pump !== null) clearImmediate(this.#pump);
-    for (const memberId of memberIds) await this.stop(memberId);
+  node(id: MemberId): RaftNode {
+    return this.member(id).node;
   }
 
-  /** Lets time pass until it is so. */
-  async until(what: string, reached: () => boolean): Promise<void> {
-    for (let ticks = 0; ticks < 2_000; ticks += 1) {
-      if (reached()) return;
-      this.time.advance(raftLogLimits.tickMs);
-      await new Promise((resolve) => setImmediate(resolve));
+  /** Works off one Ready of a member. */
+  process(id: MemberId): Ready {
+    const member = this.member(id);
+    const ready = member.begin();
+    this.send(member, ready);
+    member.finish();
+    return ready;
+  }
+
+  send(member: TestMember, ready: Ready): void {
+    for (const message of ready.messages) {
+      if (message.kind === 'snapshot') {
+        invariant(message.position.index === member.state.appliedIndex, 'a snapshot of another index');
+        this.#snapshots.set(message.position.index, { position: message.position, state: member.state });
+      }
+      this.inFlight.push(message);
     }
-    throw new Error(`never: ${what}`);
   }
 
-  async settled<T>(promise: Promise<T>): Promise<T> {
-    let done = false;
-    const end = promise.finally(() => {
-      done = true;
-    });
-    await this.until('it settles', () => done);
-    return end;
+  /** Takes messages off the network. */
+  take(which: (message: Message) => boolean): readonly Message[] {
+    const taken = this.inFlight.filter(which);
+    this.inFlight = this.inFlight.filter((message) => !taken.includes(message));
+    return taken;
   }
 
-  async propose(member: Member, text: string | Buffer, membership = false): Promise<number> {
-    const command = typeof text === 'string' ? Buffer.from(text) : text;
-    const answer = await this.settled(member.log.propose(command, { membership, timeoutMs: 20_000 }));
-    if (!answer.ok) throw new Error(JSON.stringify(answer.error));
-    return answer.value.index;
+  deliver(which: (message: Message) => boolean = () => true): readonly Message[] {
+    const taken = this.take(which);
+    for (const message of taken) this.members.get(message.to)?.node.step(message);
+    return taken;
   }
 
-  get leader(): Member | undefined {
-    return [...this.members.values()].find(
-      ({ engine, fatal }) => fatal.length === 0 && engine.status().raft.role === 'leader',
-    );
+  /** Until nothing happens any more among `among`; messages to others are lost. */
+  settle(among: readonly MemberId[] = [...this.members.keys()]): void {
+    for (let round = 0; round < 1_000; round += 1) {
+      let busy = false;
+      for (const id of among) {
+        while (this.node(id).hasReady()) {
+          this.process(id);
+          busy = true;
+        }
+      }
+      this.take(({ from, to }) => !among.includes(from) || !among.includes(to));
+      if (this.deliver().length > 0) busy = true;
+      if (!busy) return;
+    }
+    throw new Error('the cluster does not settle');
   }
 
-  /** All who are there know one leader, who is there. */
-  agreed(): boolean {
-    const { leader } = this;
-    if (leader === undefined) return false;
-    const alive = [...this.members.values()].filter(({ fatal }) => fatal.length === 0);
-    return alive.every(({ engine }) => engine.status().raft.leader === leader.engine.memberId);
+  tick(id: MemberId, ticks = 1): void {
+    for (let tick = 0; tick < ticks; tick += 1) this.node(id).tick();
   }
 
-  applied(index: number): boolean {
-    return [...this.members.values()].every(({ log }) => log.appliedIndex >= index);
+  elect(id: MemberId, among?: readonly MemberId[]): void {
+    this.node(id).campaign();
+    this.settle(among);
+    invariant(this.node(id).status().role === 'leader', `${id} was not elected`);
   }
-}
 
-export const memberOf = (cluster: RaftCluster, id: Id): Member => {
-  const member = cluster.members.get(id);
-  if (member === undefined) throw new Error(id);
-  return member;
-};
-
-/** A founder that took two others in, one at a time, as learners first. */
-export async function grownCluster(
-  options: {
-    readonly faults?: Partial<Record<Id, Fault>>;
-    readonly machines?: Partial<Record<Id, ListMachine>>;
-  } = {},
-): Promise<RaftCluster> {
-  const { faults, machines = {} } = options;
-  const cluster = await RaftCluster.make(faults);
-  const founder = await cluster.start('member-1', machines['member-1']);
-  const voters: string[] = ['member-1'];
-  for (const id of ['member-2', 'member-3'] as const) {
-    await cluster.start(id, machines[id]);
-    await cluster.propose(founder, membersCommand({ voters, learners: [id] }), true);
-    voters.push(id);
-    await cluster.propose(founder, membersCommand({ voters, learners: [] }), true);
+  propose(id: MemberId, command: string, kind: 'command' | 'membership' = 'command'): void {
+    const proposed = this.node(id).propose(kind, encode(command));
+    invariant(proposed.ok, `not proposed: ${proposed.ok ? '' : proposed.error.kind}`);
   }
-  return cluster;
 }
