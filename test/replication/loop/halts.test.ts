@@ -76,6 +76,7 @@ t.test(
     t.same([a.halts, b.halts], [[], []]);
     for (const node of [a, b]) {
       t.same(node.loop.status().divergent, ['c']);
+      t.equal(node.warnings.length, 1);
       t.match(node.warnings, [/the state of node node-c \(member c\) differs/], 'once');
     }
     t.same([...c.loop.status().divergent].sort(), ['a', 'b']);
