@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { systemClock } from '../base/clock.js';
 import { loadConfig } from '../ops/config.js';
-import { loadTlsFiles } from '../ops/tls-files.js';
+import { loadClusterTlsFiles, loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
 import { runSupervisor } from '../supervisor/main.js';
 
@@ -60,6 +60,11 @@ function checkConfig(path: string): number {
   const nowMs = systemClock.wallMs();
   const tls = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });
   if (!tls.ok) return refuse(tls.error);
+  const { cluster, node } = config.value;
+  if (cluster !== null) {
+    const clusterTls = loadClusterTlsFiles({ ...cluster, nodeName: node.name, nowMs });
+    if (!clusterTls.ok) return refuse(clusterTls.error);
+  }
   const expiry = new Date(tls.value.notAfterMs).toISOString();
   process.stdout.write(
     `${path}: good; the certificate of ${tls.value.subjectNames.join(', ')} expires ${expiry}\n`,

@@ -104,6 +104,7 @@ function crossCheck(config: Config): string[] {
     ['[xks] listen', config.xks.listen],
     ['[health] listen', config.health.listen],
     ['[metrics] listen', config.metrics.listen],
+    ...(config.cluster === null ? [] : [['[cluster] listen', config.cluster.listen] as const]),
   ] as const;
   listeners.forEach(([setting, listen], index) => {
     for (const [otherSetting, other] of listeners.slice(index + 1)) {
