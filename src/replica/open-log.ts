@@ -6,8 +6,8 @@ import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { CommandResult } from '../keystate/types.js';
-import type { Config } from '../ops/config.js';
-import { loadPeerTlsFiles } from '../ops/peer-tls-files.js';
+import type { ClusterConfig, Config } from '../ops/config.js';
+import { loadClusterTlsFiles } from '../ops/tls-files.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
 import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
@@ -16,6 +16,7 @@ import type { OrderedLog } from '../replication/ordered-log.js';
 import type { NodeReport } from '../replication/peer-message.js';
 import type { PeerInbox } from '../replication/peer-transport.js';
 import { openRaftLog } from '../replication/raft-log.js';
+import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import { ClusterPeers } from './cluster-peers.js';
 
 /** A predecessor that was killed holds the lock until the kernel is done with it. */
@@ -81,7 +82,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
           config: cluster,
           identity,
           state: () => machine.state,
-          loadTls: () => loadPeerTlsFiles(cluster, config.node.name, options.clock.wallMs()),
+          loadTls: () => peerTlsFiles(cluster, config.node.name, options.clock),
           timers: options.timers,
           logger,
         })
@@ -104,6 +105,13 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   }
   await peers.value?.transport.close();
   return err(log.error.message);
+}
+
+function peerTlsFiles(cluster: ClusterConfig, nodeName: string, clock: Clock): Result<PeerTlsFiles, string> {
+  const files = loadClusterTlsFiles({ ...cluster, nodeName, nowMs: clock.wallMs() });
+  if (!files.ok) return files;
+  const { ca, cert: certificate, key } = files.value;
+  return ok({ ca, certificate, key });
 }
 
 /** In [0, 1). */

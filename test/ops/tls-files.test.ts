@@ -3,8 +3,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { makeCertificates } from '../../src/demo/certificates.js';
-import { loadTlsFiles, type TlsFileSettings } from '../../src/ops/tls-files.js';
+import { makeCertificates, makeLeafCertificate } from '../../src/demo/certificates.js';
+import { loadClusterTlsFiles, loadTlsFiles, type TlsFileSettings } from '../../src/ops/tls-files.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -128,4 +128,47 @@ t.test('credential:NAME is a file in $CREDENTIALS_DIRECTORY', async (t) => {
   }
   delete process.env['CREDENTIALS_DIRECTORY'];
   t.match(refusal(t, { privateKey: 'credential:tls-key' }), 'LoadCredential=tls-key:PATH');
+});
+
+t.test("a member's files: its name among the alternative names, for both purposes, of the CA", async (t) => {
+  const member = (name: string, ...extensions: string[]) =>
+    makeLeafCertificate({ directory, name, subject: 'xks-1', extensions, ca: files });
+  const both = 'extendedKeyUsage=serverAuth,clientAuth';
+  const load = (leaf: { readonly certificate: string; readonly key: string }, ca = files.caCertificate) =>
+    loadClusterTlsFiles({
+      ca,
+      certificate: leaf.certificate,
+      privateKey: leaf.key,
+      nodeName: 'xks-1',
+      // Made after `nowMs` was read.
+      nowMs: nowMs + dayMs,
+    });
+  const refused = (leaf: { readonly certificate: string; readonly key: string }, ca?: string): string => {
+    const result = load(leaf, ca);
+    return result.ok ? 'taken' : result.error;
+  };
+  const good = await member('good', both, 'subjectAltName=DNS:xks-1,DNS:xks-1.example.com');
+  t.match(load(good), {
+    ok: true,
+    value: { cert: pem(good.certificate), key: pem(good.key), ca: pem(files.caCertificate) },
+  });
+  t.ok(
+    load(await member('any-purpose', 'subjectAltName=DNS:xks-1')).ok,
+    'no extended key usage: any purpose',
+  );
+  const bundle = write('bundle.pem', pem(others.caCertificate) + pem(files.caCertificate));
+  t.ok(load(good, bundle).ok, 'the old CA and the new one');
+
+  const other = await member('other-name', both, 'subjectAltName=DNS:xks-2,IP:127.0.0.1');
+  t.match(refused(other), /^cluster certificate .*must be DNS:xks-1, the name of this node; there is xks-2$/);
+  t.match(refused(await member('no-name', both)), /there is none$/, 'the common name does not count');
+  const serverOnly = await member('server-only', 'extendedKeyUsage=serverAuth', 'subjectAltName=DNS:xks-1');
+  t.match(refused(serverOnly), /lacks clientAuth; members are servers and clients of each other/);
+  t.match(refused(good, others.caCertificate), /was issued by none of the certificates in .*other\/ca\.pem$/);
+  t.match(refused(good, join(directory, 'none.pem')), /^cluster CA .*none\.pem: no such file$/);
+  t.match(refused({ ...good, key: others.key }), /^cluster certificate .*the private key .* is not that of/);
+  t.match(
+    refused({ ...good, key: files.caCertificate }),
+    /^cluster private key .*everyone on this host can read it/,
+  );
 });
