@@ -40,8 +40,12 @@ import { StandingWatch } from './standing-watch.js';
 import { StatePublication } from './state-publication.js';
 import { timedFiles } from './timed-files.js';
 
+/** Address of a node that no other can reach (RFC 2606 §2): its configuration has no `[cluster]`. */
+const nowhere = 'no-cluster-section.invalid:7443';
+
 /** How often liveness of other nodes and the like are looked at anew. */
 const standingIntervalMs = 1_000;
+const addressRetryMs = 5_000;
 /** One that has heard from a quorum so lately is no former member, whatever somebody says. */
 const fenceAfterStaleMs = 5_000;
 
@@ -248,14 +252,15 @@ class Replica {
       if (!measuring.ok) return measuring;
     }
     this.#watchStanding();
-    void this.#join();
-    return this.#found();
+    const founded = await this.#found();
+    void this.#join().then(() => this.#tellAddress());
+    return founded;
   }
 
   #found(): Promise<Result<null, string>> {
     const { config, opened } = this.#parts;
     const { machine, directory } = opened;
-    const address = config.cluster?.advertise ?? `${config.node.name}:0`;
+    const address = config.cluster?.advertise ?? nowhere;
     return foundCluster(() => machine.state, directory.identity, address, this.#proposer);
   }
 
@@ -356,6 +361,28 @@ class Replica {
     await eraseJoinSecret(directory).catch((thrown: unknown) => {
       logger.warn('the used join secret could not be erased', { error: thrown });
     });
+  }
+
+  /** The others reach this node where its configuration says, once key state has it. */
+  async #tellAddress(): Promise<void> {
+    const { config, opened, logger } = this.#parts;
+    const address = config.cluster?.advertise;
+    if (address === undefined || opened.fence !== null) return;
+    for (;;) {
+      const member = opened.machine.state.member(opened.engine.memberId);
+      if (member === null || member.address === address) return;
+      const { memberId } = member;
+      const told = await this.#proposer.propose(
+        { type: 'member.update', memberId, address },
+        { by: 'configuration' },
+      );
+      if (told.ok) return;
+      logger.warn("the other nodes do not know this node's address yet", {
+        address,
+        reason: told.error.message,
+      });
+      if (!(await this.#wait(addressRetryMs))) return;
+    }
   }
 
   /** False when this process ends first. */
