@@ -117,6 +117,11 @@ t.test(
     t.equal(hashes.minorityAt(['b', 'c']), 4, 'a learner');
     t.equal(hashes.minorityAt(['b', 'f', 'g', 'h', 'i']), null, 'a learner, one of five');
     hashes.restored();
-    t.equal(hashes.minorityAt(['b', 'c']), null);
+    t.same(hashes.divergent, []);
+    t.same(
+      hashes.reported('b', [{ index: 4, hash: 'y' }]),
+      [],
+      'what it was before the restore is forgotten',
+    );
   },
 );
