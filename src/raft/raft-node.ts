@@ -4,7 +4,6 @@ import { Core } from './core.js';
 import { campaign, countOwnVote, takeOver } from './election.js';
 import {
   adoptMembership,
-  dateSnapshots,
   maybeCommit,
   propose,
   replicate,
@@ -187,7 +186,7 @@ export class RaftNode {
     const snapshot = log.pendingSnapshot;
     const entries = log.takeUnstable();
     const committed = log.takeCommitted(core.options.committedBytesMax);
-    const messages = dateSnapshots(core, core.outbox.take());
+    const messages = core.outbox.take();
     const reads = core.reads.answers.length > 0 ? core.reads.answers.splice(0) : none;
     this.#underWay = { hardState: this.#hardState, snapshot, committedIndex: committed.at(-1)?.index ?? 0 };
     return { hardState, entries, snapshot, messages, committed, reads };
