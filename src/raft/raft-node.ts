@@ -95,7 +95,10 @@ export class RaftNode {
     return propose(this.#core, kind, data);
   }
 
-  /** Asks for a quorum-confirmed read index (thesis §6.4); the answer comes in `Ready.reads`, or never: use timeouts. */
+  /**
+   * Asks for a quorum-confirmed read index (thesis §6.4); the answer comes in `Ready.reads`, or never: use timeouts. Each
+   * try has an id of its own: at a follower, a late answer to an earlier try would pass for one to this.
+   */
   readIndex(readId: string): void {
     askReadIndex(this.#core, null, readId);
   }
@@ -173,7 +176,7 @@ export class RaftNode {
 
   /**
    * What is to be done. One at a time: the next after `advance`. With a snapshot come neither entries nor committed
-   * ones: it replaces the log as a whole.
+   * ones: it replaces the log as a whole, and `advance` says that it is restored.
    */
   ready(): Ready {
     invariant(this.#underWay === null, 'ready before advance');
