@@ -17,7 +17,7 @@ import type {
 } from './management-protocol.js';
 import { loginInOrder } from './ordered-login.js';
 import { readPin } from './pin.js';
-import { PinRefusals } from './pin-refusals.js';
+import { PinRefusals, tokenIdentity } from './pin-refusals.js';
 import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
 import {
   freshHealth,
@@ -97,8 +97,12 @@ export interface Token {
   setTestKey(key: KeyObject | null): void;
   /** Called after every change of state or reason. @returns ends it. */
   onChange(listener: (status: TokenStatus) => void): () => void;
-  /** Forgets that the PIN was refused and tries it once more, as an operator asked. */
-  retryLogin(): Promise<TokenStatus>;
+  /**
+   * Tries once more to reach the token and log in, unless this process is logged in, as an operator asked.
+   *
+   * @param forgive forget first that the token refused the PIN, also for the other processes of this host.
+   */
+  retryLogin(forgive: boolean): Promise<TokenStatus>;
   /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
   close(): Promise<void>;
 }
@@ -192,10 +196,20 @@ class TokenLifecycle implements Token {
     return () => this.#listeners.delete(listener);
   }
 
-  async retryLogin(): Promise<TokenStatus> {
+  async retryLogin(forgive: boolean): Promise<TokenStatus> {
     await this.#attempt;
-    if (!this.#usable) await this.#tryNow(true);
+    if (!this.#usable) await this.#tryNow(forgive);
+    else if (forgive) await this.#forgetRefusals();
     return this.status();
+  }
+
+  /** This process needs no login; another of this host may have been refused, and will be asked next. */
+  async #forgetRefusals(): Promise<void> {
+    const discovered = this.#discovered;
+    if (discovered === null) return;
+    const forgotten = await this.#refusals.exclusively((record) => record.forget(tokenIdentity(discovered)));
+    const written = forgotten.ok ? forgotten.value : forgotten;
+    if (!written.ok) this.#options.logger.warn('refused PINs are not forgotten', { reason: written.error });
   }
 
   async close(): Promise<void> {

@@ -124,8 +124,11 @@ export type HsmOperation =
   | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
-  /** Forgets that the PIN was refused and tries it once more. */
-  | { readonly op: 'retry-login' };
+  /**
+   * Tries once more to log in, where this process is not logged in. `forgive`: forgets first that the token refused
+   * the PIN; for one process of a node only, or a wrong PIN is tried once for each of them.
+   */
+  | { readonly op: 'retry-login'; readonly forgive: boolean };
 
 export type HsmReply =
   | { readonly id: number; readonly ok: true; readonly value: unknown }

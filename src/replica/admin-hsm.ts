@@ -79,7 +79,8 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       return ok({ tokens });
     },
 
-    // One process after the other, and no further once one was refused: each attempt counts on the HSM.
+    // One process after the other, and no further once one has failed: each attempt counts on the HSM. Only the first
+    // forgets what was refused: the others would try again what it has just been refused.
     'hsm.login': async () => {
       const links = publication.links();
       if (links.length === 0) {
@@ -89,9 +90,9 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
         });
       }
       const processes: { process: string; token: PrepareReply['token'] }[] = [];
-      for (const link of links) {
+      for (const [place, link] of links.entries()) {
         const process = `serving-${link.hello.slot}`;
-        const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login' });
+        const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login', forgive: place === 0 });
         if (reply === 'link-lost') {
           return err({
             code: 'outcome-unknown',

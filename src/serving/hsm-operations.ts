@@ -91,7 +91,7 @@ export class HsmOperations {
       case 'mint-credential':
         return this.#mintCredential(operation.keyStore);
       case 'retry-login':
-        return this.#retryLogin();
+        return this.#retryLogin(operation.forgive);
       default:
         return unreachable(operation);
     }
@@ -167,8 +167,11 @@ export class HsmOperations {
       : ok({ accessKeyId, secretAccessKey, sealed: sealedJson(sealed) });
   }
 
-  async #retryLogin(): Promise<Outcome<HsmReplyValues['retry-login']>> {
-    return ok({ token: await this.#options.token.retryLogin() });
+  /** A token that is not there after the login is a failure: the replica must not go on to the next process. */
+  async #retryLogin(forgive: boolean): Promise<Outcome<HsmReplyValues['retry-login']>> {
+    const token = await this.#options.token.retryLogin(forgive);
+    if (token.state !== 'UNAVAILABLE') return ok({ token });
+    return fault({ code: 'token-unavailable', message: token.reason ?? 'the token is not available' });
   }
 
   /**

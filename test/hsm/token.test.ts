@@ -229,7 +229,7 @@ t.test('a refused PIN is not tried again by itself, but at an operator’s word'
   for (let attempt = 0; attempt < 3; attempt += 1) await time.ringNext();
   t.match(token.status(), { state: 'UNAVAILABLE', reason: /not tried again/ });
 
-  t.match(await token.retryLogin(), { state: 'DEGRADED', reason: /xksctl hsm prepare/ });
+  t.match(await token.retryLogin(true), { state: 'DEGRADED', reason: /xksctl hsm prepare/ });
 });
 
 t.test('without a place to remember a refusal nobody logs in', async (t) => {
@@ -403,5 +403,5 @@ t.test('closing stops every timer', async (t) => {
   pool().options.onSessionsLost('CKR_DEVICE_REMOVED');
   time.advance(60_000);
   t.equal(time.pending, 0);
-  t.match(await token.retryLogin(), { state: 'UNAVAILABLE', reason: 'the token is closed' });
+  t.match(await token.retryLogin(true), { state: 'UNAVAILABLE', reason: 'the token is closed' });
 });
