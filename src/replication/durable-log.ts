@@ -6,7 +6,7 @@ import type { OpenFile } from './file-operations.js';
 import { encodeItems, type LogItem } from './log-items.js';
 import { type ChainPosition, encodeRecord } from './log-record.js';
 import { type Recovered, recoverLog } from './log-recovery.js';
-import { createSegment, isTemporary, segmentName } from './segment-file.js';
+import { createSegment, isTemporary, type ReadSegment, segmentName } from './segment-file.js';
 import { type SnapshotPosition, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
 
 /** A segment that reaches it is followed by a new one. */
@@ -75,8 +75,9 @@ export class DurableLog {
         warnings.push(
           `${last.path} ended in a write that a crash interrupted (${last.torn.reason}): its last ${cut} bytes, which were never acknowledged, were cut off`,
         );
-        await cutFile(file, last.goodBytes);
       }
+      await makeEndDurable(file, last);
+      await syncDirectories(directory);
       const recovered = { ...read.value, warnings };
       const current = { file, sizeBytes: last.goodBytes, position: last.position };
       return ok({ log: new DurableLog(directory, segmentBytesMax, recovered, current), recovered });
@@ -176,15 +177,26 @@ export class DurableLog {
   }
 }
 
-/** Closes the file when it can't. */
-async function cutFile(file: OpenFile, length: number): Promise<void> {
+/**
+ * What was read is about to be built upon and told to others, and a process that was killed before its sync leaves it in
+ * the page cache only. Written again, for after a sync that failed the kernel may take the pages for clean and a second
+ * sync for done. Records before the last were synced before it was written. Closes the file when it can't.
+ */
+async function makeEndDurable(file: OpenFile, last: ReadSegment): Promise<void> {
+  const { lastRecordOffset, goodBytes, torn } = last;
   try {
-    await file.truncate(length);
+    if (torn !== null) await file.truncate(goodBytes);
+    await file.write(lastRecordOffset, (await file.readAll()).subarray(lastRecordOffset, goodBytes));
     await file.dataSync();
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+/** The same for names: of a segment, a snapshot or the identity that was renamed into place by a process then killed. */
+async function syncDirectories({ files, path, logPath, snapshotsPath }: DataDirectory): Promise<void> {
+  for (const directory of [logPath, snapshotsPath, path]) await files.syncDirectory(directory);
 }
 
 /** What a crash left of segments and snapshots that were being made. */

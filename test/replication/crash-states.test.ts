@@ -15,6 +15,8 @@ interface Run {
   readonly proposed: readonly string[];
   /** For each number of acknowledged proposals, how many operations had been done. */
   readonly acknowledgedAt: readonly number[];
+  /** What was there when the log was opened, and how many operations had been done then. */
+  readonly opened: { readonly entries: number; readonly at: number };
 }
 
 /** Proposes `count` commands, some at once, some long enough for several sectors. */
@@ -27,7 +29,9 @@ async function propose(
   const opened = await openNode(disk, machine, sizes);
   if (!opened.ok) throw new Error(opened.error.message);
   const log = opened.value;
+  const openedAt = disk.operations.length;
   const proposed: string[] = machine.texts();
+  const entries = proposed.length;
   const acknowledgedAt: number[] = proposed.map(() => 0);
   for (let left = count; left > 0; ) {
     const batch = Math.min(left, 1 + random.integer(4));
@@ -44,7 +48,7 @@ async function propose(
     left -= batch;
   }
   await log.close();
-  return { disk, proposed, acknowledgedAt };
+  return { disk, proposed, acknowledgedAt, opened: { entries, at: openedAt } };
 }
 
 async function run(seed: number, count: number): Promise<Run> {
@@ -158,6 +162,32 @@ t.test('a crash while a crash is being recovered from, and right after', async (
   }
   t.strictSame(failures.slice(0, 5), []);
   t.ok(recoveries > 10, `${recoveries} recoveries changed the disk`);
+});
+
+t.test('a process killed, another started, then the power fails: what either said stays', async (t) => {
+  const { disk, acknowledgedAt } = await run(4, 40);
+  const failures: string[] = [];
+  let states = 0;
+  for (let killed = await initialiseOperations(); killed <= disk.operations.length; killed += 1) {
+    const random = new SeededRandom(9_000_003 + killed);
+    const restarted = MemoryDisk.after(emptyDisk, disk.operations.slice(0, killed), random);
+    const again = await propose(restarted, new ListMachine(), random, 2);
+    const { entries, at } = again.opened;
+    const model = new CrashModel(emptyDisk, restarted.operations);
+    const acknowledged = acknowledgedAt.filter((when) => when <= killed).length;
+    for (let done = killed; done <= restarted.operations.length; done += 1) {
+      // From the moment that it is open on, what it found is applied, answered from and published.
+      const later = again.acknowledgedAt.slice(entries).filter((when) => when <= done).length;
+      const held = done < at ? acknowledged : entries + later;
+      for (const fate of [() => 'dropped' as const, () => random.pick(fates)]) {
+        const problem = await judge(model.imageAfter(done, fate, random), again.proposed, held, random);
+        states += 1;
+        if (problem !== null) failures.push(`killed after operation ${killed}, then ${done}: ${problem}`);
+      }
+    }
+  }
+  t.strictSame(failures.slice(0, 5), []);
+  t.comment(`${states} crash states`);
 });
 
 t.test('an interrupted initialisation is seen as one, and never as a node that lost its data', async (t) => {
