@@ -63,7 +63,8 @@ class Module {
   std::string init_args_;
   uint32_t references_ = 0;
   bool finalize_is_ours_ = false;
-  bool abandoned_ = false;
+  /** A C_Finalize is out: no other call may enter. */
+  std::atomic<bool> abandoned_{false};
   std::atomic<uint32_t> initialisation_{0};
   std::atomic<uint32_t> renumberings_{0};
 };
