@@ -28,10 +28,21 @@ export interface ConfigMessage {
   readonly config: Config;
 }
 
+export interface RunningServingProcess {
+  readonly slot: number;
+  readonly pid: number;
+}
+
 /** Supervisor → child, after that. */
 export type SupervisorMessage =
-  /** How many serving processes are ready, sent on every change and once to a new child. */
-  | { readonly kind: 'fleet'; readonly readyServingProcesses: number; readonly servingProcesses: number }
+  /** The serving processes, sent on every change and once to a new child. */
+  | {
+      readonly kind: 'fleet';
+      readonly readyServingProcesses: number;
+      readonly servingProcesses: number;
+      /** Those that run, ready or not: any may serve, with whatever key state it has. */
+      readonly running: readonly RunningServingProcess[];
+    }
   /**
    * Drain: say "not ready" to load balancers and close connections politely, but keep accepting for `drainMs`; then
    * stop accepting, finish what is in flight and exit 0. A second one with a shorter `drainMs` hurries the first.

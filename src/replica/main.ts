@@ -8,7 +8,7 @@ import type { Config } from '../ops/config.js';
 import { createLogger, type ProcessLogger } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
-import type { SupervisorMessage } from '../ops/supervision.js';
+import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
 import { systemFiles } from '../replication/file-operations.js';
 import { AdminApi } from './admin-api.js';
@@ -53,16 +53,17 @@ export async function runReplica(): Promise<void> {
 
   const replica = new Replica({ config, logger, startedAtMs, opened: opened.value });
   observeSync = (durationMs) => replica.metrics.observeLogSync(durationMs);
+  receive = (message) => {
+    if (message.kind === 'fleet') replica.fleetChanged(message);
+    else void replica.close().then(() => process.exit(0));
+  };
+  // Before anybody can ask what has been applied: who is to apply it.
+  for (const message of early) receive(message);
   const listening = await replica.listen(process.env['XKSD_METRICS_FD']);
   if (!listening.ok) {
     await replica.close();
     return supervisor.reportFatal(listening.error);
   }
-  receive = (message) => {
-    if (message.kind === 'fleet') replica.fleetChanged(message);
-    else void replica.close().then(() => process.exit(0));
-  };
-  for (const message of early) receive(message);
   supervisor.reportReadiness(true, 'ready');
   logger.info('the replica is up', {
     appliedIndex: opened.value.log.appliedIndex,
@@ -85,6 +86,7 @@ class Replica {
   readonly #adminServer: AdminServer;
   readonly #metricsServer: MetricsServer;
   #fleet: { readonly configured: number; readonly ready: number };
+  #running: readonly RunningServingProcess[] | null = null;
   #closing: Promise<void> | null = null;
 
   constructor({ config, logger, startedAtMs, opened }: ReplicaParts) {
@@ -103,7 +105,7 @@ class Replica {
       },
       logger,
       isProcessAlive,
-      readyServingProcesses: () => this.#fleet.ready,
+      runningServingProcesses: () => this.#running,
     });
     const publication = this.#publication;
     const state = () => machine.state;
@@ -151,7 +153,8 @@ class Replica {
     return this.#metricsServer.listen(Number(metricsFd));
   }
 
-  fleetChanged(fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number }): void {
+  fleetChanged(fleet: Extract<SupervisorMessage, { readonly kind: 'fleet' }>): void {
+    this.#running = fleet.running;
     this.#fleet = { configured: fleet.servingProcesses, ready: fleet.readyServingProcesses };
     this.#publication.fleetChanged();
   }

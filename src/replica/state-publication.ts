@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.js';
 import type { Result } from '../base/result.js';
 import { encodeIndexFrame } from '../ops/frames.js';
 import { FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
+import type { RunningServingProcess } from '../ops/supervision.js';
 import { ServingLink } from './serving-link.js';
 import { listenOnUnixSocket } from './unix-socket.js';
 
@@ -34,7 +35,7 @@ export interface PublicationObserver {
 
 /** A serving process that has not applied an index, or may not have. */
 export interface Laggard {
-  /** `null`: the supervisor says there is one more, which has no link. */
+  /** `null`: the supervisor has not said yet which there are. */
   readonly slot: number | null;
   readonly pid: number | null;
   readonly appliedIndex: number | null;
@@ -47,8 +48,11 @@ export interface PublicationOptions {
   readonly logger: Logger;
   /** Whether a process with that id exists. */
   readonly isProcessAlive: (pid: number) => boolean;
-  /** How many serving processes the supervisor holds for ready. They serve, whether linked or not. */
-  readonly readyServingProcesses: () => number;
+  /**
+   * The serving processes that the supervisor runs; `null` before it has said so. Any of them may serve, whether linked
+   * or not, ready or not.
+   */
+  readonly runningServingProcesses: () => readonly RunningServingProcess[] | null;
   readonly linkBufferBytesMax?: number;
 }
 
@@ -100,7 +104,7 @@ export class StatePublication {
     });
   }
 
-  /** The supervisor's count of ready serving processes changed. */
+  /** The supervisor's word on its serving processes changed. */
   fleetChanged(): void {
     this.#recheck();
   }
@@ -151,14 +155,12 @@ export class StatePublication {
         appliedIndex,
         connected: false,
       }));
-    const strangers = Math.max(0, this.#options.readyServingProcesses() - links.length - departed.length);
-    const unknown = Array.from({ length: strangers }, () => ({
-      slot: null,
-      pid: null,
-      appliedIndex: null,
-      connected: false,
-    }));
-    return [...linked, ...unlinked, ...unknown];
+    const known = new Set([...links, ...departed].map(({ hello }) => hello.pid));
+    const running = this.#options.runningServingProcesses() ?? [{ slot: null, pid: null }];
+    const strangers = running
+      .filter(({ pid }) => pid === null || !known.has(pid))
+      .map((stranger) => ({ ...stranger, appliedIndex: null, connected: false }));
+    return [...linked, ...unlinked, ...strangers];
   }
 
   #forgetEndedProcesses(): void {

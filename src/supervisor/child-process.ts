@@ -25,6 +25,8 @@ interface SpawnOptions {
 }
 
 export interface ChildHandle {
+  /** `null` of a process that could not be started; `onExit` follows. */
+  readonly pid: number | null;
   send(message: ConfigMessage | SupervisorMessage): void;
   /** SIGKILL. */
   kill(): void;
@@ -70,6 +72,7 @@ export function spawnChild(options: SpawnOptions): ChildHandle {
     });
   });
   return {
+    pid: child.pid ?? null,
     send: (message) => {
       if (child.connected) child.send(message, () => {});
     },

@@ -83,6 +83,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     });
     child.send({ kind: 'config', config });
     children.set(slot, child);
+    if (child.pid !== null) handle({ kind: 'spawned', slot, pid: child.pid });
   };
 
   let finish: (code: number) => void = () => {};
@@ -118,8 +119,17 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         finish(action.code);
     }
   };
+  const events: Event[] = [];
+  let handling = false;
   const handle = (event: Event): void => {
-    for (const action of supervision.handle(event, systemClock.monotonicMs())) perform(action);
+    // What is done may be an event in turn; what was decided before is done first.
+    events.push(event);
+    if (handling) return;
+    handling = true;
+    for (let next = events.shift(); next !== undefined; next = events.shift()) {
+      for (const action of supervision.handle(next, systemClock.monotonicMs())) perform(action);
+    }
+    handling = false;
   };
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => handle({ kind: 'stop' }));

@@ -110,6 +110,7 @@ export class ReplicaProcess {
     if (!config.ok) throw new Error(config.error.message);
     const message: ConfigMessage = { kind: 'config', config: config.value };
     this.child.send(message);
+    this.send({ kind: 'fleet', readyServingProcesses: 0, servingProcesses: 0, running: [] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.log += text;

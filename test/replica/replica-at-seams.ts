@@ -53,7 +53,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     state: log,
     logger,
     isProcessAlive: () => false,
-    readyServingProcesses: () => fleet.ready,
+    runningServingProcesses: () => [],
   });
   const listening = await publication.listen();
   if (!listening.ok) throw new Error(listening.error);
