@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.js';
 import { loadConfig } from '../ops/config.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { dataDirectoryProblem } from '../replica/open-data-directory.js';
 import { runSupervisor } from '../supervisor/main.js';
 
 /** 2 for whatever a person must put right first: the command line, the configuration, the TLS files. */
@@ -25,6 +26,7 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .action(async ({ config }: { readonly config: string }) => {
       exitCode = await runSupervisor({
         configPath: config,
+        obstacle: dataDirectoryProblem,
         childCommand: (role) => [process.execPath, ...process.execArgv, xksdPath, role],
       });
     });

@@ -47,6 +47,8 @@ export interface Hello {
   readonly linkVersion: 1;
   readonly pid: number;
   readonly slot: number;
+  /** `XKSD_SUPERVISOR_NONCE`: a replica has no use for the processes of another supervisor. */
+  readonly supervisorNonce: string;
   /** Random, new at every start of the process: counters of one `processId` only grow. */
   readonly processId: string;
   readonly startedAtMs: number;

@@ -59,6 +59,8 @@ export const replicaHeartbeatTimeoutMs = 30_000;
 export interface ChildEnvironment {
   /** 1-based place among the serving processes, kept over restarts; `0` for the replica. */
   readonly XKSD_SLOT: string;
+  /** Random, of this run of the supervisor: by it the replica knows the serving processes that are its own node's. */
+  readonly XKSD_SUPERVISOR_NONCE: string;
   /** Descriptor of the HTTPS listener (serving). */
   readonly XKSD_XKS_FD?: string;
   /** Descriptor of the plain-HTTP health listener (serving). */

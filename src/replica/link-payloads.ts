@@ -15,6 +15,7 @@ const helloSchema: z.ZodType<Hello> = z.object({
   linkVersion: z.literal(1),
   pid: z.int().positive(),
   slot: z.int().positive().max(1_000),
+  supervisorNonce: text(128),
   processId: text(128).min(1),
   startedAtMs: z.number(),
   linkedBefore: z.boolean(),

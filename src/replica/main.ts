@@ -96,6 +96,7 @@ class Replica {
     this.#fleet = { configured: config.serving.processes, ready: 0 };
     this.#publication = new StatePublication({
       socketPath: stateSocketPath(config),
+      supervisorNonce: supervisorNonce(),
       state: {
         get appliedIndex() {
           return log.appliedIndex;
@@ -171,6 +172,13 @@ class Replica {
     await this.#opened.log.close();
     this.#logger.flush();
   }
+}
+
+function supervisorNonce(): string {
+  const value = process.env['XKSD_SUPERVISOR_NONCE'];
+  if (value === undefined)
+    throw new Error('XKSD_SUPERVISOR_NONCE is not set: the supervisor starts this process');
+  return value;
 }
 
 function isProcessAlive(pid: number): boolean {

@@ -1,28 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { encodeHex } from '../base/bytes.js';
-import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { CommandResult } from '../keystate/types.js';
-import type { Config } from '../ops/config.js';
-import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
-import type { FileOperations } from '../replication/file-operations.js';
 import { openLogOfOne } from '../replication/log-of-one.js';
 import type { OrderedLog } from '../replication/ordered-log.js';
+import { openWhenFree, type WhenFreeOptions } from './open-data-directory.js';
 
-/** A predecessor that was killed holds the lock until the kernel is done with it. */
-const lockWaitMs = 5_000;
-const lockRetryMs = 50;
-const ewouldblock = 11;
-
-export interface OpenLogOptions {
-  readonly node: Config['node'];
-  readonly files: FileOperations;
-  readonly tryLockFile: (fd: number) => number;
-  readonly clock: Clock;
+export interface OpenLogOptions extends WhenFreeOptions {
   readonly random: RandomSource;
   readonly logger: Logger;
   /** The log can go on no more; the process should end. */
@@ -57,28 +44,6 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   if (problem === null) return ok({ log: log.value, machine });
   await log.value.close();
   return err(problem);
-}
-
-async function openWhenFree(options: OpenLogOptions): Promise<Result<DataDirectory, string>> {
-  const { node, files, tryLockFile, clock } = options;
-  const endMs = clock.monotonicMs() + lockWaitMs;
-  for (;;) {
-    let isHeld = false;
-    const directory = await openDataDirectory({
-      dir: node.dataDir,
-      nodeName: node.name,
-      files,
-      tryLockFile: (fd) => {
-        const errno = tryLockFile(fd);
-        isHeld = errno === ewouldblock;
-        return errno;
-      },
-      pid: process.pid,
-    });
-    if (directory.ok) return directory;
-    if (!isHeld || clock.monotonicMs() >= endMs) return err(directory.error.message);
-    await delay(lockRetryMs);
-  }
 }
 
 /** What is in the way, if anything. */

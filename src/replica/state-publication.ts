@@ -44,6 +44,8 @@ export interface Laggard {
 
 export interface PublicationOptions {
   readonly socketPath: string;
+  /** `XKSD_SUPERVISOR_NONCE`. */
+  readonly supervisorNonce: string;
   readonly state: PublishedState;
   readonly logger: Logger;
   /** Whether a process with that id exists. */
@@ -182,6 +184,10 @@ export class StatePublication {
     const link = new ServingLink(
       socket,
       {
+        refusal: ({ supervisorNonce, slot, pid }) =>
+          supervisorNonce === this.#options.supervisorNonce
+            ? null
+            : `process ${pid} (slot ${slot}) is of another xksd with the same runtime directory`,
         onHello: (greeted, hello) => this.#greet(greeted, hello),
         onApplied: () => this.#recheck(),
         onMetrics: ({ hello }, report) => {

@@ -56,7 +56,7 @@ export async function runServingProcess(): Promise<void> {
   for (const message of early) running.receive(message);
 }
 
-function environment(name: 'XKSD_SLOT' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
+function environment(name: 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set: the supervisor starts this process`);
   return value;
@@ -121,6 +121,7 @@ class RunningProcess {
         linkVersion: 1,
         pid: process.pid,
         slot: parts.slot,
+        supervisorNonce: environment('XKSD_SUPERVISOR_NONCE'),
         processId: randomUUID(),
         startedAtMs: systemClock.wallMs(),
         version: softwareVersion(),

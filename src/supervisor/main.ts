@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
-import { loadConfig } from '../ops/config.js';
+import { type Config, loadConfig } from '../ops/config.js';
 import { createLogger } from '../ops/logging.js';
 import { createServiceNotifier } from '../ops/notify.js';
 import type { ChildRole } from '../ops/supervision.js';
@@ -14,6 +15,8 @@ import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from 
 export interface SupervisorOptions {
   readonly configPath: string;
   readonly childCommand: ChildCommand;
+  /** What stands in the way of starting this node at all; asked before anything is started. */
+  readonly obstacle: (config: Config) => Promise<string | null>;
 }
 
 /**
@@ -34,6 +37,11 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
   const tlsFiles = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });
   if (!tlsFiles.ok) {
     complain(tlsFiles.error);
+    return exitCodes.needsPerson;
+  }
+  const obstacle = await options.obstacle(config);
+  if (obstacle !== null) {
+    complain(obstacle);
     return exitCodes.needsPerson;
   }
   const native = loadNativeBinding();
@@ -64,10 +72,11 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     random: Math.random,
   });
   const children = new Map<number, ChildHandle>();
+  const nonce = randomUUID();
   const start = (slot: number, role: ChildRole): void => {
     const child = spawnChild({
       command: options.childCommand(role),
-      environment: { XKSD_SLOT: String(slot) },
+      environment: { XKSD_SLOT: String(slot), XKSD_SUPERVISOR_NONCE: nonce },
       descriptors:
         role === 'replica'
           ? [['XKSD_METRICS_FD', listeners.metrics.fd]]

@@ -13,7 +13,7 @@ import { CredentialUse } from '../../src/replica/credential-use.js';
 import { HsmRequests } from '../../src/replica/hsm-requests.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
-import { FakeServingProcess } from './fake-serving-process.js';
+import { FakeServingProcess, testNonce } from './fake-serving-process.js';
 import { MemoryLog } from './memory-log.js';
 
 export interface ReplicaAtSeams {
@@ -50,6 +50,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
   const logger = options.logger ?? silentLogger;
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: log,
     logger,
     isProcessAlive: () => false,

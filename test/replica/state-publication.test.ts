@@ -10,7 +10,7 @@ import { FrameType } from '../../src/ops/state-link.js';
 import type { RunningServingProcess } from '../../src/ops/supervision.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
-import { FakeServingProcess, readyReport } from './fake-serving-process.js';
+import { FakeServingProcess, readyReport, testNonce } from './fake-serving-process.js';
 import { MemoryLog } from './memory-log.js';
 
 /** Ends when a test waits for something that never comes; nothing waits for it to pass. */
@@ -35,6 +35,7 @@ async function setUp(t: Test, linkBufferBytesMax?: number): Promise<Setup> {
   const socketPath = join(shortDirectory(t), 'run', 'state.sock');
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: log,
     logger: silentLogger,
     isProcessAlive: (pid) => living.has(pid),
@@ -256,6 +257,22 @@ t.test('nothing is confirmed before the supervisor has said which processes run'
   ]);
 });
 
+t.test('a process of another supervisor gets nothing, and displaces nobody', async (t) => {
+  const { change, link, publication } = await setUp(t);
+  const ours = await link({ pid: 777 });
+  await settled(ours, 0);
+  const stranger = await link({ pid: 778, supervisorNonce: 'another' });
+  await stranger.closed();
+  t.equal(stranger.snapshots, 0);
+  const index = await change();
+  await settled(ours, index);
+  t.same(await publication.acknowledgedBy(index, neverMs), []);
+  t.same(
+    publication.links().map(({ hello }) => hello.pid),
+    [777],
+  );
+});
+
 t.test('a link that takes nothing is cut, and starts anew with a snapshot', async (t) => {
   const { change, link, publication } = await setUp(t, 4_096);
   const processId = 'the-same';
@@ -324,6 +341,7 @@ t.test('the socket is the owner’s alone, and replaces one that a dead process 
   writeFileSync(socketPath, '');
   const again = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: new MemoryLog(),
     logger: silentLogger,
     isProcessAlive: () => false,
@@ -340,6 +358,7 @@ t.test('a socket on which another process answers is left alone', async (t) => {
   t.teardown(() => other.close());
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: new MemoryLog(),
     logger: silentLogger,
     isProcessAlive: () => false,

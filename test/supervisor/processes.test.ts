@@ -192,6 +192,13 @@ t.test('a replica that only a person can help ends the node with its message', a
   t.equal(supervisor.stderr, 'xksd: the data directory belongs to node xks-2\n');
 });
 
+t.test('a node whose data directory it may not have starts nothing', async (t) => {
+  const supervisor = new RunningSupervisor(t, { environment: { TEST_OBSTACLE: 'another xksd has it' } });
+  t.same(await supervisor.exit(), { code: 2, signal: null });
+  await t.rejects(supervisor.line({ message: 'starting' }), /the log ended/);
+  t.equal(supervisor.stderr, 'xksd: another xksd has it\n');
+});
+
 t.test('what is wrong before anything starts is one line', async (t) => {
   const squatter = createServer().listen(0, '127.0.0.1');
   t.teardown(() => squatter.close());
