@@ -127,7 +127,7 @@ export type HsmOperation =
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
   /**
-   * Tries once more to log in, where this process is not logged in. `forgive`: forgets first that the token refused
+   * Tries once more to log in where this process is not, and opens the module anew where the token is ill. `forgive`: forgets first that the token refused
    * the PIN; for one process of a node only, or a wrong PIN is tried once for each of them.
    */
   | { readonly op: 'retry-login'; readonly forgive: boolean };
@@ -150,7 +150,9 @@ export interface HsmReplyValues {
   'list-objects': {
     readonly tokens: readonly {
       readonly token: TokenStatus;
-      readonly objects: readonly ObjectDescription[];
+      /** `null` when they could not be looked at; then `unlisted` says why. */
+      readonly objects: readonly ObjectDescription[] | null;
+      readonly unlisted: string | null;
     }[];
   };
   'prepare-token': {

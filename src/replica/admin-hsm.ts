@@ -1,6 +1,6 @@
 import { err, ok, type Result } from '../base/result.js';
 import type { PreparedToken, SealedBytes } from '../keystate/types.js';
-import type { HsmReplyValues } from '../ops/state-link.js';
+import type { HsmReplyValues, ObjectDescription } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -68,13 +68,15 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
     'hsm.list': async () => {
       const listed = await hsm.ask<'list-objects'>({ op: 'list-objects' });
       if (!listed.ok) return listed;
-      const tokens = listed.value.tokens.map(({ token, objects }) => ({
+      const described = (object: ObjectDescription) => ({
+        ...object,
+        usage: [...object.usage],
+        usedBy: context.state.objectUser(object.objectId),
+      });
+      const tokens = listed.value.tokens.map(({ token, objects, unlisted }) => ({
         token,
-        objects: objects.map((object) => ({
-          ...object,
-          usage: [...object.usage],
-          usedBy: context.state.objectUser(object.objectId),
-        })),
+        objects: objects?.map(described) ?? null,
+        unlisted,
       }));
       return ok({ tokens });
     },

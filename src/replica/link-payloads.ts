@@ -76,7 +76,13 @@ const preparedKeySchema = z.object({ objectId: hex, witness: witnessSchema });
 
 const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<HsmReplyValues[Op]> } = {
   'list-objects': z.object({
-    tokens: z.array(z.object({ token: tokenStatusSchema, objects: z.array(objectDescriptionSchema) })),
+    tokens: z.array(
+      z.object({
+        token: tokenStatusSchema,
+        objects: z.array(objectDescriptionSchema).nullable(),
+        unlisted: text(16_384).nullable(),
+      }),
+    ),
   }),
   'prepare-token': z.object({
     token: tokenStatusSchema,

@@ -100,9 +100,12 @@ export class HsmOperations {
   async #listObjects(): Promise<Outcome<HsmReplyValues['list-objects']>> {
     const { token } = this.#options;
     const listing = await token.management.listObjects();
-    // A token that is not there has a status that says why, and nothing to show.
     if (!listing.ok && listing.error.code !== 'token-unavailable') return fault(listing.error);
-    return ok({ tokens: [{ token: token.status(), objects: listing.ok ? listing.value.objects : [] }] });
+    // That a token cannot be looked at must not read as if nothing were on it.
+    const shown = listing.ok
+      ? { objects: listing.value.objects, unlisted: null }
+      : { objects: null, unlisted: listing.error.message };
+    return ok({ tokens: [{ token: token.status(), ...shown }] });
   }
 
   async #generateKey(label: string): Promise<Outcome<HsmReplyValues['generate-key']>> {

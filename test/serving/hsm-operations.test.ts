@@ -330,7 +330,10 @@ t.test('list: an unavailable token has a status and nothing to show', async (t) 
     functionName: null,
     message: 'the PIN was refused',
   };
-  t.match(await process.ask({ op: 'list-objects' }), { ok: true, value: { tokens: [{ objects: [] }] } });
+  t.match(await process.ask({ op: 'list-objects' }), {
+    ok: true,
+    value: { tokens: [{ objects: null, unlisted: 'the PIN was refused' }] },
+  });
   t.match(await process.ask({ op: 'generate-key', label: 'x' }), {
     ok: false,
     code: 'token-unavailable',
