@@ -9,6 +9,8 @@ import { listenOnUnixSocket } from './unix-socket.js';
 
 const connectionsMax = 64;
 const requestTimeoutMs = 10_000;
+/** What commands under way have when the server closes; the supervisor kills the replica after 10 s. */
+const closeMsMax = 3_000;
 const headerBytesMax = 8 * 1024;
 /** root and the socket's group (xksd-admin). */
 const socketMode = 0o660;
@@ -49,6 +51,8 @@ export interface AdminServerOptions {
 export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #server: Server;
+  #requestsInFlight = 0;
+  #closing = false;
   /** Asked for at connection time: the peer's rights then are what counts. */
   readonly #callers = new WeakMap<Socket, AdminCaller>();
 
@@ -61,7 +65,14 @@ export class AdminServer {
         maxHeaderSize: headerBytesMax,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => {
+        this.#requestsInFlight += 1;
+        response.once('close', () => {
+          this.#requestsInFlight -= 1;
+          this.#closeWhenIdle();
+        });
+        void this.#serve(request, response);
+      },
     );
     this.#server.maxConnections = connectionsMax;
     this.#server.on('connection', (socket: Socket) => {
@@ -75,12 +86,22 @@ export class AdminServer {
     return listenOnUnixSocket(this.#server as NetServer, this.#options.socketPath, socketMode);
   }
 
-  /** Lets commands that are under way finish. */
+  /** Lets commands that are under way finish, within bounds. A connection without one is nothing to wait for. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeIdleConnections();
+      const timer = setTimeout(() => this.#server.closeAllConnections(), closeMsMax);
+      this.#server.close(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#closing = true;
+      this.#closeWhenIdle();
     });
+  }
+
+  /** Node's `closeIdleConnections` leaves those that have not sent anything yet. */
+  #closeWhenIdle(): void {
+    if (this.#closing && this.#requestsInFlight === 0) this.#server.closeAllConnections();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
