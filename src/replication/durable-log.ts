@@ -73,7 +73,7 @@ export class DurableLog {
       if (last.torn !== null) {
         const cut = last.sizeBytes - last.goodBytes;
         warnings.push(
-          `${last.path} ended in a write that a crash interrupted (${last.torn.reason}): its last ${cut} bytes, which were never acknowledged, were cut off`,
+          `${last.path} ended in an incomplete write (${last.torn.reason}): its last ${cut} bytes were cut off. A crash leaves that of a change nobody was told of; if nothing crashed, the disk has lost data`,
         );
       }
       await makeEndDurable(file, last);
