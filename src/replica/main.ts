@@ -5,7 +5,7 @@ import type { Result } from '../base/result.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
-import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
 import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
@@ -33,6 +33,7 @@ export async function runReplica(): Promise<void> {
   const config = await supervisor.config;
   const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const native = loadNativeBinding();
   let observeSync: (durationMs: number) => void = () => {};
   const opened = await openLog({

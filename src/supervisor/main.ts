@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
-import { type Config, loadConfig } from '../ops/config.js';
-import { createLogger } from '../ops/logging.js';
+import { type Config, loadConfig, withoutPins } from '../ops/config.js';
+import { createLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createServiceNotifier } from '../ops/notify.js';
 import type { ChildRole } from '../ops/supervision.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
@@ -45,7 +45,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     return exitCodes.needsPerson;
   }
   const native = loadNativeBinding();
-  native.forbidCoreDumps();
+  const coreDumpErrno = native.forbidCoreDumps();
   const bound = bindListeners(native, config);
   if (!bound.ok) {
     complain(bound.error);
@@ -55,6 +55,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
 
   const logger = createLogger({ level: config.log.level, role: 'supervisor', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, coreDumpErrno);
   logger.info('starting', {
     version: softwareVersion(),
     node: config.node.name,
@@ -90,7 +91,8 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         handle({ kind: 'exited', slot, code, signal });
       },
     });
-    child.send({ kind: 'config', config });
+    // Only serving processes log in.
+    child.send({ kind: 'config', config: role === 'replica' ? withoutPins(config) : config });
     children.set(slot, child);
     if (child.pid !== null) handle({ kind: 'spawned', slot, pid: child.pid });
   };

@@ -31,7 +31,7 @@ class RunningSupervisor {
 
   constructor(t: Test, options: { config?: string; environment?: Readonly<Record<string, string>> } = {}) {
     const config = join(t.testdir(), 'xksd.toml');
-    writeFileSync(config, options.config ?? configuration());
+    writeFileSync(config, options.config ?? configuration(), { mode: 0o600 });
     this.process = spawn(process.execPath, [program, config], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.environment },
@@ -84,7 +84,7 @@ listen = "${changes.metrics ?? '127.0.0.1:0'}"
 processes = 2
 drain_seconds = 0
 [[hsm]]
-uri = "pkcs11:token=xks?module-path=/x.so"
+uri = "pkcs11:token=xks?module-path=/x.so&pin-value=4711'x"
 `;
 }
 
@@ -92,6 +92,7 @@ interface Self {
   readonly pid: number;
   readonly slot: number;
   readonly nodeName: string;
+  readonly knowsPin: boolean;
   readonly notifySocket: string | null;
   readonly fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number };
 }
@@ -123,7 +124,8 @@ t.test('children inherit their listeners, their place and the configuration, but
   t.equal(replica.slot, 0);
   const serving = await ask(xks);
   t.ok(serving.slot === 1 || serving.slot === 2);
-  t.match(serving, { notifySocket: null, healthFd: '5', nodeName: 'test' });
+  t.match(serving, { notifySocket: null, healthFd: '5', nodeName: 'test', knowsPin: true });
+  t.match(replica, { knowsPin: false }, 'only serving processes log in');
   supervisor.process.kill('SIGTERM');
   t.same(await supervisor.exit(), { code: 0, signal: null });
 });
