@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.js';
 import { type Config, loadConfig } from '../ops/config.js';
 import { loadClusterTlsFiles, loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { dataDirectoryProblem } from '../replica/open-data-directory.js';
 import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
 
@@ -26,6 +27,7 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .action(async ({ config }: { readonly config: string }) => {
       exitCode = await runSupervisor({
         configPath: config,
+        obstacle: dataDirectoryProblem,
         childCommand: (role) => [process.execPath, ...process.execArgv, xksdPath, role],
       });
     });

@@ -17,7 +17,7 @@ import type {
 } from './management-protocol.js';
 import { loginInOrder } from './ordered-login.js';
 import { readPin } from './pin.js';
-import { PinRefusals } from './pin-refusals.js';
+import { PinRefusals, tokenIdentity } from './pin-refusals.js';
 import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
 import {
   freshHealth,
@@ -97,14 +97,21 @@ export interface Token {
   setTestKey(key: KeyObject | null): void;
   /** Called after every change of state or reason. @returns ends it. */
   onChange(listener: (status: TokenStatus) => void): () => void;
-  /** Forgets that the PIN was refused and tries it once more, as an operator asked. */
-  retryLogin(): Promise<TokenStatus>;
+  /**
+   * Tries once more to reach the token and log in, as an operator asked; opens the module anew where the token is logged
+   * in and ill. Does nothing with one that is well.
+   *
+   * @param forgive forget first that the token refused the PIN, also for the other processes of this host.
+   */
+  retryLogin(forgive: boolean): Promise<TokenStatus>;
   /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
   close(): Promise<void>;
 }
 
 /** Checks that fail one after the other before the module is opened anew. */
 const failedChecksMax = 5;
+/** The same when the test key is gone: twice as many after each time that did not bring it back, up to so many. */
+const lostKeyChecksMax = 60;
 
 export function createToken(options: TokenOptions): Token {
   return new TokenLifecycle(options);
@@ -131,6 +138,8 @@ class TokenLifecycle implements Token {
   #reason = 'starting: the token has not been reached yet';
   #health: HealthRecord;
   #failedChecks = 0;
+  /** How often the module was opened anew for the test key, since a check passed. */
+  #openedForLostKey = 0;
   #testKey: KeyObject | null = null;
   /** Attempts in a row that did not lead to a check that passed. */
   #failures = 0;
@@ -192,10 +201,25 @@ class TokenLifecycle implements Token {
     return () => this.#listeners.delete(listener);
   }
 
-  async retryLogin(): Promise<TokenStatus> {
+  async retryLogin(forgive: boolean): Promise<TokenStatus> {
     await this.#attempt;
-    if (!this.#usable) await this.#tryNow(true);
+    if (this.#usable && this.#verdict().state === 'UNAVAILABLE') {
+      // Logged in, and ill all the same: what a new module and a new login can cure, they shall.
+      const reason = 'opening the module anew, as an operator asked';
+      await this.#attemptTo(() => this.#fail({ ok: false, reason, anew: true }));
+    }
+    if (!this.#usable) await this.#tryNow(forgive);
+    else if (forgive) await this.#forgetRefusals();
     return this.status();
+  }
+
+  /** This process needs no login; another of this host may have been refused, and will be asked next. */
+  async #forgetRefusals(): Promise<void> {
+    const discovered = this.#discovered;
+    if (discovered === null) return;
+    const forgotten = await this.#refusals.exclusively((record) => record.forget(tokenIdentity(discovered)));
+    const written = forgotten.ok ? forgotten.value : forgotten;
+    if (!written.ok) this.#options.logger.warn('refused PINs are not forgotten', { reason: written.error });
   }
 
   async close(): Promise<void> {
@@ -385,6 +409,7 @@ class TokenLifecycle implements Token {
     if (check.kind === 'passed') {
       this.#failures = 0;
       this.#failedChecks = 0;
+      this.#openedForLostKey = 0;
     }
     if (check.kind === 'failed') await this.#countFailedCheck(check);
     this.#tellChange();
@@ -392,7 +417,17 @@ class TokenLifecycle implements Token {
 
   async #countFailedCheck(check: FailedCheck): Promise<void> {
     this.#failedChecks += 1;
-    if (!check.worthReopening || this.#failedChecks < failedChecksMax || this.#attempt !== null) return;
+    if (check.worthReopening === 'never' || this.#attempt !== null) return;
+    const isLost = check.worthReopening === 'later';
+    const checksMax = isLost
+      ? Math.min(lostKeyChecksMax, failedChecksMax * 2 ** this.#openedForLostKey)
+      : failedChecksMax;
+    if (this.#failedChecks < checksMax) return;
+    if (isLost) {
+      // The back-off is in the checks: `hsm prepare` needs a token that is open most of the time.
+      this.#failures = 0;
+      this.#openedForLostKey += 1;
+    }
     // The pool opens lost sessions by itself; that did not help.
     const reason = `${check.reason}; opening the module anew`;
     await this.#attemptTo(() => this.#fail({ ok: false, reason, anew: true }));

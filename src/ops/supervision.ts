@@ -28,10 +28,21 @@ export interface ConfigMessage {
   readonly config: Config;
 }
 
+export interface RunningServingProcess {
+  readonly slot: number;
+  readonly pid: number;
+}
+
 /** Supervisor → child, after that. */
 export type SupervisorMessage =
-  /** How many serving processes are ready, sent on every change and once to a new child. */
-  | { readonly kind: 'fleet'; readonly readyServingProcesses: number; readonly servingProcesses: number }
+  /** The serving processes, sent on every change and once to a new child. */
+  | {
+      readonly kind: 'fleet';
+      readonly readyServingProcesses: number;
+      readonly servingProcesses: number;
+      /** Those that run, ready or not: any may serve, with whatever key state it has. */
+      readonly running: readonly RunningServingProcess[];
+    }
   /**
    * Drain: say "not ready" to load balancers and close connections politely, but keep accepting for `drainMs`; then
    * stop accepting, finish what is in flight and exit 0. A second one with a shorter `drainMs` hurries the first.
@@ -48,6 +59,8 @@ export const replicaHeartbeatTimeoutMs = 30_000;
 export interface ChildEnvironment {
   /** 1-based place among the serving processes, kept over restarts; `0` for the replica. */
   readonly XKSD_SLOT: string;
+  /** Random, of this run of the supervisor: by it the replica knows the serving processes that are its own node's. */
+  readonly XKSD_SUPERVISOR_NONCE: string;
   /** Descriptor of the HTTPS listener (serving). */
   readonly XKSD_XKS_FD?: string;
   /** Descriptor of the plain-HTTP health listener (serving). */

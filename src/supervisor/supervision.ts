@@ -28,6 +28,8 @@ export const exitCodes = {
 
 export type Event =
   | { readonly kind: 'start' }
+  /** A `spawn` was carried out. */
+  | { readonly kind: 'spawned'; readonly slot: number; readonly pid: number }
   | { readonly kind: 'message'; readonly slot: number; readonly message: ChildMessage }
   /** The process has ended and everything it sent has been handled. */
   | {
@@ -66,6 +68,8 @@ interface Child {
   state: 'waiting' | 'running' | 'ended';
   startAtMs: number;
   startedAtMs: number;
+  /** `null` while it does not run. */
+  pid: number | null;
   /** Of the last heartbeat; `null` before the first of this start. */
   heardAtMs: number | null;
   killed: boolean;
@@ -100,7 +104,7 @@ export class Supervision {
   #exitCode: number = exitCodes.ok;
   #tickedAtMs: number | null = null;
   #lastStatus = '';
-  #lastReady = 0;
+  #lastFleet: string;
   #actions: Action[] = [];
 
   constructor(options: {
@@ -116,6 +120,7 @@ export class Supervision {
       state: 'waiting',
       startAtMs: 0,
       startedAtMs: 0,
+      pid: null,
       heardAtMs: null,
       killed: false,
       ready: false,
@@ -124,6 +129,7 @@ export class Supervision {
       concluded: false,
       wasReady: false,
     }));
+    this.#lastFleet = JSON.stringify(this.#fleet());
   }
 
   handle(event: Event, nowMs: number): readonly Action[] {
@@ -133,6 +139,9 @@ export class Supervision {
       case 'start':
         this.#started = true;
         this.#startDue(nowMs);
+        break;
+      case 'spawned':
+        this.#child(event.slot).pid = event.pid;
         break;
       case 'message':
         this.#onMessage(this.#child(event.slot), event.message, nowMs);
@@ -219,6 +228,7 @@ export class Supervision {
     const expected = exit.code === 0 && this.#phase.kind !== 'running';
     const { code, signal } = exit;
     this.#log(expected ? 'info' : 'error', expected ? 'child ended' : 'child died', child, { code, signal });
+    child.pid = null;
     child.ready = false;
     child.concluded = true;
     if (child.fatal === null) child.reason = 'restarting';
@@ -325,6 +335,7 @@ export class Supervision {
       kind: 'fleet',
       readyServingProcesses: this.#readyCount(),
       servingProcesses: this.#children.length - 1,
+      running: this.#serving().flatMap(({ slot, pid }) => (pid === null ? [] : [{ slot, pid }])),
     };
   }
 
@@ -383,14 +394,14 @@ export class Supervision {
     this.#actions.push({ kind: 'finish', code, message });
   }
 
-  /** What others should know after an event: children how many are ready, systemd that we are up, people the status. */
+  /** What others should know after an event: children who the serving processes are, systemd that we are up, people the status. */
   #report(): void {
-    const ready = this.#readyCount();
-    if (ready !== this.#lastReady) {
-      this.#lastReady = ready;
+    const fleet = this.#fleet();
+    const fleetText = JSON.stringify(fleet);
+    if (fleetText !== this.#lastFleet) {
+      this.#lastFleet = fleetText;
       for (const child of this.#children) {
-        if (child.state === 'running')
-          this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
+        if (child.state === 'running') this.#actions.push({ kind: 'send', slot: child.slot, message: fleet });
       }
     }
     if (this.#phase.kind !== 'running') return;

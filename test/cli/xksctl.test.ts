@@ -114,14 +114,14 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
   });
 
   await t.test('status: exit 0 while all is well, 3 when something wants a look', async (t) => {
-    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 1 });
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 1, running: [] });
     let well = await run('status');
     // The report and the count of processes arrive on their own ways.
     while (well.exitCode === 3 && !well.stdout.includes('All is well.')) well = await run('status');
     t.equal(well.exitCode, 0, well.stdout);
     t.match(well.stdout, /^node +node-1$/m);
     t.match(well.stdout, /serving-1 +\d+ +yes/);
-    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 3 });
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 3, running: [] });
     let ill = await run('status');
     while (ill.exitCode === 0) ill = await run('status');
     t.equal(ill.exitCode, 3);

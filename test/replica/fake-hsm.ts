@@ -35,7 +35,7 @@ export class FakeHsm {
     const done = (value: unknown): HsmReply => ({ id: request.id, ok: true, value });
     switch (request.op) {
       case 'list-objects':
-        return done({ tokens: [{ token: activeToken, objects: this.objects }] });
+        return done({ tokens: [{ token: activeToken, objects: this.objects, unlisted: null }] });
       case 'prepare-token': {
         const isNew = !this.#prepared;
         this.#prepared = true;

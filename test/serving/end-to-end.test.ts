@@ -63,7 +63,15 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     const core = new ServingCore({
       token,
       stateSocketPath: replica.socketPath,
-      hello: { linkVersion: 1, pid: process.pid, slot, processId: `p${slot}`, startedAtMs: 0, version: '1' },
+      hello: {
+        linkVersion: 1,
+        pid: process.pid,
+        slot,
+        supervisorNonce: 'n',
+        processId: `p${slot}`,
+        startedAtMs: 0,
+        version: '1',
+      },
       // Longer than a busy test machine ever makes a request wait.
       requestDeadlineMs: 10_000,
       metrics: createServingMetrics({ droppedLogLines: () => 0 }),
