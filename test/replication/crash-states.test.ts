@@ -60,7 +60,7 @@ t.test('a crash while a crash is being recovered from, and right after', async (
 });
 
 t.test('a process killed, another started, then the power fails: what either said stays', async (t) => {
-  const { disk, acknowledgedAt } = await run(4, 40);
+  const { disk, acknowledgedAt } = await run(4, 24);
   const failures: string[] = [];
   let states = 0;
   for (let killed = await initialiseOperations(); killed <= disk.operations.length; killed += 1) {

@@ -61,7 +61,9 @@ function torn(content: Buffer, change: FileChange, random: SeededRandom): Buffer
   const { position, bytes } = change;
   const end = position + bytes.byteLength;
   const growth = Math.max(0, end - content.byteLength);
-  const kept = random.integer(3) === 0 ? growth : random.integer(growth + 1);
+  // A file ends where a sector does, or where the write did: the disk takes sectors, whatever their bytes.
+  const sectors = random.integer(Math.floor(growth / sectorBytes) + 1);
+  const kept = random.integer(3) === 0 ? growth : sectors * sectorBytes;
   const result = Buffer.alloc(Math.max(content.byteLength, end - growth + kept));
   result.set(content);
   for (let start = position; start < end; ) {
