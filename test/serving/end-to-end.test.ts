@@ -79,6 +79,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
       clock: systemClock,
       timers: systemTimers,
       random: systemRandom,
+      onStuck: () => {},
       onReadiness: (readiness) => {
         last = readiness;
         told();
