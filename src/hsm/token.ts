@@ -105,7 +105,10 @@ export interface Token {
    * @param forgive forget first that the token refused the PIN, also for the other processes of this host.
    */
   retryLogin(forgive: boolean): Promise<TokenStatus>;
-  /** Why only another process can use this token again, as calls do not return; to be asked every second or so. */
+  /**
+   * Why only another process can use this token again, or administer it, as calls do not return; to be asked every
+   * second or so.
+   */
   beyondRecovery(): string | null;
   /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
   close(): Promise<void>;
@@ -232,13 +235,14 @@ class TokenLifecycle implements Token {
     return this.#hangWatch.observe(this.#hang(), this.#options.clock.monotonicMs());
   }
 
-  /** What keeps the token out of use by not returning. While it serves, nothing does. */
+  /** What keeps the token, or its administration, out of use by not returning. */
   #hang(): Hang | null {
-    if (this.#closed || this.#verdict().state !== 'UNAVAILABLE') return null;
+    if (this.#closed) return null;
     const stuck = this.#management?.stuck ?? null;
     if (stuck !== null) {
       return { kind: stuck === 'login' ? 'login' : 'call', what: `${stuck} has not returned from the HSM` };
     }
+    if (this.#verdict().state !== 'UNAVAILABLE') return null;
     if (this.#finalizeHangs) return { kind: 'call', what: 'C_Finalize has not returned from the HSM' };
     const stats = this.#usable ? this.#pool?.stats() : undefined;
     if (stats === undefined || stats.stuckCells < stats.sessions) return null;

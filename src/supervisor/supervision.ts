@@ -309,6 +309,14 @@ export class Supervision {
     this.#advanceStop(nowMs);
   }
 
+  /** One that is ready all the same, being stuck in administration only, goes while all others are ready. */
+  #isExpendable(child: Child): boolean {
+    const others = this.#serving().filter((other) => other !== child);
+    return (
+      child.state === 'running' && (!child.ready || (others.length > 0 && others.every(({ ready }) => ready)))
+    );
+  }
+
   /**
    * One at a time, the next when the last one's successor has told how it fares: an HSM that hangs must not take all
    * processes out at once, of which another may be about to recover.
@@ -322,7 +330,7 @@ export class Supervision {
     }
     if (this.#phase.kind !== 'running') return;
     const isReplacing = this.#serving().some((child) => child.replaceByMs !== null || child.isSuccessor);
-    const stuck = this.#serving().find((child) => child.state === 'running' && child.stuck !== null);
+    const stuck = this.#serving().find((child) => child.stuck !== null && this.#isExpendable(child));
     if (isReplacing || stuck === undefined) return;
     this.#log('error', 'child cannot recover, replacing it', stuck, { reason: stuck.stuck });
     stuck.replaceByMs = nowMs + servingStopMs;

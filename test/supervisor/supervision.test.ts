@@ -203,6 +203,22 @@ t.test('processes that cannot recover are drained and replaced, one after the ot
   t.same(node.took('spawn', 'drain'), ['spawn 2']);
 });
 
+t.test('a stuck process that serves all the same is replaced while all others serve', async (t) => {
+  const stuck = { kind: 'stuck', reason: 'list-objects has not returned' } as const;
+  const alone = readyNode({ serving: 1 });
+  alone.do({ kind: 'message', slot: 1, message: stuck });
+  alone.pass(1_000);
+  t.same(alone.took('drain'), []);
+  const node = readyNode({ serving: 3 });
+  node.readiness(3, false);
+  node.do({ kind: 'message', slot: 1, message: stuck });
+  node.pass(1_000);
+  t.same(node.took('drain'), []);
+  node.readiness(3, true);
+  node.pass(tickIntervalMs);
+  t.same(node.took('drain'), ['drain 1 0']);
+});
+
 t.test('a process that recovers before its turn is left alone', async (t) => {
   const node = readyNode();
   for (const slot of [1, 2]) node.do({ kind: 'message', slot, message: { kind: 'stuck', reason: 'x' } });
