@@ -104,9 +104,9 @@ export class Management {
     return this.#run({ op: 'generate-key', slotId, ...key });
   }
 
-  /** A call has not returned in time, and still has not: whatever comes next is refused. */
-  get hangs(): boolean {
-    return this.#stuck !== null;
+  /** The operation whose call has not returned in time, and still has not: whatever comes next is refused. */
+  get stuck(): ManagementTask['op'] | null {
+    return this.#stuck;
   }
 
   /**

@@ -6,6 +6,7 @@ import { err, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { backOffMs } from './back-off.js';
 import { type CryptoPool, openCryptoPool } from './crypto-pool.js';
+import { type Hang, HangWatch } from './hang-watch.js';
 import { checkTestKey, type FailedCheck } from './health-check.js';
 import { Management } from './management.js';
 import type {
@@ -104,6 +105,11 @@ export interface Token {
    * @param forgive forget first that the token refused the PIN, also for the other processes of this host.
    */
   retryLogin(forgive: boolean): Promise<TokenStatus>;
+  /**
+   * Why only another process can use this token again, or administer it, as calls do not return; to be asked every
+   * second or so.
+   */
+  beyondRecovery(): string | null;
   /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
   close(): Promise<void>;
 }
@@ -140,6 +146,9 @@ class TokenLifecycle implements Token {
   #failedChecks = 0;
   /** How often the module was opened anew for the test key, since a check passed. */
   #openedForLostKey = 0;
+  /** The module cannot be opened: it has not come back from C_Finalize. */
+  #finalizeHangs = false;
+  readonly #hangWatch = new HangWatch();
   #testKey: KeyObject | null = null;
   /** Attempts in a row that did not lead to a check that passed. */
   #failures = 0;
@@ -222,6 +231,27 @@ class TokenLifecycle implements Token {
     if (!written.ok) this.#options.logger.warn('refused PINs are not forgotten', { reason: written.error });
   }
 
+  beyondRecovery(): string | null {
+    return this.#hangWatch.observe(this.#hang(), this.#options.clock.monotonicMs());
+  }
+
+  /** What keeps the token, or its administration, out of use by not returning. */
+  #hang(): Hang | null {
+    if (this.#closed) return null;
+    const stuck = this.#management?.stuck ?? null;
+    if (stuck !== null) {
+      return { kind: stuck === 'login' ? 'login' : 'call', what: `${stuck} has not returned from the HSM` };
+    }
+    if (this.#verdict().state !== 'UNAVAILABLE') return null;
+    if (this.#finalizeHangs) return { kind: 'call', what: 'C_Finalize has not returned from the HSM' };
+    const stats = this.#usable ? this.#pool?.stats() : undefined;
+    if (stats === undefined || stats.stuckCells < stats.sessions) return null;
+    return {
+      kind: 'call',
+      what: `${stats.stuckCells} calls have not returned from the HSM, and no session is left`,
+    };
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#cancelRetry();
@@ -285,6 +315,7 @@ class TokenLifecycle implements Token {
     const management = this.#management;
 
     const discovered = await management.discover(uri.token);
+    this.#finalizeHangs = !discovered.ok && discovered.error.functionName === 'C_Finalize';
     if (!discovered.ok) return failed(discovered.error.message, true);
     const sameSlot = this.#discovered?.slotId === discovered.value.slotId;
     this.#discovered = discovered.value;
@@ -372,7 +403,7 @@ class TokenLifecycle implements Token {
     this.#pool = null;
     await pool?.close();
     const management = this.#management;
-    if (management === null || (management.hangs && !this.#closed)) return;
+    if (management === null || (management.stuck !== null && !this.#closed)) return;
     this.#management = null;
     await management.close();
   }

@@ -17,6 +17,8 @@ export interface SupervisorLink {
   readonly coreDumpErrno: number;
   /** Whether this child can do its job now; call it on every change. `reason` names what is missing when it can't. */
   reportReadiness(ready: boolean, reason: string): void;
+  /** Says that this child cannot recover by itself, and why; `null`: it has after all. */
+  reportStuck(reason: string | null): void;
   /** Says that a restart would not help before a person acts, and ends this process when the message is out. */
   reportFatal(message: string): Promise<never>;
 }
@@ -61,6 +63,7 @@ export function attachToSupervisor(options: AttachOptions): SupervisorLink {
     config,
     coreDumpErrno,
     reportReadiness: (ready, reason) => void send({ kind: 'readiness', ready, reason }),
+    reportStuck: (reason) => void send({ kind: 'stuck', reason }),
     reportFatal: async (message) => {
       await send({ kind: 'fatal', message });
       process.exit(1);

@@ -16,6 +16,11 @@ export type ChildMessage =
    * usable token (X-H4). `reason` is for people; it names what is missing when not ready.
    */
   | { readonly kind: 'readiness'; readonly ready: boolean; readonly reason: string }
+  /**
+   * Why a serving process cannot recover by itself: calls into the HSM's library that never return. `null` once it has
+   * after all. It goes on, and may serve still; the supervisor drains and replaces one such process after the other.
+   */
+  | { readonly kind: 'stuck'; readonly reason: string | null }
   /** The child cannot go on and restarting it won't help before a person acts (bad data directory, bad config). */
   | { readonly kind: 'fatal'; readonly message: string };
 

@@ -136,6 +136,10 @@ class RunningProcess {
       timers: systemTimers,
       random: systemRandom,
       onReadiness: (readiness) => this.#onReadiness(readiness),
+      onStuck: (reason) => {
+        if (reason !== null) logger.error('cannot recover without a new process', { reason });
+        parts.supervisor.reportStuck(reason);
+      },
     });
     this.#xks = createXksServer({
       on: { fd: Number(environment('XKSD_XKS_FD')) },

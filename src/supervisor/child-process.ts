@@ -87,6 +87,8 @@ function isChildMessage(message: unknown): message is ChildMessage {
       return true;
     case 'readiness':
       return typeof message['ready'] === 'boolean' && typeof message['reason'] === 'string';
+    case 'stuck':
+      return typeof message['reason'] === 'string' || message['reason'] === null;
     case 'fatal':
       return typeof message['message'] === 'string';
     default:

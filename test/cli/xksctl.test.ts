@@ -30,6 +30,10 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.equal(listed.exitCode, 0);
     t.match(listed.stdout, /fake +0001 +ACTIVE/);
     t.match(listed.stdout, /xksd-test +CKK_AES 256/);
+    fake.unlisted = 'the PIN is wrong';
+    t.match((await run('hsm', 'list')).stdout, /its objects cannot be listed: the PIN is wrong/);
+    t.match(await json('hsm', 'list'), { tokens: [{ objects: null, unlisted: 'the PIN is wrong' }] });
+    fake.unlisted = null;
     t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
   });
 

@@ -251,6 +251,7 @@ class FakePool implements CryptoPool {
   readonly options: CryptoPoolOptions;
   readonly canaries: (string | null)[] = [];
   resumed = 0;
+  stuckCells = 2;
   /** Operations that failed. */
   failed = 0;
   closed = 0;
@@ -282,7 +283,7 @@ class FakePool implements CryptoPool {
       sessions: 3,
       cells: 0,
       cellsInUse: 0,
-      stuckCells: 2,
+      stuckCells: this.stuckCells,
       queued: 0,
       inFlight: 0,
       operations: 0,
@@ -403,6 +404,28 @@ t.test('a token that fails check after check is opened anew, one that hangs is n
   }
   t.match(token.status(), { state: 'UNAVAILABLE', reason: /deadline/ });
   t.equal(pools.length, 2);
+});
+
+t.test('a token none of whose calls return is beyond recovery after 10 s, until they do', async (t) => {
+  const { time, token, pool } = await withFakePool(t);
+  const told: (string | null)[] = [];
+  const pass = async (seconds: number): Promise<void> => {
+    for (let second = 0; second < seconds; second += 1) {
+      time.advance(1_000);
+      await turn();
+      told.push(token.beyondRecovery());
+    }
+  };
+  pool().failure = { kind: 'token-unavailable', rv: null, functionName: null };
+  await pass(20);
+  t.strictSame(new Set(told), new Set([null]), 'a session is left');
+  pool().stuckCells = 3;
+  await pass(11);
+  t.match(told.at(-1), /3 calls have not returned from the HSM, and no session is left for over 10 s/);
+  t.equal(told.at(-2), null);
+  pool().stuckCells = 0;
+  await pass(1);
+  t.equal(told.at(-1), null);
 });
 
 t.test('a test key that is gone: the module is opened anew, later and later, until it is back', async (t) => {

@@ -80,6 +80,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
       bootTimeMs: () => loadNativeBinding().bootTimeMs(),
       timers: systemTimers,
       random: systemRandom,
+      onStuck: () => {},
       onReadiness: (readiness) => {
         last = readiness;
         told();

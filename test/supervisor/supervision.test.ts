@@ -181,6 +181,54 @@ t.test(
   },
 );
 
+t.test('processes that cannot recover are drained and replaced, one after the other', async (t) => {
+  const node = readyNode();
+  const stuck = (slot: number, reason: string | null): void =>
+    node.do({ kind: 'message', slot, message: { kind: 'stuck', reason } });
+  for (const slot of [1, 2]) {
+    node.readiness(slot, false, 'no usable token');
+    stuck(slot, 'calls have not returned');
+  }
+  t.same(node.took('drain', 'kill'), ['drain 1 0']);
+  node.exited(1, 0);
+  node.pass(1_000);
+  t.same(node.took('spawn', 'drain'), ['spawn 1'], 'the next waits for what becomes of the first');
+  node.readiness(1, false, 'no usable token');
+  node.pass(tickIntervalMs);
+  t.same(node.took('drain'), ['drain 2 0']);
+  node.pass(20_000);
+  t.same(node.took('kill'), ['kill 2'], 'it did not drain');
+  node.exited(2, null, 'SIGKILL');
+  node.pass(1_000);
+  t.same(node.took('spawn', 'drain'), ['spawn 2']);
+});
+
+t.test('a stuck process that serves all the same is replaced while all others serve', async (t) => {
+  const stuck = { kind: 'stuck', reason: 'list-objects has not returned' } as const;
+  const alone = readyNode({ serving: 1 });
+  alone.do({ kind: 'message', slot: 1, message: stuck });
+  alone.pass(1_000);
+  t.same(alone.took('drain'), []);
+  const node = readyNode({ serving: 3 });
+  node.readiness(3, false);
+  node.do({ kind: 'message', slot: 1, message: stuck });
+  node.pass(1_000);
+  t.same(node.took('drain'), []);
+  node.readiness(3, true);
+  node.pass(tickIntervalMs);
+  t.same(node.took('drain'), ['drain 1 0']);
+});
+
+t.test('a process that recovers before its turn is left alone', async (t) => {
+  const node = readyNode();
+  for (const slot of [1, 2]) node.do({ kind: 'message', slot, message: { kind: 'stuck', reason: 'x' } });
+  node.do({ kind: 'message', slot: 2, message: { kind: 'stuck', reason: null } });
+  node.exited(1, 0);
+  node.readiness(1, true);
+  node.pass(1_000);
+  t.same(node.took('drain'), ['drain 1 0']);
+});
+
 t.test('a silent serving process is killed once and replaced', async (t) => {
   const node = readyNode();
   node.beating.delete(1);

@@ -72,6 +72,8 @@ export interface NodeSetUp {
   readonly logLevel?: 'info' | 'debug';
   /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
   readonly spyLog?: string;
+  /** Gives the path of another module to put before the token's own. */
+  readonly throughModule?: (modulePath: string) => Promise<string>;
 }
 
 /** A real xksd in processes of its own, with a key store `test` (prefix `test/store`) and a key `key-1`. */
@@ -79,7 +81,10 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
   const directory = mkdtempSync(join(tmpdir(), 'xksd-node-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const token = setUp.token === 'nss' ? await makeNssToken(t) : await makeSoftHsmToken(t);
-  const spy = setUp.spyLog === undefined ? null : `${libraryDirectory}/pkcs11-spy.so`;
+  const modulePath =
+    setUp.spyLog === undefined
+      ? ((await setUp.throughModule?.(token.modulePath)) ?? token.modulePath)
+      : `${libraryDirectory}/pkcs11-spy.so`;
   const certificates = await makeCertificates({
     directory: join(directory, 'tls'),
     names: ['localhost'],
@@ -92,7 +97,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     peer: null,
     certificate: certificates.certificate,
     privateKey: certificates.key,
-    hsmUri: spy === null ? token.uri : token.uri.replace(token.modulePath, spy),
+    hsmUri: token.uri.replace(token.modulePath, modulePath),
     initArgs: token.initArgs,
     environment: {
       ...(token.modulePath.includes('softhsm') && { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }),

@@ -82,6 +82,10 @@ export class SoftwareToken implements Token {
     return this.current;
   }
 
+  beyondRecovery(): string | null {
+    return null;
+  }
+
   async close(): Promise<void> {}
 
   #answer(value: null, code: ManagementError['code']): ManagementResult<never>;
