@@ -205,6 +205,26 @@ t.test('a body that does not come in time gets 400, and the connection goes on',
   t.equal((await ask(client, {}, 'ok')).status, 200);
 });
 
+t.test('a body in single bytes ends its connection, before and after it was refused', async (t) => {
+  const server = await startServer(t);
+  const settings = frame(frameType.settings, 0, 0, Buffer.alloc(0));
+  const post = (...more: readonly [string, string][]): Buffer =>
+    literalHeaders([[':method', 'POST'], [':scheme', 'https'], [':path', '/'], [':authority', 'a'], ...more]);
+  const tooLarge: [string, string] = ['content-length', String(testLimits.bodyBytesMax + 1)];
+  for (const [head, pieces] of [
+    [post(), testLimits.bodyPiecesMax + 1],
+    [post(tooLarge), testLimits.discardPiecesMax + 1],
+  ] as const) {
+    const socket = await openTls(server, { ALPNProtocols: ['h2'] });
+    const closed = untilClose(socket);
+    const data = Array.from({ length: pieces }, () => frame(frameType.data, 0, 1, Buffer.from('x')));
+    socket.write(Buffer.concat([clientPreface, settings, frame(frameType.headers, 4, 1, head), ...data]));
+    await closed;
+    t.match(server.refusals.at(-1), { status: 0, reason: 'A body came in too many pieces.' });
+  }
+  t.equal(server.refusals.length, 3, 'the second had its 501 before');
+});
+
 t.test('HEAD gets no body; Expect: 100-continue gets its 100', async (t) => {
   const server = await startServer(t);
   const client = session(t, server);

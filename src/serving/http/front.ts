@@ -3,10 +3,10 @@ import { errorText } from '../../base/guards.js';
 import type { Logger } from '../../base/logger.js';
 import { errorBody, type XksError, xksError } from '../../xks/errors.js';
 import { isLoadBalancerPath } from '../../xks/uri-path.js';
-import type { ReceivingBudget } from './body.js';
 import type { Connection } from './connection.js';
 import type { HttpAnswer, HttpHandler, HttpRefusal, HttpRequest } from './exchange.js';
 import type { HttpLimits } from './limits.js';
+import type { ReceivingBudget } from './receiving-budget.js';
 import { refusalAnswer } from './refusal.js';
 
 const readyBody = Buffer.from('{"status":"ready"}');
@@ -86,6 +86,13 @@ export class Front {
       remoteAddress: connection.remoteAddress,
     });
     return refusalAnswer(refused);
+  }
+
+  /** Ends a connection whose peer sends a body in so many pieces that each costs more than it brings. */
+  cutOff(connection: Connection): void {
+    if (connection.socket.destroyed) return;
+    this.drop('A body came in too many pieces.', connection.remoteAddress);
+    connection.socket.destroy();
   }
 
   /** A connection that was closed without any answer. */

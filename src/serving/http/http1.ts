@@ -33,6 +33,8 @@ interface State {
   } | null;
   /** The last answer has been decided on: whatever else arrives is thrown away. */
   closing: boolean;
+  /** Requests that came after it. */
+  ignored: number;
   /** Bytes to write, and to close after, when the requests in flight have been answered. */
   lastWords: Buffer | null;
 }
@@ -78,7 +80,7 @@ export class Http1 {
   }
 
   take(connection: Connection): void {
-    const state: State = { connection, receiving: null, closing: false, lastWords: null };
+    const state: State = { connection, receiving: null, closing: false, ignored: 0, lastWords: null };
     this.#states.set(connection.socket, state);
     connection.closePolitely = () => {
       if (connection.inFlight === 0) this.#finish(state, null);
@@ -93,9 +95,16 @@ export class Http1 {
 
   #exchange(req: IncomingMessage, res: ServerResponse): void {
     const state = this.#states.get(req.socket);
-    if (state === undefined || state.closing) return;
+    if (state === undefined) return;
     const { connection } = state;
     const { limits } = this.#front;
+    if (state.closing) {
+      // Left unread its body would pile up, and Node keeps a response for each.
+      state.ignored += 1;
+      if (state.ignored > limits.exchangesPerConnectionMax) connection.socket.destroy();
+      else req.resume();
+      return;
+    }
     connection.begin();
     res.once('close', () => {
       connection.end();
@@ -136,6 +145,9 @@ export class Http1 {
         case 'too-slow':
           this.#send(state, res, this.#front.refuse(refusal.bodyTooSlow, connection), true);
           return;
+        case 'too-many-pieces':
+          this.#front.cutOff(connection);
+          return;
         case 'gone':
           connection.socket.destroy();
           return;
@@ -171,7 +183,12 @@ export class Http1 {
     const answer = this.#front.refuse(refused, state.connection);
     if (!this.#start(state, res, answer, true)) return;
     res.write(answer.body);
-    discardBody(req, this.#front.limits, () => res.end());
+    discardBody(
+      req,
+      this.#front.limits,
+      () => res.end(),
+      () => this.#front.cutOff(state.connection),
+    );
   }
 
   #start(state: State, res: ServerResponse, answer: HttpAnswer, close: boolean): boolean {

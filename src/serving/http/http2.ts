@@ -156,6 +156,9 @@ export class Http2 {
         case 'too-slow':
           this.#refuseUnread(exchange, refusal.bodyTooSlow);
           return;
+        case 'too-many-pieces':
+          this.#front.cutOff(connection);
+          return;
         case 'gone':
           return;
       }
@@ -182,7 +185,12 @@ export class Http2 {
    */
   #refuseUnread(exchange: Exchange, refused: XksError): void {
     this.#send(exchange, this.#front.refuse(refused, exchange.connection));
-    discardBody(exchange.stream, this.#front.limits, () => {});
+    discardBody(
+      exchange.stream,
+      this.#front.limits,
+      () => {},
+      () => this.#front.cutOff(exchange.connection),
+    );
   }
 
   #send({ connection, stream, withoutBody }: Exchange, answer: HttpAnswer): void {

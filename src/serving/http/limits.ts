@@ -18,9 +18,13 @@ export interface HttpLimits {
   readonly headerFieldsMax: number;
   /** A larger body gets 501 before authentication (X-T6). */
   readonly bodyBytesMax: number;
+  /** Of one body as they come in: chunks, DATA frames, TLS records. More and the connection is ended. */
+  readonly bodyPiecesMax: number;
   /** So much of an over-long body is read and thrown away, so that the client gets to read the answer (X-T6). */
   readonly discardBytesMax: number;
-  /** Bodies being received, over all connections. Beyond it: 429. */
+  /** The same in pieces. More and the connection is ended. */
+  readonly discardPiecesMax: number;
+  /** Held by bodies being received, over all connections. Beyond it, the one that began first gets 429. */
   readonly receivingBytesMax: number;
   /** Requests being answered on one connection: HTTP/2 streams, or pipelined HTTP/1.1 requests. */
   readonly exchangesPerConnectionMax: number;
@@ -45,7 +49,9 @@ export function httpLimits(xks: Config['xks']): HttpLimits {
     headerBytesMax: 16 * 1024,
     headerFieldsMax: 100,
     bodyBytesMax: 64 * 1024,
+    bodyPiecesMax: 512,
     discardBytesMax: 2 * 1024 * 1024,
+    discardPiecesMax: 2_048,
     receivingBytesMax: 64 * 1024 * 1024,
     exchangesPerConnectionMax: 128,
     lingerMs: 1_000,

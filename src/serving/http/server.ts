@@ -2,7 +2,6 @@ import { constants } from 'node:crypto';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
-import { ReceivingBudget } from './body.js';
 import { Connection } from './connection.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
 import { Front } from './front.js';
@@ -10,6 +9,7 @@ import { Http1 } from './http1.js';
 import { Http2 } from './http2.js';
 import type { HttpLimits } from './limits.js';
 import { type ListenOn, listen } from './listen.js';
+import { ReceivingBudget } from './receiving-budget.js';
 
 /** PEM, in memory. */
 export interface TlsMaterial {
