@@ -29,6 +29,10 @@ export interface HttpAnswer {
   readonly body: Uint8Array;
   /** Further headers, lower-case names: `allow` with a 405, for one. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** The request was authentic: its connection is kept for long, and when others have to make room. */
+  readonly authenticated?: true;
+  /** The body holds plaintext, and no other answer shares it: the server wipes it once it is sent, or of no use. */
+  readonly secret?: true;
 }
 
 /** Never rejects. Its answer is dropped when the client has gone by then. */

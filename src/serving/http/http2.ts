@@ -5,6 +5,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
+import { wipe } from '../../base/bytes.js';
 import type { XksError } from '../../xks/errors.js';
 import { discardBody, receiveBody } from './body.js';
 import type { Connection } from './connection.js';
@@ -109,7 +110,7 @@ export class Http2 {
     // nghttp2 has ended by an error: Node stops reading on their connections and never hears that the peer has gone.
     let pingOutstanding = false;
     const look = (): void => {
-      const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : limits.keepAliveMs;
+      const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : connection.keepAliveMs;
       const { idleMs } = connection;
       if (idleMs >= allowedMs) {
         connection.closePolitely();
@@ -173,6 +174,7 @@ export class Http2 {
       .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
       .then((answer) => {
         connection.answering -= 1;
+        if (answer.authenticated) connection.authenticate();
         this.#send(exchange, answer);
       });
   }
@@ -194,9 +196,17 @@ export class Http2 {
   }
 
   #send({ connection, stream, withoutBody }: Exchange, answer: HttpAnswer): void {
-    if (stream.destroyed || stream.closed || stream.headersSent) return;
+    if (stream.destroyed || stream.closed || stream.headersSent) {
+      if (answer.secret) wipe(answer.body);
+      return;
+    }
     const timer = setTimeout(() => connection.socket.destroy(), this.#front.limits.answerTimeoutMs);
-    stream.once('close', () => clearTimeout(timer));
+    stream.once('close', () => {
+      clearTimeout(timer);
+      // Until then nghttp2 reads it where it lies, and still in this turn: a stream that has ended says so while its last
+      // frame is being packed.
+      if (answer.secret) setImmediate(wipe, answer.body);
+    });
     stream.respond(
       {
         ...answer.headers,

@@ -2,7 +2,7 @@ import type { Config } from '../../ops/config.js';
 
 /** What the server bounds. Everything a peer can make grow or wait has a name here. */
 export interface HttpLimits {
-  /** Connections at a time, handshakes included; one more is closed at once. */
+  /** Connections at a time, handshakes included. For one more the longest silent of those not authentic is closed. */
   readonly connectionsMax: number;
   /** From the TCP connection to the end of the TLS handshake. */
   readonly handshakeTimeoutMs: number;
@@ -32,6 +32,8 @@ export interface HttpLimits {
   readonly lingerMs: number;
   /** An idle connection is closed after so long; longer than the load balancer's idle timeout. */
   readonly keepAliveMs: number;
+  /** The same for a connection on which no request was authentic. */
+  readonly strangerKeepAliveMs: number;
   /** A connection older than this, ±10%, is closed politely so that load spreads again. */
   readonly connectionAgeMaxMs: number;
   /** When draining: for requests in flight to finish once nothing is accepted any more. */
@@ -56,6 +58,7 @@ export function httpLimits(xks: Config['xks']): HttpLimits {
     exchangesPerConnectionMax: 128,
     lingerMs: 1_000,
     keepAliveMs: xks.keepAliveSeconds * 1_000,
+    strangerKeepAliveMs: 15_000,
     connectionAgeMaxMs: xks.connectionAgeMaxSeconds * 1_000,
     finishMs: 2_000,
   };

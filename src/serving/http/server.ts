@@ -3,6 +3,7 @@ import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
 import { Connection } from './connection.js';
+import { ConnectionTable } from './connection-table.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
 import { Front } from './front.js';
 import { Http1 } from './http1.js';
@@ -44,6 +45,9 @@ const cipherSuites = [
 /** A dead peer is noticed, and stateful firewalls keep the flow, below the load balancer's idle timeout. */
 const tcpKeepAliveMs = 60_000;
 
+/** Closing takes a turn of the event loop: TCP's backlog, which comes in one, is not turned away meanwhile. */
+const connectionsBeingClosedMax = 512;
+
 /** The HTTPS listener towards KMS: TLS, split by ALPN into HTTP/2 and HTTP/1.1 (X-T1). */
 class XksServer {
   readonly #deps: XksServerDependencies;
@@ -51,7 +55,7 @@ class XksServer {
   readonly #http1: Http1;
   readonly #http2: Http2;
   readonly #tls: Server;
-  readonly #connections = new Set<Connection>();
+  readonly #table: ConnectionTable;
   #hurry: ((drainMs: number) => void) | null = null;
   #drained: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
@@ -74,7 +78,11 @@ class XksServer {
       keepAlive: true,
       keepAliveInitialDelay: tcpKeepAliveMs,
     });
-    this.#tls.maxConnections = limits.connectionsMax;
+    this.#table = new ConnectionTable(limits.connectionsMax, (remoteAddress) =>
+      this.#front.drop('The connection limit is reached.', remoteAddress),
+    );
+    this.#tls.on('connection', (socket) => this.#table.accepted(socket));
+    this.#tls.maxConnections = limits.connectionsMax + connectionsBeingClosedMax;
     this.#tls.on('drop', (data) =>
       this.#front.drop('The connection limit is reached.', data?.remoteAddress ?? ''),
     );
@@ -93,7 +101,7 @@ class XksServer {
 
   /** Open connections whose handshake is done. */
   connections(): number {
-    return this.#connections.size;
+    return this.#table.connections.size;
   }
 
   /** Serves new connections with another certificate; those that exist keep theirs. Throws for unusable PEM. */
@@ -133,14 +141,14 @@ class XksServer {
   /** Closes everything at once. */
   async close(): Promise<void> {
     const closed = this.#stopAccepting();
-    for (const { socket } of this.#connections) socket.destroy();
+    for (const { socket } of this.#table.connections) socket.destroy();
     await closed;
   }
 
   async #finishAll(): Promise<void> {
     const closed = this.#stopAccepting();
-    for (const connection of this.#connections) connection.closePolitely();
-    if (this.#connections.size > 0) {
+    for (const connection of this.#table.connections) connection.closePolitely();
+    if (this.#table.connections.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, this.#deps.limits.finishMs);
         this.#onEmpty = () => {
@@ -149,7 +157,7 @@ class XksServer {
         };
       });
     }
-    for (const { socket } of this.#connections) socket.destroy();
+    for (const { socket } of this.#table.connections) socket.destroy();
     await closed;
   }
 
@@ -169,10 +177,8 @@ class XksServer {
       return;
     }
     const connection = new Connection(socket, this.#deps.limits, this.#deps.clock, Math.random());
-    this.#connections.add(connection);
-    socket.once('close', () => {
-      this.#connections.delete(connection);
-      if (this.#connections.size === 0) this.#onEmpty?.();
+    this.#table.secured(connection, () => {
+      if (this.#table.connections.size === 0) this.#onEmpty?.();
     });
     const isHttp2 = socket.alpnProtocol === 'h2';
     // HTTP/1 answers a client that has closed its side already. Not for the whole listener: clients that leave during
