@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import t from 'tap';
@@ -147,6 +147,52 @@ t.test('X-H4: the health listener says why not', async (t) => {
   await once(socket, 'close');
   const [answer] = parseAnswers(Buffer.concat(chunks));
   t.equal(xksErrorFault(answer?.status ?? 0, answer?.headers['content-type'], answer?.body ?? ''), null);
+});
+
+t.test('X-H4: the health listener cannot be filled with connections that ask nothing', async (t) => {
+  const health = createHealthServer({
+    on: { address: '127.0.0.1', port: 0 },
+    readiness: () => ({ ready: true, reason: '' }),
+  });
+  const port = await health.listen();
+  t.teardown(() => health.close());
+  const open = async (): Promise<Socket> => {
+    const socket = connectTcp(port, '127.0.0.1').on('error', () => {});
+    await once(socket, 'connect');
+    return socket.resume();
+  };
+  const first = await open();
+  const asking = await open();
+  for (let i = 2; i < 256; i += 1) await open();
+  const asked = once(asking, 'data');
+  asking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  await asked;
+  const closed = once(first, 'close');
+  for (let i = 0; i < 3; i += 1) t.match(await plain(port, 'GET', '/ping'), { status: 200 });
+  await open();
+  await open();
+  await closed;
+  const again = once(asking, 'data');
+  asking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  const [answer] = await again;
+  t.match(String(answer), /^HTTP\/1\.1 200/, 'one that asks is not the first to go');
+});
+
+t.test('X-H4: a connection to the health listener that asks nothing in time is closed', async (t) => {
+  const health = createHealthServer({
+    on: { address: '127.0.0.1', port: 0 },
+    readiness: () => ({ ready: true, reason: '' }),
+  });
+  const port = await health.listen();
+  t.teardown(() => health.close());
+  const silent = connectTcp(port, '127.0.0.1').on('error', () => {});
+  const slow = connectTcp(port, '127.0.0.1').on('error', () => {});
+  slow.write('GET /ping HT');
+  const kept = connectTcp(port, '127.0.0.1').on('error', () => {});
+  kept.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  for (const socket of [silent, slow, kept]) socket.resume();
+  await Promise.all([silent, slow, kept].map((socket) => once(socket, 'close')));
+  t.pass('all were closed');
 });
 
 t.test(
