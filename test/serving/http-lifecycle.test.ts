@@ -169,6 +169,7 @@ t.test('X-H4: the health listener cannot be filled with connections that ask not
   await asked;
   for (let i = 0; i < 3; i += 1) t.match(await plain(port, 'GET', '/ping'), { status: 200 });
   t.ok(first.destroyed, 'the longest silent one has made room, at once');
+  for (let i = 0; i < 3; i += 1) await open();
   const again = once(asking, 'data');
   asking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
   const [answer] = await again;

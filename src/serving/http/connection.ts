@@ -13,6 +13,8 @@ export class Connection {
   closePolitely: () => void;
   /** Requests the handler is working on, also those whose client has given up. */
   answering = 0;
+  /** Requests whose peer has not taken or not allowed the end of them in time: nothing more will come of them. */
+  stuck = 0;
   /** Called when a request begins or ends, and when one is authentic, while none was authentic before. */
   onStrangerActive: () => void = () => {};
   readonly #clock: Clock;
@@ -68,6 +70,11 @@ export class Connection {
   /** For how long nothing has been in flight. */
   get idleMs(): number {
     return this.#inFlight > 0 ? 0 : this.#clock.monotonicMs() - this.#lastActiveMs;
+  }
+
+  /** Of the requests in flight there is none to wait for. */
+  get onlyStuck(): boolean {
+    return this.stuck > 0 && this.#inFlight <= this.stuck;
   }
 
   begin(): void {

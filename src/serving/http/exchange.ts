@@ -16,7 +16,10 @@ export interface HttpRequest {
   /** The whole body, at most 64 KiB (X-T6). The handler owns it and may wipe it. */
   readonly body: Uint8Array;
   readonly httpVersion: '1.0' | '1.1' | '2';
-  /** Monotonic milliseconds at which the last byte of the body had arrived: the deadline counts from here. */
+  /**
+   * Monotonic milliseconds at which the last byte of the body had arrived, as far as a process can tell that may have
+   * been busy then: the deadline counts from here.
+   */
   readonly receivedAtMs: number;
   /** The peer's address, for the log. */
   readonly remoteAddress: string;

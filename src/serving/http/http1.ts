@@ -185,7 +185,7 @@ export class Http1 {
 
   #handle(state: State, res: ServerResponse, head: RequestHead, body: Uint8Array): void {
     const { connection } = state;
-    const receivedAtMs = this.#front.clock.monotonicMs();
+    const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     void this.#front
       .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
       .then((answer) => {

@@ -2,6 +2,8 @@ import { constants } from 'node:crypto';
 import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
+import { systemTimers, type Timers } from '../../base/timers.js';
+import { ArrivalClock } from './arrival-clock.js';
 import { Connection } from './connection.js';
 import { ConnectionTable } from './connection-table.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
@@ -29,6 +31,8 @@ export interface XksServerDependencies {
   readonly readiness: () => { readonly ready: boolean };
   readonly limits: HttpLimits;
   readonly clock: Clock;
+  /** For the tick that shows how busy the process is. */
+  readonly timers?: Timers;
   readonly logger: Logger;
   /** Called for each request that the server refused by itself, and each connection it closed without an answer. */
   readonly onRefusal: (refused: HttpRefusal) => void;
@@ -51,6 +55,7 @@ const connectionsBeingClosedMax = 512;
 /** The HTTPS listener towards KMS: TLS, split by ALPN into HTTP/2 and HTTP/1.1 (X-T1). */
 class XksServer {
   readonly #deps: XksServerDependencies;
+  readonly #arrivals: ArrivalClock;
   readonly #front: Front;
   readonly #http1: Http1;
   readonly #http2: Http2;
@@ -63,7 +68,12 @@ class XksServer {
   constructor(deps: XksServerDependencies) {
     this.#deps = deps;
     const { limits, tls } = deps;
-    this.#front = new Front({ ...deps, budget: new ReceivingBudget(limits.receivingBytesMax) });
+    this.#arrivals = new ArrivalClock(deps.clock, deps.timers ?? systemTimers, setImmediate);
+    this.#front = new Front({
+      ...deps,
+      arrivals: this.#arrivals,
+      budget: new ReceivingBudget(limits.receivingBytesMax),
+    });
     this.#http1 = new Http1(this.#front);
     this.#http2 = new Http2(this.#front);
     this.#tls = createServer({
@@ -95,8 +105,10 @@ class XksServer {
   }
 
   /** Resolves with the port once connections are accepted; rejects when the address cannot be had. */
-  listen(): Promise<number> {
-    return listen(this.#tls, this.#deps.on);
+  async listen(): Promise<number> {
+    const port = await listen(this.#tls, this.#deps.on);
+    this.#arrivals.start();
+    return port;
   }
 
   /** Open connections whose handshake is done. */
@@ -141,7 +153,7 @@ class XksServer {
   /** Closes everything at once. */
   async close(): Promise<void> {
     const closed = this.#stopAccepting();
-    for (const { socket } of this.#table.connections) socket.destroy();
+    this.#destroyAll();
     await closed;
   }
 
@@ -157,8 +169,13 @@ class XksServer {
         };
       });
     }
-    for (const { socket } of this.#table.connections) socket.destroy();
+    this.#destroyAll();
     await closed;
+  }
+
+  #destroyAll(): void {
+    this.#arrivals.stop();
+    for (const { socket } of this.#table.connections) socket.destroy();
   }
 
   #stopAccepting(): Promise<void> {
