@@ -1,8 +1,8 @@
-import { constants } from 'node:crypto';
-import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
 import { systemTimers, type Timers } from '../../base/timers.js';
+import { tlsServerOptions } from '../../ops/tls-files.js';
 import { ArrivalClock } from './arrival-clock.js';
 import { Connection } from './connection.js';
 import { ConnectionTable } from './connection-table.js';
@@ -37,14 +37,6 @@ export interface XksServerDependencies {
   /** Called for each request that the server refused by itself, and each connection it closed without an answer. */
   readonly onRefusal: (refused: HttpRefusal) => void;
 }
-
-/** X-T2, the strong ones first in each version. */
-const cipherSuites = [
-  'TLS_AES_256_GCM_SHA384',
-  'TLS_CHACHA20_POLY1305_SHA256',
-  'ECDHE-ECDSA-AES256-GCM-SHA384',
-  'ECDHE-RSA-AES256-GCM-SHA384',
-].join(':');
 
 /** A dead peer is noticed, and stateful firewalls keep the flow, below the load balancer's idle timeout. */
 const tcpKeepAliveMs = 60_000;
@@ -207,12 +199,15 @@ class XksServer {
   #clientCertificateFault(socket: TLSSocket): string | null {
     const { mtls } = this.#deps.tls;
     if (mtls === null) return null;
+    const { subject } = socket.getPeerCertificate();
+    // Node says UNABLE_TO_GET_ISSUER_CERT then, which would send the operator after the CA.
+    if (subject === undefined) return 'The client showed no certificate.';
     if (!socket.authorized) {
       // Typed as an Error, in truth a code: UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED, …
       return `The client certificate is not trusted. ${String(socket.authorizationError)}`;
     }
     // Several CNs come as an array, and are no match.
-    return socket.getPeerCertificate().subject?.CN === mtls.subject
+    return subject.CN === mtls.subject
       ? null
       : 'The subject of the client certificate is not the accepted one.';
   }
@@ -224,15 +219,6 @@ export function createXksServer(deps: XksServerDependencies): XksServer {
   return new XksServer(deps);
 }
 
-function secureContextOptions(tls: TlsMaterial): TlsOptions {
-  return {
-    cert: tls.certificate,
-    key: tls.key,
-    ...(tls.mtls === null ? {} : { ca: tls.mtls.ca }),
-    minVersion: 'TLSv1.2',
-    ciphers: cipherSuites,
-    honorCipherOrder: true,
-    // A ticket would resume a session without showing the certificate again (X-T3).
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.mtls === null ? 0 : constants.SSL_OP_NO_TICKET),
-  };
+function secureContextOptions({ certificate, key, mtls }: TlsMaterial): SecureContextOptions {
+  return tlsServerOptions({ cert: certificate, key, ca: mtls?.ca ?? null });
 }
