@@ -473,6 +473,16 @@ t.test('a stream that is refused and never ends does not cost the others on its 
   await sharedEnded;
 });
 
+t.test('a client that leaves a refused stream as it is is asked to go elsewhere', async (t) => {
+  const server = await startServer(t, { limits: { answerTimeoutMs: 600_000 } });
+  const client = session(t, server);
+  const goaway = once(client, 'goaway');
+  const stream = client.request({ ':method': 'POST', ':path': '/', expect: 'the-unexpected' }).resume();
+  const [answer] = await once(stream, 'response');
+  t.equal(answer[':status'], 400);
+  t.equal((await goaway)[0], constants.NGHTTP2_NO_ERROR);
+});
+
 t.test('an old connection is left with GOAWAY after an answer, and nothing in flight is lost', async (t) => {
   const server = await startServer(t, { limits: { connectionAgeMaxMs: 0 } });
   const client = session(t, server);
