@@ -131,9 +131,13 @@ function md5Signed(): Partial<TlsFileSettings> {
   const subject = ['-nodes', '-subj', '/CN=md5', '-newkey', 'rsa:2048', '-keyout', privateKey];
   execFileSync('openssl', ['req', ...subject, '-out', request], { stdio: 'ignore' });
   const ca = ['-CA', files.caCertificate, '-CAkey', join(directory, 'ca.key')];
-  execFileSync('openssl', ['x509', '-req', '-md5', '-in', request, ...ca, '-out', certificate], {
-    stdio: 'ignore',
-  });
+  execFileSync(
+    'openssl',
+    ['x509', '-req', '-set_serial', '1', '-md5', '-in', request, ...ca, '-out', certificate],
+    {
+      stdio: 'ignore',
+    },
+  );
   return { certificate, privateKey, nowMs: Date.now() };
 }
 
