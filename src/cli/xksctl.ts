@@ -58,9 +58,11 @@ function makeProgram(): Command {
     .exitOverride();
   const context = (): CommandContext => {
     const options = program.opts<GlobalOptions>();
+    const output = makeOutput(options.output);
+    const warn = (message: string): void => output.message(message);
     return {
-      output: makeOutput(options.output),
-      client: () => new AdminClient(findAdminSocket(options), options.requestId ?? null),
+      output,
+      client: () => new AdminClient(findAdminSocket(options), options.requestId ?? null, warn),
       configPath: options.config ?? null,
     };
   };

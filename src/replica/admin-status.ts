@@ -56,6 +56,17 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   return found;
 }
 
+/** What is wrong between this node and the others. */
+function clusterFindings({ cluster }: AdminContext): string[] {
+  const { raft, halted } = cluster.status();
+  const found: string[] = [];
+  if (halted !== null) found.push(`replication has stopped on this node: ${halted}`);
+  else if (raft.leader === null && raft.membership.voters.length > 0) {
+    found.push('no leader is known here: no change can be made (`xksctl cluster status`)');
+  }
+  return found;
+}
+
 export function statusHandler(context: AdminContext): AdminHandlers['status'] {
   const { node, publication, fleet } = context;
   return async () => {
@@ -80,6 +91,6 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
       preparedTokens: [...context.state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
       counts: context.state.counts(),
     };
-    return ok({ ...status, degraded: findings(status) });
+    return ok({ ...status, degraded: [...clusterFindings(context), ...findings(status)] });
   };
 }
