@@ -155,6 +155,7 @@ class RunningProcess {
       readiness: () => this.#core.readiness(),
       limits: httpLimits(config.xks),
       clock: systemClock,
+      timers: systemTimers,
       logger,
       onRefusal: refusalRecorder(logger, this.#metrics),
     });
