@@ -409,6 +409,13 @@ t.test('status tells what wants a look, and nothing else', async (t) => {
   const reason = 'no usable token (fake: the PIN was refused)';
   const ill = { ...activeToken, state: 'UNAVAILABLE', reason: 'the PIN was refused' } as const;
   const early = await Promise.all([1, 2].map((slot) => replica.link({ slot })));
+  const unheard = must(await replica.run('status', {}));
+  t.strictSame(
+    unheard.serving.map(({ ready }) => ready),
+    [null, null],
+    'a replica that has just started does not know',
+  );
+  t.same(unheard.degraded, ['serving-1, serving-2: not heard of since the replica started']);
   for (const serving of early) {
     serving.report({ ...readyReport, readiness: { ready: false, reason }, tokens: [ill] });
   }
