@@ -337,6 +337,23 @@ t.test('no permission: who has it, and what to do', async (t) => {
   t.match(connectFailure(hidden, 'EACCES', '').message, /no permission to open .*: .* belongs to uid/);
 });
 
+t.test(
+  'a replica that does not answer: a read gives up soon, and says that requests are served',
+  async (t) => {
+    const { createServer } = await import('node:net');
+    const socket = join(shortDirectory(t), 'silent.sock');
+    const server = createServer((connection) => void connection.resume().on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    t.teardown(() => server.close());
+    const result = await runXksctl(['--socket', socket, 'status']);
+    t.equal(result.exitCode, 1);
+    t.match(
+      result.stderr,
+      /^xksctl: the replica has not answered for 5 s\. Requests are served all the same/,
+    );
+  },
+);
+
 t.test('a peer that is not xksd is recognised', async (t) => {
   const { createServer } = await import('node:http');
   const socket = join(shortDirectory(t), 'other.sock');

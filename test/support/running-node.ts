@@ -61,7 +61,11 @@ export interface RunningNode {
 
 export interface NodeStatus {
   readonly replica: { readonly pid: number };
-  readonly serving: readonly { readonly process: string; readonly pid: number; readonly ready: boolean | null }[];
+  readonly serving: readonly {
+    readonly process: string;
+    readonly pid: number;
+    readonly ready: boolean | null;
+  }[];
   readonly servingProcesses: { readonly configured: number; readonly ready: number };
 }
 
