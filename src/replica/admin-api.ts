@@ -62,7 +62,7 @@ export class AdminApi {
     if (!isAdminCommand(command)) {
       return err({
         code: 'unknown-command',
-        message: `This replica knows no command ${command}; is xksctl of another version than xksd?`,
+        message: `this replica knows no command ${command}; is xksctl of another version than xksd?`,
       });
     }
     try {

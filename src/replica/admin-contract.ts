@@ -121,7 +121,8 @@ const servingProcess = z.object({
   pid: z.int(),
   version: z.string(),
   startedAtMs: timestampMs,
-  ready: z.boolean(),
+  /** `null`: not known, the process has not reported to this replica yet. */
+  ready: z.boolean().nullable(),
   /** What is missing when not ready. */
   reason: z.string(),
   appliedIndex: z.number(),

@@ -96,7 +96,7 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match(await json('credential', 'retire', second), { credential: { accessKeyId: second } });
     const last = await run('credential', 'retire', first);
     t.equal(last.exitCode, 1);
-    t.match(last.stderr, /last credential of key store store.*--force/);
+    t.match(last.stderr, /last credential of key store "store".*--force/);
   });
 
   await t.test('key', async (t) => {
@@ -113,6 +113,9 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match((await run('key', 'add', 'store', '--object-label', 'short')).stderr, /AES key of 128 bits/);
     t.match((await run('key', 'list', 'store')).stdout, /^one +ENABLED +1 +ENCRYPT,DECRYPT .*first$/m);
     t.match((await run('key', 'show', 'store', 'two')).stdout, /1 \(current\) +ENABLED +abcd/);
+    const disabled = await run('key', 'disable', 'store', 'one');
+    t.equal(disabled.stderr, 'Every serving process of this node has stopped using it.\n');
+    t.match(disabled.stdout, /^1 \(current\) +DISABLED /m, 'no version of it is of use');
     t.match(await json('key', 'disable', 'store', 'one'), { key: { status: 'DISABLED' } });
     t.match((await run('key', 'enable', 'store', 'one', '--revision', '1')).stderr, /^xksctl: /);
   });
@@ -288,7 +291,7 @@ t.test('the command line: usage, help, version', async (t) => {
     const result = await runXksctl(args);
     t.equal(result.exitCode, 2, `xksctl ${args.join(' ')}`);
     t.equal(result.stdout, '');
-    t.not(result.stderr, '');
+    t.match(result.stderr, args.length === 0 ? /^Usage: / : /^xksctl: [^\n]+\n$/);
   };
   await Promise.all([
     usage(),
@@ -299,6 +302,10 @@ t.test('the command line: usage, help, version', async (t) => {
     usage('key', 'add', 'store', '--object-id', 'xyz'),
     usage('key', 'enable', 'store', 'one', '--revision', '-1'),
   ]);
+  const misspelt = await runXksctl(['keystroe', 'list', '-o', 'json']);
+  t.same(JSON.parse(misspelt.stderr), {
+    error: { code: 'usage', message: "unknown command 'keystroe' (Did you mean keystore?)" },
+  });
   const help = await runXksctl(['keystore', 'create', '--help']);
   t.equal(help.exitCode, 0);
   t.match(help.stdout, /--uri-path-prefix/);
@@ -333,6 +340,23 @@ t.test('no permission: who has it, and what to do', async (t) => {
   const hidden = join(path, '..', 'hidden', 'admin.sock');
   t.match(connectFailure(hidden, 'EACCES', '').message, /no permission to open .*: .* belongs to uid/);
 });
+
+t.test(
+  'a replica that does not answer: a read gives up soon, and says that requests are served',
+  async (t) => {
+    const { createServer } = await import('node:net');
+    const socket = join(shortDirectory(t), 'silent.sock');
+    const server = createServer((connection) => void connection.resume().on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    t.teardown(() => server.close());
+    const result = await runXksctl(['--socket', socket, 'status']);
+    t.equal(result.exitCode, 1);
+    t.match(
+      result.stderr,
+      /^xksctl: the replica has not answered for 5 s\. Requests are served all the same/,
+    );
+  },
+);
 
 t.test('a peer that is not xksd is recognised', async (t) => {
   const { createServer } = await import('node:http');
