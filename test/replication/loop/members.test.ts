@@ -1,5 +1,6 @@
 import t from 'tap';
 import { AcknowledgedLogs } from '../../../src/replication/acknowledged-logs.js';
+import { MemberWatch } from '../../../src/replication/member-watch.js';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import { StateHashComparison, stateHashesMax } from '../../../src/replication/state-hash-comparison.js';
 import { loopCluster } from '../../support/loop-cluster.js';
@@ -175,5 +176,41 @@ t.test(
       [],
       'what it was before the restore is forgotten',
     );
+  },
+);
+
+t.test(
+  'what the leader sees of a lost log is told once a member, and again of one that came anew',
+  async (t) => {
+    const warnings: string[] = [];
+    const watch = new MemberWatch({
+      memberId: 'a',
+      membership: () => ({ voters: ['a', 'b'], learners: [] }),
+      warn: (message) => warnings.push(message),
+      inMinority: () => t.fail('nothing was compared'),
+    });
+    const progress = (lostAcknowledged: boolean) => [
+      {
+        memberId: 'b',
+        learner: false,
+        state: 'probe',
+        matchIndex: 0,
+        nextIndex: 1,
+        recentlyActive: true,
+        inflightMessages: 0,
+        lostAcknowledged,
+      } as const,
+    ];
+    watch.progress(progress(false));
+    t.same(warnings, []);
+    watch.progress(progress(true));
+    watch.progress(progress(true));
+    t.equal(warnings.length, 1);
+    t.match(warnings, [
+      /the log of member b ends before what it acknowledged: .* remove it from the cluster/,
+    ]);
+    watch.membersAre({ voters: ['a'], learners: [] });
+    watch.progress(progress(true));
+    t.equal(warnings.length, 2);
   },
 );
