@@ -164,6 +164,20 @@ async function ballastWarnings(files: FileOperations, dir: string, ballastBytes:
 }
 
 /**
+ * Key state holds this node as a member: from now on it founds nothing. A log that comes back empty, from a backup of its
+ * first moments for one, must not elect itself in a cluster of its own. Rejects with the system's error.
+ *
+ * @returns the identity as it is now.
+ */
+export async function settleFounder({ files, path, identity }: DataDirectory): Promise<Identity> {
+  if (identity.role !== 'founder') return identity;
+  const { nodeName, clusterId, memberId } = identity;
+  const settled: Identity = { nodeName, clusterId, memberId, role: 'member' };
+  await writeIdentity(files, path, settled);
+  return settled;
+}
+
+/**
  * The secret of a join token is of use once. Rejects with the system's error.
  *
  * @returns the identity as it is now.

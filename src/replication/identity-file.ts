@@ -36,6 +36,9 @@ interface Owner {
 export type Identity = Owner &
   (
     | { /** Made the cluster: its only member until key state says more. */ readonly role: 'founder' }
+    | {
+        /** Key state has said who the members are: who has none any more has lost it. */ readonly role: 'member';
+      }
     | { readonly role: 'joiner'; readonly join: Join }
   );
 
@@ -43,7 +46,7 @@ export type Identity = Owner &
 function identityFields(identity: Identity): object {
   const { nodeName, clusterId, memberId, role } = identity;
   const fields = { format: formatMax, nodeName, clusterId, memberId, role };
-  if (identity.role === 'founder') return fields;
+  if (identity.role !== 'joiner') return fields;
   const { joinSecret, peers } = identity.join;
   return { ...fields, join: { joinSecret, peers: peers.map(({ name, address }) => ({ name, address })) } };
 }
@@ -106,6 +109,7 @@ function identityOf(fields: Readonly<Record<string, unknown>>): Identity | null 
   }
   const owner = { nodeName, clusterId, memberId };
   if (format === 1 || role === 'founder') return { ...owner, role: 'founder' };
+  if (role === 'member') return { ...owner, role };
   const joining = joinOf(found);
   return role === 'joiner' && joining !== null ? { ...owner, role, join: joining } : null;
 }

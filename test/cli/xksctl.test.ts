@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { connectFailure } from '../../src/cli/admin-socket.js';
@@ -267,6 +267,23 @@ t.test('a data directory of another node is refused', async (t) => {
   await runXksctl(['cluster', 'init', '--config', files.configPath]);
   writeFileSync(files.configPath, readText(files.configPath).replace('node-1', 'node-2'));
   await t.rejects(ReplicaProcess.start(t, files), /belongs to node "node-1", and this node is "node-2"/);
+});
+
+t.test('a founder whose log comes back empty does not elect itself in a cluster of its own', async (t) => {
+  const files = nodeFiles(t);
+  await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  const log = join(files.dataDir, 'log');
+  const backup = join(files.directory, 'log-of-the-first-moment');
+  cpSync(log, backup, { recursive: true });
+  const replica = await ReplicaProcess.start(t, files);
+  replica.child.kill('SIGKILL');
+  await replica.ended();
+  rmSync(log, { recursive: true });
+  cpSync(backup, log, { recursive: true });
+  await t.rejects(
+    ReplicaProcess.start(t, files),
+    /knows nothing of the cluster that this node is a member of.*join anew/,
+  );
 });
 
 t.test('a second replica on the same node waits for the first, then gives up with a reason', async (t) => {

@@ -17,6 +17,7 @@ import {
   eraseJoinSecret,
   initialiseDataDirectory,
   openDataDirectory,
+  settleFounder,
 } from '../../src/replication/data-directory.js';
 import { readFence, writeFence } from '../../src/replication/fence-file.js';
 import { type FileOperations, systemFiles } from '../../src/replication/file-operations.js';
@@ -185,6 +186,21 @@ t.test('the identity of a founder as the first version wrote it', async (t) => {
   t.match(opened, { ok: true, value: { identity } });
   if (opened.ok) await opened.value.close();
   t.equal(readFileSync(join(dir, 'identity.json'), 'utf8'), old, 'it is left as it was');
+});
+
+t.test('a founder whom key state has as a member founds nothing any more', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  const opened = await open(dir);
+  if (!opened.ok) throw new Error(opened.error.message);
+  const settled = { ...identity, role: 'member' } as const;
+  t.strictSame(await settleFounder(opened.value), settled);
+  await opened.value.close();
+  const again = await open(dir);
+  if (!again.ok) throw new Error(again.error.message);
+  t.strictSame(again.value.identity, settled);
+  t.strictSame(await settleFounder(again.value), settled, 'and nothing is left to settle');
+  await again.value.close();
 });
 
 t.test('the identity of a joiner, and its secret, which is of use once', async (t) => {
