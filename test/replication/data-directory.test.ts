@@ -130,8 +130,8 @@ t.test('identity: another format, damage, loss', async (t) => {
   await initialise(dir);
   const path = join(dir, 'identity.json');
   const text = readFileSync(path, 'utf8');
-  writeFileSync(path, text.replace('"format": 2', '"format": 3'));
-  t.match(await open(dir), failure(/has format 3 and this version of xksd reads format 2.*install that one/));
+  writeFileSync(path, text.replace('"format": 2', '"format": 4'));
+  t.match(await open(dir), failure(/has format 4 and this version of xksd reads format 3.*install that one/));
   writeFileSync(path, text.replace('founder', 'joiner'));
   t.match(await open(dir), failure(/does not match its checksum/));
   writeFileSync(path, text.replace('cluster-1', 'cluster-2'));
