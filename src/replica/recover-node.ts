@@ -9,8 +9,8 @@ import type { Config } from '../ops/config.js';
 import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
-import { replaceLog } from '../replication/log-replacement.js';
 import { type Recovered, recoverLog } from '../replication/log-recovery.js';
+import { replaceLog } from '../replication/log-replacement.js';
 import { foreignOwner } from './initialise-node.js';
 import { planRecovery, type RecoveryPlan } from './recovery-plan.js';
 import {
@@ -19,6 +19,8 @@ import {
   type SurvivorReport,
   survivorReport,
 } from './survivor-report.js';
+
+export { systemFiles } from '../replication/file-operations.js';
 
 const clusterIdBytes = 16;
 const reportBytesMax = 64 * 1024;
@@ -58,7 +60,7 @@ export async function recoverNode(options: RecoverNodeOptions): Promise<Result<N
   }
   const survivors = await readSurvivors(options);
   if (!survivors.ok) return survivors;
-  return withDirectory(options, node.dataDir, node.name, async (directory, recovered) => {
+  return withDirectory<NodeRecovery>(options, node.dataDir, node.name, async (directory, recovered) => {
     const fence = await readFence(files, directory.path);
     if (!fence.ok) return err(fence.error.message);
     const atMs = clock.wallMs();

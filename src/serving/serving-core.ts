@@ -158,7 +158,9 @@ export class ServingCore {
   }
 
   #onState(state: KeyState, command: Command | null): void {
-    if (command === null) {
+    // A recovery takes back credentials that nobody may have been told of, and a dropped one is retired.
+    const mayLoseSome = command?.type === 'cluster.recover' || command?.type === 'pending.drop';
+    if (command === null || mayLoseSome) {
       for (const accessKeyId of this.#secrets.retain(state)) this.#signingKeys.forget(accessKeyId);
       this.#credentialUse.retain(state);
     } else if (command.type === 'credential.retire') {
