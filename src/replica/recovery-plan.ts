@@ -196,7 +196,8 @@ function applyEntry(machine: KeyStateMachine, { index, kind, data }: Entry): boo
     return false;
   }
   const result = machine.apply(index, data);
-  return result.ok && result.repeated !== true;
+  // What was so already is done at the revision that made it so.
+  return result.ok && result.repeated !== true && result.revision === index;
 }
 
 function nameLookup(
