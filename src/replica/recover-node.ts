@@ -11,14 +11,14 @@ import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
 import { type Recovered, recoverLog } from '../replication/log-recovery.js';
 import { replaceLog } from '../replication/log-replacement.js';
-import { foreignOwner } from './initialise-node.js';
-import { planRecovery, type RecoveryPlan } from './recovery-plan.js';
 import {
   decodeSurvivorReport,
   encodeSurvivorReport,
   type SurvivorReport,
   survivorReport,
-} from './survivor-report.js';
+} from '../replication/survivor-report.js';
+import { foreignOwner } from './initialise-node.js';
+import { planRecovery, type RecoveryPlan } from './recovery-plan.js';
 
 export { systemFiles } from '../replication/file-operations.js';
 

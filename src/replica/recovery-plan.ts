@@ -4,12 +4,15 @@ import type { UnconfirmedGrant } from '../keystate/cluster-types.js';
 import { decodeCommand, encodeCommand } from '../keystate/command-codec.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { Command } from '../keystate/types.js';
-import type { Entry, HardState, LogPosition } from '../raft/types.js';
 import type { Identity } from '../replication/identity-file.js';
 import type { Recovered } from '../replication/log-recovery.js';
+import { compareLogs, type SurvivorReport, survivorReport } from '../replication/survivor-report.js';
 import { namesIn } from './change-names.js';
 import { grantBatches, grantOf } from './recovery-grants.js';
-import { compareLogs, type SurvivorReport, survivorReport } from './survivor-report.js';
+
+type Entry = Recovered['entries'][number];
+type HardState = Recovered['hardState'];
+type LogPosition = SurvivorReport['lastLog'];
 
 export interface RecoveryInputs {
   readonly identity: Identity;

@@ -5,7 +5,7 @@ import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import type { OnIsolation } from '../../src/keystate/types.js';
 import type { Entry } from '../../src/raft/types.js';
 import { planRecovery, type RecoveryInputs, type RecoveryPlan } from '../../src/replica/recovery-plan.js';
-import type { SurvivorReport } from '../../src/replica/survivor-report.js';
+import type { SurvivorReport } from '../../src/replication/survivor-report.js';
 import { CommandLog, identityOf } from '../support/command-log.js';
 import { requestIdAt, startMs } from '../support/founded-cluster.js';
 import { SeededRandom } from '../support/seeded-random.js';

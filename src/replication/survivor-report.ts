@@ -1,8 +1,8 @@
 import { err, ok, type Result } from '../base/result.js';
 import type { LogPosition } from '../raft/types.js';
-import { decodeChecksummed, encodeChecksummed } from '../replication/checksummed-json.js';
-import type { Identity } from '../replication/identity-file.js';
-import type { Recovered } from '../replication/log-recovery.js';
+import { decodeChecksummed, encodeChecksummed } from './checksummed-json.js';
+import type { Identity } from './identity-file.js';
+import type { Recovered } from './log-recovery.js';
 
 /** Of the report. */
 const format = 1;
