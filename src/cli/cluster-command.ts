@@ -179,10 +179,14 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
             ['change', changeText(answer.change)],
           ]),
         );
+        const { unapplied } = answer;
         output.message(
-          `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`,
+          unapplied.length === 0
+            ? `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`
+            : `Leave ${name} running until ${unapplied.join(', ')} ${unapplied.length === 1 ? 'has' : 'have'} applied this (\`xksctl cluster status\`): they may still need its vote.`,
         );
-        return reportChange(output, answer.change, true);
+        const code = reportChange(output, answer.change, true);
+        return unapplied.length === 0 ? code : exitCodes.degraded;
       }),
     );
 

@@ -1,6 +1,7 @@
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { constants, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 
@@ -28,12 +29,45 @@ export interface TlsFiles {
   readonly notAfterMs: number;
 }
 
+/** X-T2, the strong ones first in each version. */
+const cipherSuites = [
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+].join(':');
+
+/** What the suites above, and TLS 1.3 in any of its implementations, can sign with (RFC 8446 §4.2.3). */
+const rsaBitsMin = 2_048;
+const curves = ['prime256v1', 'secp384r1', 'secp521r1'];
+
+/** How the listener towards KMS speaks TLS. `ca`: of client certificates, `null` when none are asked for. */
+export function tlsServerOptions(files: {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+  readonly ca: string | Buffer | null;
+}): SecureContextOptions {
+  const { cert, key, ca } = files;
+  return {
+    cert,
+    key,
+    ...(ca !== null && { ca }),
+    minVersion: 'TLSv1.2',
+    ciphers: cipherSuites,
+    honorCipherOrder: true,
+    // A ticket would resume a session without showing the certificate again (X-T3).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (ca === null ? 0 : constants.SSL_OP_NO_TICKET),
+  };
+}
+
 /** Reads certificate, key and client CAs. The error is a sentence that names the file and never holds the key. */
 export function loadTlsFiles(settings: TlsFileSettings): Result<TlsFiles, string> {
   return unlessUnusable(() => {
     const { certificates, ...own } = readOwn(settings, serverFiles);
     const ca = settings.mtls === null ? null : readCertificates(settings.mtls.ca, 'client CA').pem;
     const [leaf] = certificates;
+    checkKind(settings.certificate, leaf);
+    checkTaken(settings.certificate, { ...own, ca });
     return {
       ...own,
       ca,
@@ -221,6 +255,29 @@ function checkChain(
       refuse(`${name} is not valid before ${certificate.validFrom}`);
     if (nowMs > Date.parse(certificate.validTo)) refuse(`${name} expired on ${certificate.validTo}`);
   });
+}
+
+/** Of the kinds that there are KMS is only sure to take these two (X-T2). */
+function checkKind(path: string, leaf: X509Certificate): void {
+  const { asymmetricKeyType: kind = 'unknown', asymmetricKeyDetails: details = {} } = leaf.publicKey;
+  const usable =
+    kind === 'rsa'
+      ? (details.modulusLength ?? 0) >= rsaBitsMin
+      : kind === 'ec' && curves.includes(details.namedCurve ?? '');
+  if (usable) return;
+  const found = [kind, details.modulusLength ?? details.namedCurve].filter((part) => part !== undefined);
+  throw new Unusable(
+    `TLS certificate ${path}: its key is ${found.join(' ')}; it must be RSA of ${rsaBitsMin} bits or more, or EC on P-256, P-384 or P-521`,
+  );
+}
+
+/** The library has a mind of its own about what is too weak: what it refuses here it would refuse the listener. */
+function checkTaken(path: string, files: Parameters<typeof tlsServerOptions>[0]): void {
+  try {
+    createSecureContext(tlsServerOptions(files));
+  } catch (thrown) {
+    throw new Unusable(`TLS certificate ${path}: OpenSSL does not take it: ${errorText(thrown)}`);
+  }
 }
 
 const describe = (certificate: X509Certificate): string => `"${certificate.subject.replaceAll('\n', ', ')}"`;

@@ -10,6 +10,8 @@ export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 export const adminApiVersion = 'v1';
 /** Header with the id of what is asked (`mintRequestId`): a repetition under the same id is carried out once. */
 export const requestIdHeader = 'xksd-request-id';
+/** Header of an answer that may not be up to date: why, in words. */
+export const staleHeader = 'xksd-stale';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
@@ -119,7 +121,8 @@ const servingProcess = z.object({
   pid: z.int(),
   version: z.string(),
   startedAtMs: timestampMs,
-  ready: z.boolean(),
+  /** `null`: not known, the process has not reported to this replica yet. */
+  ready: z.boolean().nullable(),
   /** What is missing when not ready. */
   reason: z.string(),
   appliedIndex: z.number(),
@@ -320,7 +323,13 @@ export const adminCommands = {
   },
   'cluster.remove': {
     request: z.strictObject({ name, force: z.boolean().optional() }),
-    response: z.object({ name: z.string(), memberId: z.string(), change }),
+    response: z.object({
+      name: z.string(),
+      memberId: z.string(),
+      change,
+      /** Voters not known to have applied it: until they have, they may still need the one that was removed. */
+      unapplied: z.array(z.string()),
+    }),
   },
   /** Of a former member: its disk was destroyed, so no kill-switch report need mention it. */
   'cluster.forget': {
@@ -356,7 +365,16 @@ export const adminCommands = {
   },
   'hsm.list': {
     request: nothing,
-    response: z.object({ tokens: z.array(z.object({ token: tokenStatus, objects: z.array(hsmObject) })) }),
+    response: z.object({
+      tokens: z.array(
+        z.object({
+          token: tokenStatus,
+          /** `null` when they could not be looked at; then `unlisted` says why. */
+          objects: z.array(hsmObject).nullable(),
+          unlisted: z.string().nullable(),
+        }),
+      ),
+    }),
   },
   'hsm.login': {
     request: nothing,

@@ -10,10 +10,10 @@ import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { CommandResult } from '../keystate/types.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
-import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
-import type { SupervisorMessage } from '../ops/supervision.js';
+import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
 import { eraseJoinSecret } from '../replication/data-directory.js';
 import { writeFence } from '../replication/fence-file.js';
@@ -59,6 +59,7 @@ export async function runReplica(): Promise<void> {
   const config = await supervisor.config;
   const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const native = loadNativeBinding();
   let observeSync: (durationMs: number) => void = () => {};
   let replica: Replica | null = null;
@@ -100,6 +101,7 @@ export async function runReplica(): Promise<void> {
     if (message.kind === 'fleet') running.fleetChanged(message);
     else void running.close().then(() => process.exit(0));
   };
+  // Before anybody can ask what has been applied: who is to apply it.
   for (const message of early) receive(message);
   const started = await running.start(process.env['XKSD_METRICS_FD']);
   if (!started.ok) {
@@ -132,6 +134,7 @@ class Replica {
   readonly #proposer: ChangeProposer;
   readonly #api: AdminApi;
   readonly #ending = new AbortController();
+  #running: readonly RunningServingProcess[] | null = null;
   #cancelStanding: () => void = () => {};
   #closing: Promise<void> | null = null;
 
@@ -153,6 +156,7 @@ class Replica {
     });
     this.publication = new StatePublication({
       socketPath: stateSocketPath(config),
+      supervisorNonce: supervisorNonce(),
       state: {
         get appliedIndex() {
           return log.appliedIndex;
@@ -162,7 +166,7 @@ class Replica {
       },
       logger,
       isProcessAlive,
-      readyServingProcesses: () => this.fleet.ready,
+      runningServingProcesses: () => this.#running,
       standing: this.standing.standing(),
     });
     const { publication } = this;
@@ -395,8 +399,9 @@ class Replica {
     this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
   }
 
-  fleetChanged(fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number }): void {
+  fleetChanged(fleet: Extract<SupervisorMessage, { kind: 'fleet' }>): void {
     this.fleet = { configured: fleet.servingProcesses, ready: fleet.readyServingProcesses };
+    this.#running = fleet.running;
     this.publication.fleetChanged();
   }
 
@@ -430,6 +435,13 @@ class Replica {
       .sort((left, right) => right.matchIndex - left.matchIndex);
     if (successor !== undefined) engine.transferLeadership(successor.memberId);
   }
+}
+
+function supervisorNonce(): string {
+  const value = process.env['XKSD_SUPERVISOR_NONCE'];
+  if (value === undefined)
+    throw new Error('XKSD_SUPERVISOR_NONCE is not set: the supervisor starts this process');
+  return value;
 }
 
 function isProcessAlive(pid: number): boolean {

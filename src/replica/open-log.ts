@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
@@ -9,7 +8,7 @@ import type { CommandResult } from '../keystate/types.js';
 import type { ClusterConfig, Config } from '../ops/config.js';
 import { loadClusterTlsFiles } from '../ops/tls-files.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
-import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
+import type { DataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
 import type { OrderedLog } from '../replication/ordered-log.js';
@@ -18,11 +17,7 @@ import type { PeerInbox } from '../replication/peer-transport.js';
 import { openRaftLog } from '../replication/raft-log.js';
 import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import { ClusterPeers } from './cluster-peers.js';
-
-/** A predecessor that was killed holds the lock until the kernel is done with it. */
-const lockWaitMs = 5_000;
-const lockRetryMs = 50;
-const ewouldblock = 11;
+import { openWhenFree } from './open-data-directory.js';
 
 export interface OpenLogOptions {
   readonly config: Pick<Config, 'node' | 'cluster'>;
@@ -61,7 +56,7 @@ export interface OpenedLog {
  */
 export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog, string>> {
   const { config, files, logger } = options;
-  const opened = await openWhenFree(options);
+  const opened = await openWhenFree({ ...options, node: config.node });
   if (!opened.ok) return opened;
   const directory = opened.value;
   const giveUp = async (problem: string): Promise<Result<never, string>> => {
@@ -118,26 +113,4 @@ function peerTlsFiles(cluster: ClusterConfig, nodeName: string, clock: Clock): R
 function unitInterval(random: RandomSource): number {
   const bytes = Buffer.from(random.bytes(6));
   return bytes.readUIntBE(0, 6) / 2 ** 48;
-}
-
-async function openWhenFree(options: OpenLogOptions): Promise<Result<DataDirectory, string>> {
-  const { config, files, tryLockFile, clock } = options;
-  const endMs = clock.monotonicMs() + lockWaitMs;
-  for (;;) {
-    let isHeld = false;
-    const directory = await openDataDirectory({
-      dir: config.node.dataDir,
-      nodeName: config.node.name,
-      files,
-      tryLockFile: (fd) => {
-        const errno = tryLockFile(fd);
-        isHeld = errno === ewouldblock;
-        return errno;
-      },
-      pid: process.pid,
-    });
-    if (directory.ok) return directory;
-    if (!isHeld || clock.monotonicMs() >= endMs) return err(directory.error.message);
-    await delay(lockRetryMs);
-  }
 }

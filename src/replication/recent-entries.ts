@@ -1,7 +1,7 @@
 import type { AppliedEntry } from './ordered-log.js';
 
 /** Entries applied last that are remembered: an answer to a forwarded proposal may come after its entry. */
-const recentEntriesMax = 512;
+export const recentEntriesMax = 512;
 
 /** The last entries applied here, by index, each with its term. */
 export class RecentEntries<R> {

@@ -44,7 +44,7 @@ export class ReplicationLoop<R> {
   readonly #applier: Applier<R>;
   readonly #driver: ReadyDriver;
   readonly #proposals: Proposals<R>;
-  readonly #forwarded = new ForwardedProposals();
+  readonly #forwarded: ForwardedProposals;
   readonly #reads: PendingReads;
   readonly #freshness: Freshness;
   readonly #snapshots: SnapshotExchange;
@@ -69,6 +69,7 @@ export class ReplicationLoop<R> {
     this.#incarnation = Math.floor(options.random() * 2 ** 48).toString(36);
     const initial: Membership = { voters: founder ? [memberId] : [], learners: [] };
     this.#applier = new Applier(stateMachine, initial, recovered.snapshot);
+    this.#forwarded = new ForwardedProposals(recovered.hardState.term);
     this.#driver = new ReadyDriver(
       {
         raft: () => this.#raft,
@@ -411,7 +412,7 @@ export class ReplicationLoop<R> {
       : this.#forwarded.take(from, proposalId, this.#raft.status().term, () =>
           this.#raft.propose(entryKind, command),
         );
-    this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
+    if (answer !== null) this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
   }
 
   #sendReports(nowMs: number): void {

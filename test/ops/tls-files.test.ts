@@ -102,6 +102,55 @@ t.test('files that are missing or hold something else', async (t) => {
   t.match(refusal(t, { privateKey: encrypted }), 'it is encrypted');
 });
 
+/** A certificate of its own with a key as told. */
+function selfSigned(name: string, ...options: string[]): Partial<TlsFileSettings> {
+  const [certificate, privateKey] = [join(directory, `${name}.pem`), join(directory, `${name}.key`)];
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-nodes',
+      '-subj',
+      `/CN=${name}`,
+      '-keyout',
+      privateKey,
+      '-out',
+      certificate,
+      ...options,
+    ],
+    { stdio: 'ignore' },
+  );
+  return { certificate, privateKey, nowMs: Date.now() };
+}
+
+/** A certificate with a signature that is too weak; on those that sign themselves nobody looks at it. */
+function md5Signed(): Partial<TlsFileSettings> {
+  // There is no MD5 with ECDSA.
+  selfSigned('rsa-ca', '-newkey', 'rsa:2048');
+  const leaf = selfSigned('md5', '-newkey', 'rsa:2048');
+  const openssl = (command: string): Buffer =>
+    execFileSync('openssl', command.split(' '), { stdio: 'ignore', cwd: directory });
+  openssl('x509 -x509toreq -in md5.pem -signkey md5.key -out md5.csr');
+  openssl('x509 -req -md5 -set_serial 1 -in md5.csr -CA rsa-ca.pem -CAkey rsa-ca.key -out md5.pem');
+  return { ...leaf, nowMs: Date.now() };
+}
+
+t.test('X-T2: what TLS or KMS would refuse is refused', async (t) => {
+  for (const bits of ['512', '1024']) {
+    const weak = selfSigned(`rsa${bits}`, '-newkey', `rsa:${bits}`);
+    t.match(refusal(t, weak), `its key is rsa ${bits}; it must be RSA of 2048 bits or more, or EC on P-256`);
+  }
+  t.match(refusal(t, selfSigned('ed25519', '-newkey', 'ed25519')), 'its key is ed25519; it must be');
+  const ec = (curve: string): string[] => ['-newkey', 'ec', '-pkeyopt', `ec_paramgen_curve:${curve}`];
+  t.match(refusal(t, selfSigned('p224', ...ec('secp224r1'))), 'its key is ec secp224r1; it must be');
+  t.match(refusal(t, md5Signed()), /OpenSSL does not take it: .*md too weak/);
+  for (const curve of ['P-256', 'P-384', 'P-521']) {
+    t.ok(loadTlsFiles({ ...good, ...selfSigned(curve, ...ec(curve)) }).ok, curve);
+  }
+  t.ok(loadTlsFiles({ ...good, ...selfSigned('rsa', '-newkey', 'rsa:2048') }).ok);
+});
+
 t.test('a key that everyone can read', async (t) => {
   const open = write('open.key', pem(files.key));
   chmodSync(open, 0o644);
