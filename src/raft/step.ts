@@ -25,8 +25,11 @@ export function stepMessage(core: Core, message: Message): void {
   if (message.term > core.currentTerm && !enterHigherTerm(core, message)) return;
   // What is committed stays so, however old the message.
   if ('committed' in message) learnCommitted(core, message);
-  if (message.term < core.currentTerm) handleLowerTerm(core, message);
-  else handle(core, message);
+  if (message.term < core.currentTerm) {
+    handleLowerTerm(core, message);
+    return;
+  }
+  handle(core, message);
 }
 
 /** Messages of an earlier term are stale (paper §5.1), but some senders must be told. */

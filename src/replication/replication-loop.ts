@@ -55,7 +55,6 @@ export class ReplicationLoop<R> {
   #raft: RaftNode;
   #stage: 'new' | 'running' | 'frozen' | 'stopped' = 'new';
   #halted: string | null = null;
-  #ticks = 0;
   #idsMinted = 0;
   #nextReportAtMs = Number.NEGATIVE_INFINITY;
 
@@ -132,7 +131,6 @@ export class ReplicationLoop<R> {
     this.#watch = new MemberWatch({
       memberId,
       membership: () => this.#applier.membership,
-      confirmTicks: electionTicks,
       warn: (message) => this.#ports.warn(message),
       inMinority: (reason) => this.#halt(reason, 'running'),
     });
@@ -157,7 +155,6 @@ export class ReplicationLoop<R> {
   /** Every `limits.tickMs`. */
   tick(): void {
     if (this.#stage !== 'running') return;
-    this.#ticks += 1;
     const nowMs = this.#options.nowMs();
     this.#heedStalledDisk();
     this.#raft.tick();
@@ -376,8 +373,12 @@ export class ReplicationLoop<R> {
   }
 
   #send(message: Message): void {
-    if (message.kind === 'snapshot') this.#snapshots.open(message);
-    else this.#ports.send(message.to, { kind: 'raft', message });
+    if (message.kind === 'snapshot') {
+      this.#snapshots.open(message);
+      return;
+    }
+    this.#watch.sent(message);
+    this.#ports.send(message.to, { kind: 'raft', message });
   }
 
   #finished(reads: Ready['reads']): void {
@@ -397,10 +398,7 @@ export class ReplicationLoop<R> {
     if (message.from !== from || message.to !== this.#options.memberId) return;
     // Comes with its bytes, or not at all.
     if (message.kind === 'snapshot') return;
-    const answer = message.kind === 'appendResponse' || message.kind === 'heartbeatResponse';
-    if (answer && message.term === this.#driver.term) {
-      this.#watch.answered(message, this.#driver.commitIndex, this.#ticks);
-    }
+    if (message.term === this.#driver.term) this.#watch.received(message, this.#driver.commitIndex);
     this.#raft.step(message);
   }
 
