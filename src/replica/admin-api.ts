@@ -15,6 +15,7 @@ import type { AdminError } from './admin-error.js';
 import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
+import { pendingHandlers } from './admin-pending.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
 import type { ClusterControl } from './cluster-control.js';
@@ -38,6 +39,7 @@ export class AdminApi {
       ...keyHandlers(context),
       ...hsmHandlers(context),
       ...clusterHandlers(context),
+      ...pendingHandlers(context),
     };
   }
 

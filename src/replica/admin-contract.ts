@@ -211,6 +211,25 @@ const clusterStatus = z.object({
 
 const memberAnswer = z.object({ member: clusterMember, change });
 
+/** What a recovery took back until somebody decides. */
+const pendingGrant = z.object({
+  /** Of the command in the log: how it is named. */
+  index: z.number(),
+  /** Its type, such as `key.enable`. */
+  command: z.string(),
+  keyStore: z.string(),
+  /** External key id or access key id; `null` when it is about the key store itself. */
+  name: z.string().nullable(),
+  revision: z.number(),
+});
+const pendingIndex = z.strictObject({ index: z.int().positive() });
+const pendingAnswer = z.object({
+  index: z.number(),
+  /** `null`: it was decided before, under the same request id. */
+  grant: pendingGrant.nullable(),
+  change,
+});
+
 /** Every command: what it takes and what it answers. */
 export const adminCommands = {
   status: { request: nothing, response: nodeStatus },
@@ -325,6 +344,10 @@ export const adminCommands = {
     request: z.strictObject({ finalize: z.literal(true) }),
     response: z.object({ activeFormat: z.int(), change: change.nullable() }),
   },
+
+  'pending.list': { request: nothing, response: z.object({ pending: z.array(pendingGrant) }) },
+  'pending.confirm': { request: pendingIndex, response: pendingAnswer },
+  'pending.drop': { request: pendingIndex, response: pendingAnswer },
 
   'hsm.prepare': {
     request: nothing,

@@ -254,6 +254,32 @@ t.test('cluster init makes a data directory once, and says what is in its way', 
   t.equal((await runXksctl(['cluster', 'init'])).exitCode, 2);
 });
 
+t.test('cluster recover: what it needs, and where there is nothing to recover', async (t) => {
+  const files = nodeFiles(t);
+  t.equal((await runXksctl(['cluster', 'recover'])).exitCode, 2);
+  t.equal((await runXksctl(['cluster', 'recover', '--report', join(files.directory, 'r')])).exitCode, 2);
+  await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  const recover = (...args: readonly string[]) =>
+    runXksctl(['cluster', 'recover', '--config', files.configPath, ...args]);
+  t.match(await recover('--yes'), { exitCode: 1, stderr: /has no \[cluster\] section/ });
+  const report = join(files.directory, 'node-1.report');
+  t.match(await recover('--report', report, '-o', 'json'), { exitCode: 0, stdout: /"commitIndex": 0/ });
+  const cluster = `
+[cluster]
+listen = "127.0.0.1:0"
+advertise = "127.0.0.1:7443"
+ca = "${files.directory}/tls.pem"
+certificate = "${files.directory}/tls.pem"
+private_key = "${files.directory}/tls.pem"
+`;
+  writeFileSync(files.configPath, readText(files.configPath).replace('[[hsm]]', `${cluster}\n[[hsm]]`));
+  t.match(await recover('--survivor', report), { exitCode: 1, stderr: /nothing to recover/ });
+  t.match(await recover('--survivor', files.configPath), {
+    exitCode: 1,
+    stderr: /is no report of a survivor: it is not JSON/,
+  });
+});
+
 t.test('a replica without its data directory says so, and that a restart would not help', async (t) => {
   const files = nodeFiles(t);
   await t.rejects(
