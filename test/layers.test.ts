@@ -15,9 +15,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
   xks: ['base'],
   sigv4: ['base'],
+  raft: ['base'],
   keystate: ['xks', 'base'],
   hsm: ['base'],
-  replication: ['base'],
+  replication: ['raft', 'base'],
   ops: ['base'],
   serving: ['xks', 'sigv4', 'keystate', 'hsm', 'ops', 'base'],
   replica: ['replication', 'keystate', 'ops', 'base'],
@@ -26,7 +27,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   demo: ['cli', 'xks', 'sigv4', 'ops', 'base'],
 };
 
-const pureLayers = ['xks', 'sigv4', 'keystate'];
+const pureLayers = ['xks', 'sigv4', 'raft', 'keystate'];
 /** What of `base/` reaches the outside world and is therefore closed to the pure layers. */
 const impureBase = ['native.ts', 'clock.ts', 'random.ts'];
 const pureModules = ['node:crypto', 'node:buffer'];

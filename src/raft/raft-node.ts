@@ -1,12 +1,28 @@
+import { invariant } from '../base/guards.js';
 import type { Result } from '../base/result.js';
+import { Core } from './core.js';
+import { campaign, countOwnVote, takeOver } from './election.js';
+import {
+  adoptMembership,
+  dateSnapshots,
+  maybeCommit,
+  propose,
+  replicate,
+  tickLeader,
+  transferLeadership,
+} from './leader.js';
+import type { SnapshotInstall } from './raft-log.js';
+import { askReadIndex } from './read-index.js';
+import { stepMessage } from './step.js';
 import type {
-  EntryKind,
   Entry,
+  EntryKind,
   HardState,
   LogPosition,
   MemberId,
   Membership,
   Message,
+  PeerProgress,
   ProposeError,
   RaftStatus,
   Ready,
@@ -47,47 +63,65 @@ export interface RaftState {
  * `step`, `propose`, `readIndex`, …; what they come to is collected in `ready`.
  */
 export class RaftNode {
-  constructor(_options: RaftOptions, _state: RaftState) {
-    throw new Error('contract');
+  readonly #core: Core;
+  /** As last handed out to be made durable. */
+  #hardState: HardState;
+  /** Of the Ready that is being worked on; `null` between `advance` and `ready`. */
+  #underWay: UnderWay | null = null;
+
+  constructor(options: RaftOptions, state: RaftState) {
+    checkOptions(options);
+    this.#core = new Core(options, state);
+    this.#hardState = this.#currentHardState();
   }
 
   tick(): void {
-    throw new Error('contract');
+    const core = this.#core;
+    if (core.role === 'leader') {
+      tickLeader(core);
+      return;
+    }
+    core.electionElapsed += 1;
+    // One that may not campaign yet goes on waiting, and does so at once when it may.
+    if (core.electionElapsed >= core.randomizedElectionTicks) campaign(core, 'preVote');
   }
 
   /** A message from another member. Malformed or stale ones change nothing. */
-  step(_message: Message): void {
-    throw new Error('contract');
+  step(message: Message): void {
+    stepMessage(this.#core, message);
   }
 
   /** Appends at the leader. What is returned is where it stands; committed or not is seen from `Ready.committed`. */
-  propose(_kind: Exclude<EntryKind, 'noop'>, _data: Uint8Array): Result<LogPosition, ProposeError> {
-    throw new Error('contract');
+  propose(kind: Exclude<EntryKind, 'noop'>, data: Uint8Array): Result<LogPosition, ProposeError> {
+    return propose(this.#core, kind, data);
   }
 
   /** Asks for a quorum-confirmed read index (thesis §6.4); the answer comes in `Ready.reads`, or never: use timeouts. */
-  readIndex(_readId: string): void {
-    throw new Error('contract');
+  readIndex(readId: string): void {
+    askReadIndex(this.#core, null, readId);
   }
 
   /** Campaigns at once (PreVote first). For a cluster of one, and tests. */
   campaign(): void {
-    throw new Error('contract');
+    campaign(this.#core, 'preVote');
   }
 
   /** Leader: hands leadership over (thesis §3.10). False when not leader or `to` is no voter. */
-  transferLeadership(_to: MemberId): boolean {
-    throw new Error('contract');
+  transferLeadership(to: MemberId): boolean {
+    return transferLeadership(this.#core, to);
   }
 
   /** Leader: becomes follower in the same term without electing another (a stalled disk, a state hash in the minority). */
   stepDown(): void {
-    throw new Error('contract');
+    const core = this.#core;
+    if (core.role === 'leader') core.becomeFollower(core.currentTerm, null);
   }
 
   /** No campaigns and no leadership while set. */
-  setElectable(_electable: boolean): void {
-    throw new Error('contract');
+  setElectable(electable: boolean): void {
+    const core = this.#core;
+    core.electable = electable;
+    if (!electable && core.role !== 'follower') core.becomeFollower(core.currentTerm, null);
   }
 
   /**
@@ -95,45 +129,156 @@ export class RaftNode {
    * state machine's as of it. Must be called after each applied membership entry before any later entry is applied, and
    * at the latest before `advance`.
    */
-  applied(_appliedIndex: number, _membership: Membership): void {
-    throw new Error('contract');
+  applied(appliedIndex: number, membership: Membership): void {
+    const core = this.#core;
+    core.log.appliedTo(appliedIndex);
+    // A snapshot that came in meanwhile knows better.
+    if (core.log.pendingSnapshot !== null) return;
+    if (core.tracker.setMembership(membership)) {
+      if (core.role === 'leader') adoptMembership(core);
+      else if (core.role !== 'follower' && !core.tracker.isVoter) core.becomeFollower(core.currentTerm, null);
+    }
+    if (core.takeoverDue) takeOver(core);
   }
 
   /** The log up to `index` (≤ applied) is covered by a durable snapshot and may be forgotten. */
-  compact(_index: number): void {
-    throw new Error('contract');
+  compact(index: number): void {
+    this.#core.log.compact(index);
   }
 
   /** Leader: a snapshot message could not be carried to the end (`false`) or was (`true`). */
-  reportSnapshot(_to: MemberId, _delivered: boolean): void {
-    throw new Error('contract');
+  reportSnapshot(to: MemberId, delivered: boolean): void {
+    this.#core.tracker.peer(to)?.snapshotDone(delivered);
   }
 
   /** Leader: messages to `to` are being lost. */
-  reportUnreachable(_to: MemberId): void {
-    throw new Error('contract');
+  reportUnreachable(to: MemberId): void {
+    const peer = this.#core.tracker.peer(to);
+    if (peer?.state === 'replicate') peer.becomeProbe();
   }
 
+  /** False also while a Ready is under way. */
   hasReady(): boolean {
-    throw new Error('contract');
+    if (this.#underWay !== null) return false;
+    const { log, outbox, reads, role } = this.#core;
+    if (role === 'leader') replicate(this.#core);
+    return (
+      !outbox.isEmpty ||
+      log.hasUnstable ||
+      log.hasNextCommitted ||
+      log.pendingSnapshot !== null ||
+      reads.answers.length > 0 ||
+      this.#hardStateChanged()
+    );
   }
 
-  /** What is to be done. One at a time: the next after `advance`. */
+  /**
+   * What is to be done. One at a time: the next after `advance`. With a snapshot come neither entries nor committed
+   * ones: it replaces the log as a whole.
+   */
   ready(): Ready {
-    throw new Error('contract');
+    invariant(this.#underWay === null, 'ready before advance');
+    const core = this.#core;
+    const { log } = core;
+    if (core.role === 'leader') replicate(core);
+    const hardState = this.#hardStateChanged() ? this.#currentHardState() : null;
+    if (hardState !== null) this.#hardState = hardState;
+    core.roundOpen = false;
+    const snapshot = log.pendingSnapshot;
+    const entries = log.takeUnstable();
+    const committed = log.takeCommitted(core.options.committedBytesMax);
+    const messages = dateSnapshots(core, core.outbox.take());
+    const reads = core.reads.answers.length > 0 ? core.reads.answers.splice(0) : none;
+    this.#underWay = { hardState: this.#hardState, snapshot, committedIndex: committed.at(-1)?.index ?? 0 };
+    return { hardState, entries, snapshot, messages, committed, reads };
   }
 
   /** `entries`, `hardState` and `snapshot` of the last `ready` are durable, its messages sent, its `committed` applied. */
   advance(): void {
-    throw new Error('contract');
+    invariant(this.#underWay !== null, 'advance without ready');
+    const { hardState, snapshot, committedIndex } = this.#underWay;
+    this.#underWay = null;
+    const core = this.#core;
+    const { log } = core;
+    invariant(committedIndex <= log.appliedIndex, `advance before entry ${committedIndex} was applied`);
+    log.persisted();
+    if (snapshot !== null) log.restored(snapshot);
+    if (core.role === 'leader') maybeCommit(core);
+    else if (hardState.term === core.currentTerm && hardState.votedFor === core.memberId) countOwnVote(core);
+  }
+
+  #currentHardState(): HardState {
+    const { currentTerm, votedFor, log } = this.#core;
+    return { term: currentTerm, votedFor, commitIndex: log.commitIndex };
+  }
+
+  #hardStateChanged(): boolean {
+    const { term, votedFor, commitIndex } = this.#hardState;
+    const core = this.#core;
+    return term !== core.currentTerm || votedFor !== core.votedFor || commitIndex !== core.log.commitIndex;
   }
 
   status(): RaftStatus {
-    throw new Error('contract');
+    const core = this.#core;
+    const { log, tracker } = core;
+    return {
+      memberId: core.memberId,
+      role: core.role,
+      term: core.currentTerm,
+      votedFor: core.votedFor,
+      leader: core.leader,
+      commitIndex: log.commitIndex,
+      appliedIndex: log.appliedIndex,
+      firstIndex: log.firstIndex,
+      lastIndex: log.lastIndex,
+      lastTerm: log.lastTerm,
+      membership: tracker.membership,
+      progress: core.role === 'leader' ? progressOf(core) : none,
+      transferee: core.transferee,
+    };
   }
 
   /** Of what is held in memory; `null` outside. For the simulator's checkers and for sending. */
-  entry(_index: number): Entry | null {
-    throw new Error('contract');
+  entry(index: number): Entry | null {
+    return this.#core.log.entry(index);
   }
+}
+
+interface UnderWay {
+  readonly hardState: HardState;
+  readonly snapshot: SnapshotInstall | null;
+  /** Last of its `committed`; 0 without any. */
+  readonly committedIndex: number;
+}
+
+const none: readonly never[] = [];
+
+/** The leader's own with the others': as far as its log is durable. */
+function progressOf({ memberId, log, tracker }: Core): readonly PeerProgress[] {
+  const own: PeerProgress = {
+    memberId,
+    learner: false,
+    state: 'replicate',
+    matchIndex: log.stableIndex,
+    nextIndex: log.lastIndex + 1,
+    recentlyActive: true,
+    inflightMessages: 0,
+    lostAcknowledged: false,
+  };
+  return [own, ...tracker.peers.map((peer) => peer.view())].sort((left, right) =>
+    left.memberId < right.memberId ? -1 : 1,
+  );
+}
+
+function checkOptions(options: RaftOptions): void {
+  invariant(options.memberId !== '', 'a member without id');
+  invariant(
+    options.heartbeatTicks >= 1 && options.heartbeatTicks * 2 < options.electionTicks,
+    'heartbeatTicks must be less than half of electionTicks',
+  );
+  invariant(options.inflightMessagesMax >= 1, 'inflightMessagesMax must be at least 1');
+  invariant(
+    options.appendBytesMax >= 1 && options.inflightBytesMax >= options.appendBytesMax,
+    'inflightBytesMax must be at least appendBytesMax',
+  );
 }

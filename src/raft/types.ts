@@ -122,6 +122,11 @@ export interface PeerProgress {
   /** Answered since the last CheckQuorum round. */
   readonly recentlyActive: boolean;
   readonly inflightMessages: number;
+  /**
+   * Its log ended before what it had acknowledged in this term: a wiped or rolled-back disk. It is sent no entries and
+   * counts for nothing until it is removed and added anew.
+   */
+  readonly lostAcknowledged: boolean;
 }
 
 export interface RaftStatus {
