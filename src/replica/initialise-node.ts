@@ -3,8 +3,9 @@ import { encodeHex } from '../base/bytes.js';
 import { systemRandom } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Config } from '../ops/config.js';
-import { type Identity, initialiseDataDirectory } from '../replication/data-directory.js';
+import { initialiseDataDirectory } from '../replication/data-directory.js';
 import { systemFiles } from '../replication/file-operations.js';
+import type { Identity } from '../replication/identity-file.js';
 
 const idBytes = 16;
 
@@ -17,7 +18,8 @@ const idBytes = 16;
 export async function initialiseNode({ node }: Config): Promise<Result<Identity, string>> {
   const foreign = foreignOwner(node.dataDir);
   if (foreign !== null) return err(foreign);
-  const identity = {
+  const identity: Identity = {
+    role: 'founder',
     nodeName: node.name,
     clusterId: encodeHex(systemRandom.bytes(idBytes)),
     memberId: encodeHex(systemRandom.bytes(idBytes)),

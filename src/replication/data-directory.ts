@@ -1,27 +1,19 @@
-import { createHash } from 'node:crypto';
-import { basename, dirname, join } from 'node:path';
-import { errorText, isJsonObject } from '../base/guards.js';
+import { dirname, join } from 'node:path';
+import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import { ballastBytesDefault, ballastName, ensureBallast } from './ballast.js';
 import { type FileOperations, isErrno, type OpenFile } from './file-operations.js';
+import { type Identity, identityName, readIdentity, writeIdentity } from './identity-file.js';
 import { chainStart } from './log-record.js';
 import { createSegment } from './segment-file.js';
 
-/** Of the directory as a whole; segments and snapshots carry their own. */
-const format = 1;
-const identityName = 'identity.json';
 const lockName = 'lock';
 const logName = 'log';
 const snapshotsName = 'snapshots';
 
-const ewouldblock = 11;
+const temporaryNames = [identityName, ballastName].map((name) => `${name}.tmp`);
 
-/** Who a data directory belongs to. */
-export interface Identity {
-  readonly nodeName: string;
-  readonly clusterId: string;
-  /** Ours in that cluster: a wiped node that joins again gets another. */
-  readonly memberId: string;
-}
+const ewouldblock = 11;
 
 export interface DataDirectoryError {
   /** For the operator: what is in the way, and what to do. */
@@ -35,18 +27,24 @@ export interface DataDirectory {
   readonly snapshotsPath: string;
   readonly identity: Identity;
   readonly files: FileOperations;
+  /** For the operator. */
+  readonly warnings: readonly string[];
   /** Gives up the lock. */
   close(): Promise<void>;
 }
 
 /**
- * Makes the data directory of a new member: directory, first log segment, identity, in this order, so that an
- * interrupted attempt is seen as one.
+ * Makes the data directory of a new member: directory, first log segment, ballast, identity, in this order, so that
+ * an interrupted attempt is seen as one.
  */
 export async function initialiseDataDirectory(
-  options: Identity & { readonly dir: string; readonly files: FileOperations },
+  options: Identity & {
+    readonly dir: string;
+    readonly files: FileOperations;
+    readonly ballastBytes?: number;
+  },
 ): Promise<Result<null, DataDirectoryError>> {
-  const { dir, files } = options;
+  const { dir, files, ballastBytes = ballastBytesDefault } = options;
   try {
     const info = await files.stat(dir);
     const obstacle =
@@ -63,6 +61,7 @@ export async function initialiseDataDirectory(
     await file.close();
     await (await files.open(join(dir, lockName), 'create')).close();
     await files.syncDirectory(dir);
+    await ensureBallast(files, dir, ballastBytes);
     await writeIdentity(files, dir, options);
     return ok(null);
   } catch (error) {
@@ -119,8 +118,9 @@ export async function openDataDirectory(options: {
   readonly tryLockFile: (fd: number) => number;
   /** Of this process: what the next one that finds the directory locked is told. */
   readonly pid: number;
+  readonly ballastBytes?: number;
 }): Promise<Result<DataDirectory, DataDirectoryError>> {
-  const { dir, files } = options;
+  const { dir, files, ballastBytes = ballastBytesDefault } = options;
   let lock: OpenFile | null = null;
   try {
     const problem = (await directoryProblem(files, dir)) ?? (await contentProblem(files, dir));
@@ -139,6 +139,7 @@ export async function openDataDirectory(options: {
       snapshotsPath: join(dir, snapshotsName),
       identity: identity.value,
       files,
+      warnings: await ballastWarnings(files, dir, ballastBytes),
       close: () => held.close(),
     });
   } catch (error) {
@@ -150,6 +151,30 @@ export async function openDataDirectory(options: {
   }
 }
 
+/** A node without ballast serves all the same: it only has less to fall back on. */
+async function ballastWarnings(files: FileOperations, dir: string, ballastBytes: number): Promise<string[]> {
+  try {
+    await ensureBallast(files, dir, ballastBytes);
+    return [];
+  } catch (error) {
+    return [
+      `${join(dir, ballastName)} could not be made: ${errorText(error)}. Free some space on that disk: without this reserve a full disk is harder to recover from`,
+    ];
+  }
+}
+
+/**
+ * The secret of a join token is of use once. Rejects with the system's error.
+ *
+ * @returns the identity as it is now.
+ */
+export async function eraseJoinSecret({ files, path, identity }: DataDirectory): Promise<Identity> {
+  if (identity.role !== 'joiner' || identity.join.joinSecret === null) return identity;
+  const erased: Identity = { ...identity, join: { ...identity.join, joinSecret: null } };
+  await writeIdentity(files, path, erased);
+  return erased;
+}
+
 /** Whether the directory holds what `initialiseDataDirectory` made. */
 async function contentProblem(files: FileOperations, dir: string): Promise<string | null> {
   const names = (await files.list(dir)).filter((name) => !isForeignName(name));
@@ -157,7 +182,8 @@ async function contentProblem(files: FileOperations, dir: string): Promise<strin
     return `the data directory ${dir} is empty: make this node a cluster with "xksctl cluster init"`;
   }
   if (!names.includes(identityName)) {
-    return names.every((name) => [logName, snapshotsName, lockName, `${identityName}.tmp`].includes(name))
+    const unfinished = [logName, snapshotsName, lockName, ballastName, ...temporaryNames];
+    return names.every((name) => unfinished.includes(name))
       ? `the data directory ${dir} has no ${identityName}: "xksctl cluster init" was interrupted there, or the file was lost. If this node has never served, empty the directory and run it again; else restore the directory from a backup`
       : `${dir} is not a data directory of xksd: it has no ${identityName}`;
   }
@@ -187,66 +213,4 @@ async function takeLock(
   const holder = /^[0-9]{1,10}/.exec((await lock.readAll()).toString('latin1'))?.[0];
   const who = holder === undefined ? 'another process' : `process ${holder}`;
   return err(`the data directory ${dir} is in use by ${who}: one xksd at a time may have it`);
-}
-
-/** What the checksum is over; also the order of the file. */
-const identityFields = (identity: Identity): object => ({
-  format,
-  nodeName: identity.nodeName,
-  clusterId: identity.clusterId,
-  memberId: identity.memberId,
-});
-
-function encodeIdentity(identity: Identity): string {
-  const fields = identityFields(identity);
-  const checksum = createHash('sha256').update(JSON.stringify(fields)).digest('hex');
-  return `${JSON.stringify({ ...fields, checksum }, null, 2)}\n`;
-}
-
-async function writeIdentity(files: FileOperations, dir: string, identity: Identity): Promise<void> {
-  const path = join(dir, identityName);
-  const temporary = `${path}.tmp`;
-  const file = await files.open(temporary, 'create');
-  await file.write(0, Buffer.from(encodeIdentity(identity), 'utf8'));
-  await file.dataSync();
-  await file.close();
-  await files.rename(temporary, path);
-  await files.syncDirectory(dir);
-}
-
-async function readIdentity(
-  files: FileOperations,
-  dir: string,
-  nodeName: string,
-): Promise<Result<Identity, string>> {
-  const path = join(dir, identityName);
-  const file = await files.open(path, 'read');
-  const text = (await file.readAll()).toString('utf8');
-  await file.close();
-  const restore = `restore ${basename(path)} from a backup of this node`;
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    return err(`${path} is damaged: it is not JSON; ${restore}`);
-  }
-  if (!isJsonObject(json)) return err(`${path} is damaged: it is not an object; ${restore}`);
-  const { format: found, nodeName: owner, clusterId, memberId } = json;
-  if (typeof found === 'number' && found !== format) {
-    return err(
-      `${path} has format ${found} and this version of xksd reads format ${format}: the data directory was written by another version, so install that one`,
-    );
-  }
-  if (typeof owner !== 'string' || typeof clusterId !== 'string' || typeof memberId !== 'string') {
-    return err(`${path} is damaged: a field is missing; ${restore}`);
-  }
-  const identity: Identity = { nodeName: owner, clusterId, memberId };
-  if (encodeIdentity(identity) !== text) {
-    return err(`${path} is damaged: it does not match its checksum; ${restore}`);
-  }
-  return owner === nodeName
-    ? ok(identity)
-    : err(
-        `the data directory ${dir} belongs to node "${owner}", and this node is "${nodeName}": set [node] name to "${owner}", or [node] data_dir to this node's own directory`,
-      );
 }

@@ -1,29 +1,36 @@
 import { join } from 'node:path';
 import { errorText, invariant } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import type { Entry, HardState, LogPosition } from '../raft/types.js';
 import type { DataDirectory } from './data-directory.js';
 import type { OpenFile } from './file-operations.js';
-import { encodeItems, type LogItem } from './log-items.js';
+import { encodeItems, itemOverheadBytesMax, type LogItem } from './log-items.js';
 import { type ChainPosition, encodeRecord } from './log-record.js';
 import { type Recovered, recoverLog } from './log-recovery.js';
+import type { PersistBatch } from './replication-loop.js';
 import { createSegment, isTemporary, segmentName } from './segment-file.js';
-import { type SnapshotPosition, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
+import {
+  receivedSnapshotIndex,
+  receivedSnapshotName,
+  snapshotIndex,
+  snapshotName,
+  writeSnapshot,
+} from './snapshot-file.js';
 
 /** A segment that reaches it is followed by a new one. */
 const segmentBytesDefault = 16 * 1024 * 1024;
+/** Of the entries that go into one record; one longer entry goes alone. */
+const recordEntriesBytesMax = 1024 * 1024;
 
 interface Segment {
   readonly segment: number;
   readonly firstIndex: number;
 }
 
-/** What goes into the log. */
-export type AppendItem = Extract<LogItem, { kind: 'entry' | 'hardState' | 'snapshotMarker' }>;
-
 /**
- * The write-ahead log of a data directory: segments and snapshots. Writes one thing at a time to the log, and at most
- * one snapshot beside. After a failed write or sync it does nothing any more, for nothing is known of what the disk
- * holds then; the process must end and read it again.
+ * The write-ahead log of a data directory, segments and snapshots: Raft's persistent state. Writes one thing at a time
+ * to the log, and at most one snapshot beside. After a failed write or sync it does nothing any more, for nothing is
+ * known of what the disk holds then; the process must end and read it again.
  */
 export class DurableLog {
   readonly #directory: DataDirectory;
@@ -34,6 +41,9 @@ export class DurableLog {
   #sizeBytes: number;
   #position: ChainPosition;
   #lastIndex: number;
+  #hardState: HardState;
+  /** Whether the last segment says nothing of the hard state yet. */
+  #hardStateDue: boolean;
   /** Index of the newest snapshot known to be good; 0 before the first. */
   #snapshotIndex: number;
   #failure: string | null = null;
@@ -51,6 +61,8 @@ export class DurableLog {
     this.#sizeBytes = current.sizeBytes;
     this.#position = current.position;
     this.#lastIndex = recovered.lastIndex;
+    this.#hardState = recovered.hardState;
+    this.#hardStateDue = !recovered.segments.at(-1)?.items.some(({ kind }) => kind === 'hardState');
     this.#snapshotIndex = recovered.snapshot?.index ?? 0;
   }
 
@@ -68,6 +80,7 @@ export class DurableLog {
       const last = read.value.segments.at(-1);
       invariant(last !== undefined, 'a log has a segment');
       const warnings = [...read.value.warnings];
+      await tidySnapshots(directory, read.value.installedIndex);
       await removeTemporaryFiles(directory);
       const file = await directory.files.open(last.path, 'write');
       if (last.torn !== null) {
@@ -86,23 +99,70 @@ export class DurableLog {
   }
 
   /**
-   * Appends `items` as one record and syncs it: after a crash all of them are there, or none. Not to be called while
-   * an append is under way.
+   * Appends entries and hard state as one record and syncs it: after a crash all of them are there, or none. Entries
+   * replace those of their index and all after them, and are never committed ones.
    *
-   * @returns bytes written, or why this log is of no more use.
+   * More entries than a record takes go into several, each synced before the next: a crash between leaves the first of
+   * them, as if fewer had been sent, with term and vote but not yet the new commit index.
+   *
+   * Not to be called while another operation on the log is under way.
    */
-  append(items: readonly AppendItem[]): Promise<Result<number, string>> {
+  append({ entries, hardState }: PersistBatch): Promise<Result<null, string>> {
     return this.#guard(async () => {
-      const payload = encodeItems(items);
-      if (this.#sizeBytes >= this.#segmentBytesMax) await this.#startSegment();
-      const { bytes, next } = encodeRecord(payload, this.#position);
-      await this.#file.write(this.#sizeBytes, bytes);
-      await this.#file.dataSync();
-      this.#sizeBytes += bytes.byteLength;
-      this.#position = next;
-      for (const item of items) if (item.kind === 'entry') this.#lastIndex = item.index;
-      return bytes.byteLength;
+      this.#check(entries, hardState);
+      const parts = partsOf(entries);
+      const rest = parts.pop() ?? [];
+      for (const part of parts) {
+        const early = hardState && { ...hardState, commitIndex: this.#hardState.commitIndex };
+        await this.#writeRecord(itemsOf(part, early));
+      }
+      if (rest.length > 0 || hardState !== null) await this.#writeRecord(itemsOf(rest, hardState));
+      return null;
     });
+  }
+
+  /** A batch that breaks Raft's rules is a bug above and must not reach the disk. */
+  #check(entries: readonly Entry[], hardState: HardState | null): void {
+    const { commitIndex } = this.#hardState;
+    const firstIndex = entries[0]?.index ?? this.#lastIndex + 1;
+    invariant(firstIndex > commitIndex, `entry ${firstIndex} would replace a committed one`);
+    invariant(firstIndex <= this.#lastIndex + 1, `entry ${firstIndex} would leave a gap`);
+    for (const [place, { index }] of entries.entries()) {
+      invariant(index === firstIndex + place, `entry ${index} would leave a gap`);
+    }
+    if (hardState === null) return;
+    this.#checkVote(hardState);
+    invariant(hardState.commitIndex >= commitIndex, `commit index ${hardState.commitIndex} goes back`);
+    const lastIndex = entries.at(-1)?.index ?? this.#lastIndex;
+    invariant(hardState.commitIndex <= lastIndex, `commit index ${hardState.commitIndex} is beyond the log`);
+  }
+
+  /** Paper §5.1, §5.2: terms only rise, and a vote once given stands for its term. */
+  #checkVote(hardState: HardState): void {
+    const { term, votedFor } = this.#hardState;
+    invariant(hardState.term >= term, `term ${hardState.term} after ${term}`);
+    const changesVote = hardState.term === term && votedFor !== null && hardState.votedFor !== votedFor;
+    invariant(!changesVote, `a second vote in term ${term}`);
+  }
+
+  /** Where hard state is told is where it holds from; each segment tells it anew, in the first record after its own. */
+  async #writeRecord(items: readonly LogItem[]): Promise<void> {
+    if (this.#sizeBytes >= this.#segmentBytesMax) await this.#startSegment();
+    const told = items.find((item) => item.kind === 'hardState')?.hardState;
+    const hardState = told ?? this.#hardState;
+    const all: readonly LogItem[] =
+      told === undefined && this.#hardStateDue ? [{ kind: 'hardState', hardState }, ...items] : items;
+    const { bytes, next } = encodeRecord(encodeItems(all), this.#position);
+    await this.#file.write(this.#sizeBytes, bytes);
+    await this.#file.dataSync();
+    this.#sizeBytes += bytes.byteLength;
+    this.#position = next;
+    this.#hardState = hardState;
+    if (all.some(({ kind }) => kind === 'hardState')) this.#hardStateDue = false;
+    for (const item of items) {
+      if (item.kind === 'entry') this.#lastIndex = item.entry.index;
+      if (item.kind === 'installedSnapshot') this.#lastIndex = item.index;
+    }
   }
 
   async #startSegment(): Promise<void> {
@@ -119,40 +179,86 @@ export class DurableLog {
     this.#file = created.file;
     this.#sizeBytes = created.sizeBytes;
     this.#position = created.position;
+    this.#hardStateDue = true;
     await full.close();
   }
 
-  /** Writes a snapshot as of `at.index`, which must be durable in the log. One at a time; appends go on meanwhile. */
-  saveSnapshot(at: SnapshotPosition, records: Iterable<Uint8Array>): Promise<Result<null, string>> {
+  /**
+   * Writes a snapshot of our own as of `at`, which must be committed in the log. One at a time; all else goes on
+   * meanwhile. It is of use once `markSnapshot` follows.
+   */
+  saveSnapshot(at: LogPosition, records: Iterable<Uint8Array>): Promise<Result<null, string>> {
     return this.#guard(async () => {
+      invariant(at.index <= this.#hardState.commitIndex, `a snapshot as of ${at.index} is not committed`);
       const { files, snapshotsPath, identity } = this.#directory;
-      await writeSnapshot(files, snapshotsPath, { ...at, clusterId: identity.clusterId }, records);
+      const header = { ...at, clusterId: identity.clusterId };
+      await writeSnapshot(files, snapshotsPath, snapshotName(at.index), header, records);
       return null;
     });
   }
 
   /**
-   * Removes what the snapshot as of `index` made superfluous; call when its marker is in the log. Keeps the snapshot
-   * before it and the log since then, in case the new one is damaged one day.
+   * Says in the log that the snapshot as of `at` was saved and removes what it made superfluous. Keeps the snapshot
+   * before it and the log since then, in case the new one is damaged one day. Nothing is done when a received snapshot
+   * overtook it. Not to be called while another operation on the log is under way.
    */
-  compact(index: number): Promise<Result<null, string>> {
+  markSnapshot({ index, term }: LogPosition): Promise<Result<null, string>> {
     return this.#guard(async () => {
-      const { files, snapshotsPath, logPath } = this.#directory;
       const previous = this.#snapshotIndex;
+      if (index <= previous) return null;
+      await this.#writeRecord([{ kind: 'snapshotMarker', index, term }]);
       this.#snapshotIndex = index;
-      for (const name of await files.list(snapshotsPath)) {
-        const found = snapshotIndex(name);
-        if (found === null || found === previous || found === index) continue;
-        await files.remove(join(snapshotsPath, snapshotName(found)));
-      }
-      for (;;) {
-        const [oldest, second] = this.#segments;
-        if (oldest === undefined || second === undefined || second.firstIndex > previous + 1) break;
-        await files.remove(join(logPath, segmentName(oldest.segment)));
-        // One after the other for good: a crash must not bring back the older of two without the other.
-        await files.syncDirectory(logPath);
-        this.#segments.shift();
-      }
+      await this.#compact(previous, index);
+      return null;
+    });
+  }
+
+  async #compact(previous: number, index: number): Promise<void> {
+    const { files, snapshotsPath, logPath } = this.#directory;
+    for (const name of await files.list(snapshotsPath)) {
+      const found = snapshotIndex(name);
+      if (found === null || found === previous || found === index) continue;
+      await files.remove(join(snapshotsPath, snapshotName(found)));
+    }
+    for (;;) {
+      const [oldest, second] = this.#segments;
+      if (oldest === undefined || second === undefined || second.firstIndex > previous + 1) break;
+      await files.remove(join(logPath, segmentName(oldest.segment)));
+      // One after the other for good: a crash must not bring back the older of two without the other.
+      await files.syncDirectory(logPath);
+      this.#segments.shift();
+    }
+  }
+
+  /**
+   * Puts a snapshot from another member in the place of the whole log: `at.index` is beyond the commit index. After a
+   * crash either the log stands as it was or the snapshot does, with `hardState` (`null`: term and vote as they were).
+   * What went before stays on the disk, out of force, until a snapshot of our own follows.
+   *
+   * Not to be called while another operation on the log is under way.
+   */
+  installSnapshot(
+    at: LogPosition,
+    records: Iterable<Uint8Array>,
+    hardState: HardState | null,
+  ): Promise<Result<null, string>> {
+    return this.#guard(async () => {
+      const { index, term } = at;
+      invariant(index > this.#hardState.commitIndex, `a snapshot as of ${index} would take back commits`);
+      if (hardState !== null) this.#checkVote(hardState);
+      const { files, snapshotsPath, identity } = this.#directory;
+      // Under a name that counts only together with the item: had a crash left it as one of our own, it would seem to
+      // be of the entries that the log has.
+      const received = receivedSnapshotName(index);
+      await writeSnapshot(files, snapshotsPath, received, { ...at, clusterId: identity.clusterId }, records);
+      // Entries after it, if any are committed already, are not in the log yet.
+      const settled = { ...(hardState ?? this.#hardState), commitIndex: index };
+      await this.#writeRecord([
+        { kind: 'installedSnapshot', index, term },
+        { kind: 'hardState', hardState: settled },
+      ]);
+      await settleReceived(this.#directory, index);
+      this.#snapshotIndex = index;
       return null;
     });
   }
@@ -173,6 +279,49 @@ export class DurableLog {
       this.#failure ??= `cannot write to the data directory ${this.#directory.path}: ${errorText(error)}`;
       return err(this.#failure);
     }
+  }
+}
+
+/** In runs that fit into a record each. */
+function partsOf(entries: readonly Entry[]): Entry[][] {
+  const parts: Entry[][] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    const part = parts.at(-1);
+    const entryBytes = entry.data.byteLength + itemOverheadBytesMax;
+    bytes += entryBytes;
+    if (part !== undefined && bytes <= recordEntriesBytesMax) {
+      part.push(entry);
+    } else {
+      parts.push([entry]);
+      bytes = entryBytes;
+    }
+  }
+  return parts;
+}
+
+const itemsOf = (entries: readonly Entry[], hardState: HardState | null): LogItem[] => [
+  ...entries.map((entry) => ({ kind: 'entry', entry }) as const),
+  ...(hardState === null ? [] : [{ kind: 'hardState', hardState } as const]),
+];
+
+/** Gives the received snapshot that took the log's place its name for good. */
+async function settleReceived({ files, snapshotsPath }: DataDirectory, index: number): Promise<void> {
+  await files.rename(
+    join(snapshotsPath, receivedSnapshotName(index)),
+    join(snapshotsPath, snapshotName(index)),
+  );
+  await files.syncDirectory(snapshotsPath);
+}
+
+/** Finishes what a crash interrupted in `installSnapshot`: the item in the log decides. */
+async function tidySnapshots(directory: DataDirectory, installedIndex: number | null): Promise<void> {
+  const { files, snapshotsPath } = directory;
+  for (const name of await files.list(snapshotsPath)) {
+    const received = receivedSnapshotIndex(name);
+    if (received === null) continue;
+    if (received === installedIndex) await settleReceived(directory, received);
+    else await files.remove(join(snapshotsPath, name));
   }
 }
 

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, stat, statfs, unlink } from 'node:fs/promises';
 
 export interface FileInfo {
   readonly kind: 'file' | 'directory' | 'other';
@@ -43,6 +43,8 @@ export interface FileOperations {
   remove(path: string): Promise<void>;
   /** fsync(2) of a directory: its entries survive a crash. */
   syncDirectory(path: string): Promise<void>;
+  /** Bytes that this process may still write to the file system that holds `path`. */
+  freeBytes(path: string): Promise<number>;
 }
 
 const openFlags: Record<OpenMode, number> = {
@@ -121,6 +123,11 @@ export const systemFiles: FileOperations = {
     } finally {
       await handle.close();
     }
+  },
+
+  async freeBytes(path) {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
   },
 };
 

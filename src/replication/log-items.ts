@@ -1,5 +1,6 @@
 import { invariant } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import type { Entry, EntryKind, HardState } from '../raft/types.js';
 
 /**
  * What records are made of: one or more items, each `uint8 kind` and then its fields. Integers are big-endian, indexes
@@ -18,18 +19,17 @@ export type LogItem =
       /** Body CRC of the last record in the segment before; 0 in the first. */
       readonly previousCrc: number;
     }
-  /** `index` replaces an entry of the same index and all after it. */
-  | { readonly kind: 'entry'; readonly index: number; readonly term: number; readonly data: Uint8Array }
+  /** Replaces an entry of the same index and all after it. */
+  | { readonly kind: 'entry'; readonly entry: Entry }
   /** Raft's, in one: they change together or not at all. */
-  | {
-      readonly kind: 'hardState';
-      readonly term: number;
-      /** Member id. */
-      readonly votedFor: string | null;
-      readonly commitIndex: number;
-    }
-  /** The snapshot as of `index` is durable. */
+  | { readonly kind: 'hardState'; readonly hardState: HardState }
+  /** The snapshot as of `index`, of entries in this log, is durable. */
   | { readonly kind: 'snapshotMarker'; readonly index: number; readonly term: number }
+  /**
+   * The snapshot as of `index`, which came from another member and is durable, takes the place of all entries before
+   * this item: the next is `index` + 1. The hard state that goes with it is in the same record.
+   */
+  | { readonly kind: 'installedSnapshot'; readonly index: number; readonly term: number }
   /** First and alone in a snapshot's first record. */
   | {
       readonly kind: 'snapshotHeader';
@@ -43,15 +43,25 @@ export type LogItem =
   /** Last in a snapshot. */
   | { readonly kind: 'snapshotEnd'; readonly records: number };
 
+/** Never given to another kind: logs that were written long ago are read. 2 was all entries while commands were all. */
+const entryKindNumbers = {
+  command: 2,
+  membership: 8,
+  noop: 9,
+} as const satisfies Record<EntryKind, number>;
+
 const kindNumbers = {
   segment: 1,
-  entry: 2,
   hardState: 3,
   snapshotMarker: 4,
   snapshotHeader: 5,
   snapshotRecord: 6,
   snapshotEnd: 7,
-} as const satisfies Record<LogItem['kind'], number>;
+  installedSnapshot: 10,
+} as const satisfies Record<Exclude<LogItem['kind'], 'entry'>, number>;
+
+const kindNumberOf = (item: LogItem): number =>
+  item.kind === 'entry' ? entryKindNumbers[item.entry.kind] : kindNumbers[item.kind];
 
 /** Bytes of an item beside its data: enough for any. */
 export const itemOverheadBytesMax = 512;
@@ -91,7 +101,7 @@ class ItemWriter {
   }
 
   item(item: LogItem): void {
-    this.uint8(kindNumbers[item.kind]);
+    this.uint8(kindNumberOf(item));
     switch (item.kind) {
       case 'segment':
         this.uint32(item.format);
@@ -101,17 +111,18 @@ class ItemWriter {
         this.uint32(item.previousCrc);
         return;
       case 'entry':
-        this.uint64(item.index);
-        this.uint64(item.term);
-        this.data(item.data);
+        this.uint64(item.entry.index);
+        this.uint64(item.entry.term);
+        this.data(item.entry.data);
         return;
       case 'hardState':
-        this.uint64(item.term);
+        this.uint64(item.hardState.term);
         // No member id is empty.
-        this.text(item.votedFor ?? '');
-        this.uint64(item.commitIndex);
+        this.text(item.hardState.votedFor ?? '');
+        this.uint64(item.hardState.commitIndex);
         return;
       case 'snapshotMarker':
+      case 'installedSnapshot':
         this.uint64(item.index);
         this.uint64(item.term);
         return;
@@ -186,6 +197,19 @@ class ItemParser {
     return this.#take(this.uint32());
   }
 
+  #entry(kind: EntryKind): LogItem {
+    return {
+      kind: 'entry',
+      entry: { index: this.uint64(), term: this.uint64(), kind, data: this.data() },
+    };
+  }
+
+  #hardState(): HardState {
+    const term = this.uint64();
+    const votedFor = this.text();
+    return { term, votedFor: votedFor === '' ? null : votedFor, commitIndex: this.uint64() };
+  }
+
   item(): LogItem {
     const kind = this.uint8();
     switch (kind) {
@@ -198,20 +222,18 @@ class ItemParser {
           firstIndex: this.uint64(),
           previousCrc: this.uint32(),
         };
-      case kindNumbers.entry:
-        return { kind: 'entry', index: this.uint64(), term: this.uint64(), data: this.data() };
-      case kindNumbers.hardState: {
-        const term = this.uint64();
-        const votedFor = this.text();
-        return {
-          kind: 'hardState',
-          term,
-          votedFor: votedFor === '' ? null : votedFor,
-          commitIndex: this.uint64(),
-        };
-      }
+      case entryKindNumbers.command:
+        return this.#entry('command');
+      case entryKindNumbers.membership:
+        return this.#entry('membership');
+      case entryKindNumbers.noop:
+        return this.#entry('noop');
+      case kindNumbers.hardState:
+        return { kind: 'hardState', hardState: this.#hardState() };
       case kindNumbers.snapshotMarker:
         return { kind: 'snapshotMarker', index: this.uint64(), term: this.uint64() };
+      case kindNumbers.installedSnapshot:
+        return { kind: 'installedSnapshot', index: this.uint64(), term: this.uint64() };
       case kindNumbers.snapshotHeader:
         return {
           kind: 'snapshotHeader',

@@ -1,34 +1,25 @@
 import { join } from 'node:path';
 import { err, ok, type Result } from '../base/result.js';
+import type { Entry, HardState } from '../raft/types.js';
 import type { DataDirectory } from './data-directory.js';
 import type { FileOperations } from './file-operations.js';
 import { damaged } from './log-damage.js';
+import { type ReplayedLog, replay } from './log-replay.js';
 import { type ReadSegment, readSegment, segmentName, segmentNumber } from './segment-file.js';
-import { type ReadSnapshot, readSnapshot, snapshotIndex, snapshotName } from './snapshot-file.js';
-
-export interface LogEntry {
-  readonly index: number;
-  readonly term: number;
-  readonly data: Uint8Array;
-}
-
-export interface HardState {
-  readonly term: number;
-  /** Member id. */
-  readonly votedFor: string | null;
-  readonly commitIndex: number;
-}
+import { type ReadSnapshot, readSnapshot, receivedSnapshotIndex, snapshotIndex } from './snapshot-file.js';
 
 /** What a data directory holds. */
 export interface Recovered {
   /** The newest that is good; `null` before the first. */
   readonly snapshot: ReadSnapshot | null;
-  /** After the snapshot, without gaps. */
-  readonly entries: readonly LogEntry[];
+  /** All after the snapshot, without gaps, also those beyond the commit index. */
+  readonly entries: readonly Entry[];
   readonly hardState: HardState;
   readonly lastIndex: number;
   /** Oldest first, at least one. Only the last may end in a torn write. */
   readonly segments: readonly ReadSegment[];
+  /** Of the last snapshot from another member that took the log's place; `null` when the log knows of none. */
+  readonly installedIndex: number | null;
   /** For the operator: what is wrong and could be gone around. */
   readonly warnings: readonly string[];
 }
@@ -37,31 +28,57 @@ export interface Recovered {
 export async function recoverLog(directory: DataDirectory): Promise<Result<Recovered, string>> {
   const segments = await readSegments(directory);
   if (!segments.ok) return segments;
-  const replayed = replay(segments.value);
-  if (!replayed.ok) return replayed;
-  const { firstIndex, entries, hardState, markerIndex } = replayed.value;
-  const lastIndex = firstIndex - 1 + entries.length;
-  const found = await newestSnapshot(directory);
+  const log = replay(segments.value);
+  if (!log.ok) return log;
+  const { firstIndex, entries, hardState, installed, markerIndex } = log.value;
+  const installedIndex = installed?.index ?? null;
+  const found = await newestSnapshot(directory, installedIndex);
   if (!found.ok) return found;
   const { snapshot } = found.value;
-  const index = snapshot?.index ?? 0;
   const warnings = [...found.value.warnings];
-  if (index < firstIndex - 1) {
-    const reason = `the log starts at index ${firstIndex} and no snapshot as of ${firstIndex - 1} or later is good`;
-    return err([damaged(directory.snapshotsPath, 0, reason), ...warnings].join('; '));
-  }
-  // A snapshot is of entries that were durable before: a log that ends sooner has lost its end.
-  if (index > lastIndex) {
-    const reason = `the log ends at index ${lastIndex}, before the snapshot as of ${index}`;
-    return err(damaged(directory.logPath, 0, reason));
-  }
+  const problem = misfit(directory, snapshot, log.value);
+  if (problem !== null) return err([problem, ...warnings].join('; '));
+  const index = snapshot?.index ?? 0;
   if (index < markerIndex && warnings.length === 0) {
     warnings.push(
       `the snapshot as of index ${markerIndex} is missing; the log since ${index} was used instead`,
     );
   }
-  const since = entries.slice(index + 1 - firstIndex);
-  return ok({ snapshot, entries: since, hardState, lastIndex, segments: segments.value, warnings });
+  return ok({
+    snapshot,
+    entries: entries.slice(index + 1 - firstIndex),
+    hardState,
+    lastIndex: firstIndex - 1 + entries.length,
+    segments: segments.value,
+    installedIndex,
+    warnings,
+  });
+}
+
+/** Why snapshot and log are not of one history without gaps; `null` when they are. */
+function misfit(
+  { snapshotsPath, logPath }: DataDirectory,
+  snapshot: ReadSnapshot | null,
+  { firstIndex, entries, hardState, installed }: ReplayedLog,
+): string | null {
+  const { index, term } = snapshot ?? { index: 0, term: 0 };
+  if (index < firstIndex - 1) {
+    const reason = `the log starts at index ${firstIndex} and no snapshot as of ${firstIndex - 1} or later is good`;
+    return damaged(snapshotsPath, 0, reason);
+  }
+  // A snapshot is of entries that were durable and committed before it was made, and one that came from another member
+  // counts from its item in the log on: a log that ends sooner has lost its end.
+  const lastIndex = firstIndex - 1 + entries.length;
+  const end = Math.min(lastIndex, hardState.commitIndex);
+  if (index > end) {
+    return damaged(logPath, 0, `the log ends at index ${end}, before the snapshot as of ${index}`);
+  }
+  const known = installed?.index === index ? installed.term : entries[index - firstIndex]?.term;
+  if (known !== undefined && known !== term) {
+    const reason = `the snapshot as of index ${index} is of term ${term}, the log has term ${known} there`;
+    return damaged(snapshotsPath, 0, reason);
+  }
+  return null;
 }
 
 async function readFile(files: FileOperations, path: string): Promise<Buffer> {
@@ -100,62 +117,25 @@ async function readSegments({
   return segments.length > 0 ? ok(segments) : err(damaged(logPath, 0, 'it holds no segment'));
 }
 
-interface Replayed {
-  /** Of the first entry; one more than the last index when there is none. */
-  readonly firstIndex: number;
-  readonly entries: readonly LogEntry[];
-  readonly hardState: HardState;
-  /** Of the last snapshot that was made; 0 before the first. */
-  readonly markerIndex: number;
-}
-
-/** What the items of all segments, in order, come to. */
-function replay(segments: readonly ReadSegment[]): Result<Replayed, string> {
-  const firstIndex = segments[0]?.firstIndex ?? 1;
-  const entries: LogEntry[] = [];
-  let hardState: HardState = { term: 0, votedFor: null, commitIndex: 0 };
-  let markerIndex = 0;
-  for (const { path, items, firstIndex: announced } of segments) {
-    if (announced > firstIndex + entries.length) {
-      return err(damaged(path, 0, `entries before index ${announced} are missing`));
-    }
-    for (const item of items) {
-      const next = firstIndex + entries.length;
-      if (item.kind === 'entry') {
-        if (item.index > next || item.index < firstIndex || item.index <= hardState.commitIndex) {
-          return err(damaged(path, 0, `entry ${item.index} is where entry ${next} should be`));
-        }
-        entries.length = item.index - firstIndex;
-        entries.push({ index: item.index, term: item.term, data: item.data });
-      } else if (item.kind === 'hardState') {
-        if (
-          item.term < hardState.term ||
-          item.commitIndex < hardState.commitIndex ||
-          item.commitIndex >= next
-        ) {
-          return err(damaged(path, 0, `term or commit index go back, or beyond entry ${next - 1}`));
-        }
-        hardState = { term: item.term, votedFor: item.votedFor, commitIndex: item.commitIndex };
-      } else if (item.kind === 'snapshotMarker') {
-        markerIndex = item.index;
-      } else {
-        return err(damaged(path, 0, `a ${item.kind} is among the entries`));
-      }
-    }
-  }
-  return ok({ firstIndex, entries, hardState, markerIndex });
-}
-
-/** The newest snapshot that is good. One that isn't is gone around: the log reaches back to the one before. */
+/**
+ * The newest snapshot that is good. One that isn't is gone around: the log reaches back to the one before. A received
+ * one that never took the log's place is none.
+ */
 async function newestSnapshot(
   directory: DataDirectory,
+  installedIndex: number | null,
 ): Promise<Result<{ readonly snapshot: ReadSnapshot | null; readonly warnings: readonly string[] }, string>> {
   const { files, snapshotsPath, identity } = directory;
-  const indexes = (await files.list(snapshotsPath)).map(snapshotIndex).filter((index) => index !== null);
-  indexes.sort((left, right) => right - left);
+  const found: { readonly name: string; readonly index: number }[] = [];
+  for (const name of await files.list(snapshotsPath)) {
+    const received = receivedSnapshotIndex(name);
+    const index = received !== null && received === installedIndex ? received : snapshotIndex(name);
+    if (index !== null) found.push({ name, index });
+  }
+  found.sort((left, right) => right.index - left.index);
   const warnings: string[] = [];
-  for (const index of indexes) {
-    const path = join(snapshotsPath, snapshotName(index));
+  for (const { name, index } of found) {
+    const path = join(snapshotsPath, name);
     const read = readSnapshot(path, await readFile(files, path), { clusterId: identity.clusterId, index });
     if (read.ok) return ok({ snapshot: read.value, warnings });
     warnings.push(read.error);

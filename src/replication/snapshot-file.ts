@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { err, ok, type Result } from '../base/result.js';
+import type { LogPosition } from '../raft/types.js';
 import type { FileOperations, OpenFile } from './file-operations.js';
 import { damaged, foreignCluster, newerFormat } from './log-damage.js';
 import { decodeItems, encodeItems, itemOverheadBytesMax, type LogItem } from './log-items.js';
@@ -9,20 +10,25 @@ const format = 1;
 /** What is gathered before it is written, unless one record is longer: also how long encoding holds the thread. */
 const chunkBytes = 256 * 1024;
 const namePattern = /^snapshot-([0-9]{16})$/;
+const receivedNamePattern = /^received-([0-9]{16})$/;
 
-export const snapshotName = (index: number): string => `snapshot-${String(index).padStart(16, '0')}`;
+const digitsOf = (index: number): string => String(index).padStart(16, '0');
 
-/** The index in a snapshot's file name; `null` for other files. */
-export function snapshotIndex(name: string): number | null {
-  const digits = namePattern.exec(name)?.[1];
+export const snapshotName = (index: number): string => `snapshot-${digitsOf(index)}`;
+
+/** Of a snapshot from another member until the log says that it takes the log's place. */
+export const receivedSnapshotName = (index: number): string => `received-${digitsOf(index)}`;
+
+function indexIn(name: string, pattern: RegExp): number | null {
+  const digits = pattern.exec(name)?.[1];
   return digits === undefined ? null : Number(digits);
 }
 
-export interface SnapshotPosition {
-  /** Of the last entry that it holds. */
-  readonly index: number;
-  readonly term: number;
-}
+/** The index in a snapshot's file name; `null` for other files. */
+export const snapshotIndex = (name: string): number | null => indexIn(name, namePattern);
+
+/** The index in the file name of a snapshot that was received; `null` for other files. */
+export const receivedSnapshotIndex = (name: string): number | null => indexIn(name, receivedNamePattern);
 
 /** Writes records to a file in chunks. */
 class ChunkWriter {
@@ -54,16 +60,17 @@ class ChunkWriter {
 }
 
 /**
- * Writes a snapshot beside the others. When this resolves it is there for good; when it rejects it isn't there.
- * `records` are taken in slices, between which the event loop turns.
+ * Writes a snapshot beside the others, under `name`. When this resolves it is there for good; when it rejects it isn't
+ * there. `records` are taken in slices, between which the event loop turns.
  */
 export async function writeSnapshot(
   files: FileOperations,
   directory: string,
-  header: SnapshotPosition & { readonly clusterId: string },
+  name: string,
+  header: LogPosition & { readonly clusterId: string },
   records: Iterable<Uint8Array>,
 ): Promise<void> {
-  const path = join(directory, snapshotName(header.index));
+  const path = join(directory, name);
   const temporary = `${path}.tmp`;
   const file = await files.open(temporary, 'create');
   try {
@@ -85,7 +92,7 @@ export async function writeSnapshot(
   await files.syncDirectory(directory);
 }
 
-export interface ReadSnapshot extends SnapshotPosition {
+export interface ReadSnapshot extends LogPosition {
   /** As the state machine gave them: views on the file's bytes. */
   readonly records: readonly Uint8Array[];
 }

@@ -1,18 +1,43 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { initialiseDataDirectory, openDataDirectory } from '../../src/replication/data-directory.js';
-import { systemFiles } from '../../src/replication/file-operations.js';
+import { ballastName, releaseBallast, remainingBytes } from '../../src/replication/ballast.js';
+import { encodeChecksummed } from '../../src/replication/checksummed-json.js';
+import {
+  eraseJoinSecret,
+  initialiseDataDirectory,
+  openDataDirectory,
+} from '../../src/replication/data-directory.js';
+import { readFence, writeFence } from '../../src/replication/fence-file.js';
+import { type FileOperations, systemFiles } from '../../src/replication/file-operations.js';
+import { emptyDisk } from '../support/durable-node.js';
+import { CrashModel, MemoryDisk } from '../support/memory-disk.js';
+import { SeededRandom } from '../support/seeded-random.js';
 
 /** On the real file system, with the real lock. */
 const { tryLockFile } = loadNativeBinding();
 const files = systemFiles;
-const identity = { nodeName: 'node-a', clusterId: 'cluster-1', memberId: 'member-1' };
+const identity = {
+  role: 'founder',
+  nodeName: 'node-a',
+  clusterId: 'cluster-1',
+  memberId: 'member-1',
+} as const;
+const ballastBytes = 1_500_000;
 
-const initialise = (dir: string) => initialiseDataDirectory({ dir, files, ...identity });
+const initialise = (dir: string) => initialiseDataDirectory({ dir, files, ballastBytes, ...identity });
 const open = (dir: string, nodeName = 'node-a') =>
-  openDataDirectory({ dir, nodeName, files, tryLockFile, pid: process.pid });
+  openDataDirectory({ dir, nodeName, files, tryLockFile, pid: process.pid, ballastBytes });
 
 const failure = (message: RegExp) => ({ ok: false, error: { message } });
 
@@ -105,8 +130,10 @@ t.test('identity: another format, damage, loss', async (t) => {
   await initialise(dir);
   const path = join(dir, 'identity.json');
   const text = readFileSync(path, 'utf8');
-  writeFileSync(path, text.replace('"format": 1', '"format": 2'));
-  t.match(await open(dir), failure(/has format 2 and this version of xksd reads format 1.*install that one/));
+  writeFileSync(path, text.replace('"format": 2', '"format": 3'));
+  t.match(await open(dir), failure(/has format 3 and this version of xksd reads format 2.*install that one/));
+  writeFileSync(path, text.replace('founder', 'joiner'));
+  t.match(await open(dir), failure(/does not match its checksum/));
   writeFileSync(path, text.replace('cluster-1', 'cluster-2'));
   t.match(
     await open(dir),
@@ -135,4 +162,149 @@ t.test('a lock that the system refuses otherwise, and a system that refuses all'
     await openDataDirectory({ dir, nodeName: 'node-a', files: closed, tryLockFile, pid: 1 }),
     failure(/cannot open the data directory .*EACCES.*must belong to the user that xksd runs as/),
   );
+});
+
+t.test('the identity of a founder as the first version wrote it', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  const { nodeName, clusterId, memberId } = identity;
+  const old = encodeChecksummed({ format: 1, nodeName, clusterId, memberId });
+  writeFileSync(join(dir, 'identity.json'), old);
+  const opened = await open(dir);
+  t.match(opened, { ok: true, value: { identity } });
+  if (opened.ok) await opened.value.close();
+  t.equal(readFileSync(join(dir, 'identity.json'), 'utf8'), old, 'it is left as it was');
+});
+
+t.test('the identity of a joiner, and its secret, which is of use once', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  const peers = [{ name: 'node-a', address: 'a.example:7000' }];
+  const joiner = {
+    role: 'joiner',
+    nodeName: 'node-b',
+    clusterId: 'cluster-1',
+    memberId: 'member-2',
+    join: { joinSecret: 'once', peers },
+  } as const;
+  t.match(await initialiseDataDirectory({ dir, files, ballastBytes, ...joiner }), { ok: true });
+  const opened = await open(dir, 'node-b');
+  if (!opened.ok) throw new Error(opened.error.message);
+  t.strictSame(opened.value.identity, joiner);
+  const erased = { ...joiner, join: { joinSecret: null, peers } };
+  t.strictSame(await eraseJoinSecret(opened.value), erased);
+  await opened.value.close();
+  const again = await open(dir, 'node-b');
+  if (!again.ok) throw new Error(again.error.message);
+  t.strictSame(again.value.identity, erased);
+  t.strictSame(await eraseJoinSecret(again.value), erased, 'and there is nothing left to erase');
+  await again.value.close();
+  t.notMatch(readFileSync(join(dir, 'identity.json'), 'utf8'), /once/);
+
+  const path = join(dir, 'identity.json');
+  const fields = { format: 2, nodeName: 'node-b', clusterId: 'cluster-1', memberId: 'member-2' };
+  for (const wrong of [
+    { ...fields },
+    { ...fields, role: 'joiner' },
+    { ...fields, role: 'joiner', join: { joinSecret: 1, peers } },
+    { ...fields, role: 'joiner', join: { joinSecret: null, peers: [{ name: 'node-a' }] } },
+    { ...fields, role: 'leader' },
+  ]) {
+    writeFileSync(path, encodeChecksummed(wrong));
+    t.match(await open(dir, 'node-b'), failure(/is damaged: a field is missing/));
+  }
+});
+
+t.test('the ballast takes real room, gives it back, and takes it again', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  const ballast = join(dir, ballastName);
+  const { size, blocks } = statSync(ballast);
+  t.equal(size, ballastBytes);
+  t.ok(blocks * 512 >= ballastBytes, 'on the disk too');
+  const content = readFileSync(ballast);
+  for (let offset = 0; offset + 16 <= size; offset += 4_096) {
+    if (content.readBigUInt64BE(offset) === 0n) t.fail(`zeroes at ${offset}`);
+  }
+  const opened = await open(dir);
+  if (!opened.ok) throw new Error(opened.error.message);
+  t.ok((await remainingBytes(opened.value)) > 0);
+  t.equal(await releaseBallast(opened.value), true);
+  t.equal(await releaseBallast(opened.value), false, 'once');
+  t.notOk(existsSync(ballast));
+  await opened.value.close();
+  writeFileSync(`${ballast}.tmp`, 'left by a crash');
+  const again = await open(dir);
+  if (again.ok) await again.value.close();
+  t.match(again, { ok: true, value: { warnings: [] } });
+  t.equal(statSync(ballast).size, ballastBytes);
+  t.notOk(existsSync(`${ballast}.tmp`));
+});
+
+t.test('without room for the ballast a node starts all the same, and says so', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  rmSync(join(dir, ballastName));
+  const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+  let removed = '';
+  const fullDisk: FileOperations = {
+    ...files,
+    open: async (path, mode) => {
+      const file = await files.open(path, mode);
+      if (!path.endsWith('ballast.tmp')) return file;
+      return { ...file, fd: file.fd, write: () => Promise.reject(full), close: () => file.close() };
+    },
+    remove: (path) => {
+      removed = path;
+      return files.remove(path);
+    },
+  };
+  const options = { dir, nodeName: 'node-a', tryLockFile, pid: 1, ballastBytes };
+  const opened = await openDataDirectory({ ...options, files: fullDisk });
+  if (!opened.ok) throw new Error(opened.error.message);
+  t.match(opened.value.warnings, [/ballast could not be made: ENOSPC.*Free some space/]);
+  t.match(removed, /ballast\.tmp$/, 'what there was of it is gone');
+  await opened.value.close();
+});
+
+t.test('a fence stands, whatever happens to it', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  t.strictSame(await readFence(files, dir), { ok: true, value: null });
+  writeFileSync(join(dir, 'fence.json.tmp'), 'left by a crash');
+  t.match(await writeFence(files, dir, 'removed'), { ok: true });
+  t.strictSame(await readFence(files, dir), { ok: true, value: 'removed' });
+  t.match(await writeFence(files, dir, 'other cluster'), { ok: true });
+  t.strictSame(await readFence(files, dir), { ok: true, value: 'other cluster' });
+  const path = join(dir, 'fence.json');
+  const text = readFileSync(path, 'utf8');
+  for (let offset = 0; offset < text.length; offset += 1) {
+    const flipped = Buffer.from(text);
+    flipped.writeUInt8(flipped.readUInt8(offset) ^ 2, offset);
+    writeFileSync(path, flipped);
+    const { ok, value } = (await readFence(files, dir)) as { ok: boolean; value?: unknown };
+    if (!ok || typeof value !== 'string' || !/damaged/.test(value)) t.fail(`byte ${offset}`);
+  }
+  writeFileSync(path, '');
+  t.match(await readFence(files, dir), { ok: true, value: /is damaged \(it is not JSON\)/ });
+  const opened = await open(dir);
+  t.match(opened, { ok: true }, 'the directory opens: to read, and to tell');
+  if (opened.ok) await opened.value.close();
+});
+
+t.test('a crash while a fence is written: it stands, or was never promised', async (t) => {
+  const disk = new MemoryDisk(emptyDisk, new SeededRandom(1));
+  await initialiseDataDirectory({ dir: '/data', files: disk, ballastBytes: 0, ...identity });
+  const before = disk.operations.length;
+  await writeFence(disk, '/data', 'removed');
+  const model = new CrashModel(emptyDisk, disk.operations);
+  const random = new SeededRandom(2);
+  for (let count = before; count <= disk.operations.length; count += 1) {
+    for (let draw = 0; draw < 20; draw += 1) {
+      const image = model.imageAfter(count, () => random.pick(['kept', 'dropped', 'torn']), random);
+      const found = await readFence(new MemoryDisk(image, random), '/data');
+      const stands = found.ok && found.value === 'removed';
+      const absent = found.ok && found.value === null;
+      if (!stands && (!absent || count === disk.operations.length)) t.fail(`after operation ${count}`);
+    }
+  }
 });

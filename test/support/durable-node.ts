@@ -1,14 +1,23 @@
 import { err, type Result } from '../../src/base/result.js';
-import { initialiseDataDirectory, openDataDirectory } from '../../src/replication/data-directory.js';
+import { systemTimers, type Timers } from '../../src/base/timers.js';
+import {
+  type DataDirectory,
+  type DataDirectoryError,
+  initialiseDataDirectory,
+  openDataDirectory,
+} from '../../src/replication/data-directory.js';
 import type { FileOperations } from '../../src/replication/file-operations.js';
-import { openLogOfOne } from '../../src/replication/log-of-one.js';
 import type { OrderedLog, StateMachine } from '../../src/replication/ordered-log.js';
+import { openRaftLog, type RaftLogOptions } from '../../src/replication/raft-log.js';
 import type { DiskImage } from './memory-disk.js';
 
 /** Where the data directory lies on a `MemoryDisk`. */
 export const dataDirectory = '/data';
 
 export const emptyDisk: DiskImage = { directories: new Set(['/']), files: new Map() };
+
+/** Small: disks in memory are copied often. */
+const ballastBytes = 700;
 
 export function initialise(
   files: FileOperations,
@@ -17,30 +26,68 @@ export function initialise(
   return initialiseDataDirectory({
     dir,
     files,
+    role: 'founder',
     nodeName: 'node-a',
     clusterId: 'cluster-1',
     memberId: 'member-1',
+    ballastBytes,
   });
+}
+
+export function openDirectory(
+  files: FileOperations,
+  dir = dataDirectory,
+): Promise<Result<DataDirectory, DataDirectoryError>> {
+  return openDataDirectory({ dir, nodeName: 'node-a', files, tryLockFile: () => 0, pid: 1, ballastBytes });
 }
 
 export interface OpenNodeOptions {
   readonly dir?: string;
+  readonly timers?: Timers;
   readonly segmentBytesMax?: number;
   readonly snapshotEntries?: number;
   readonly onFatal?: (message: string) => void;
+  readonly onHalted?: (reason: string) => void;
   readonly onWarning?: (message: string) => void;
 }
 
-/** Opens an initialised data directory and the log in it. */
+/** Of a node on its own in the tests. */
+export const nodeReport = () => ({
+  nodeName: 'node-a',
+  version: '0.0.0',
+  formatMax: 1,
+  configHash: '',
+  wallMs: 0,
+  servingAppliedIndex: 0,
+  readyServingProcesses: 0,
+});
+
+/** Opens an initialised data directory and the log in it, and waits until all that is committed is applied. */
 export async function openNode<R>(
   files: FileOperations,
   stateMachine: StateMachine<R>,
   options: OpenNodeOptions = {},
 ): Promise<Result<OrderedLog<R>, { readonly message: string }>> {
-  const { dir = dataDirectory, onFatal = throwing, onWarning = () => {}, ...sizes } = options;
-  const directory = await openDataDirectory({ dir, nodeName: 'node-a', files, tryLockFile: () => 0, pid: 1 });
+  const { dir, snapshotEntries, onFatal = throwing, onHalted = throwing, ...rest } = options;
+  const directory = await openDirectory(files, dir);
   if (!directory.ok) return err(directory.error);
-  return openLogOfOne({ directory: directory.value, stateMachine, onFatal, onWarning, ...sizes });
+  const limits: RaftLogOptions<R>['limits'] = snapshotEntries === undefined ? {} : { snapshotEntries };
+  const opened = await openRaftLog({
+    directory: directory.value,
+    stateMachine,
+    timers: systemTimers,
+    bootTimeMs: () => 0,
+    random: () => 0.5,
+    report: nodeReport,
+    onFatal,
+    onHalted,
+    onWarning: () => {},
+    limits,
+    ...rest,
+  });
+  if (!opened.ok) return opened;
+  await opened.value.log.readIndex();
+  return { ok: true, value: opened.value.log };
 }
 
 function throwing(message: string): never {

@@ -1,13 +1,40 @@
+import { createHash } from 'node:crypto';
 import type { StateMachine } from '../../src/replication/ordered-log.js';
+
+interface Members {
+  readonly voters: readonly string[];
+  readonly learners: readonly string[];
+}
+
+const membersPrefix = 'members:';
+
+/** A command by which a `ListMachine` learns who the members are. */
+export const membersCommand = (members: Members): Buffer =>
+  Buffer.from(`${membersPrefix}${JSON.stringify(members)}`, 'latin1');
 
 /** A state machine that remembers every command as it came. Its result is how many it has. */
 export class ListMachine implements StateMachine<number> {
   commands: Buffer[] = [];
+  appliedIndex = 0;
+  #hash = '';
+  #members: Members | null = null;
 
   apply(index: number, command: Uint8Array): number {
-    if (index !== this.commands.length + 1) throw new Error(`index ${index} after ${this.commands.length}`);
-    this.commands.push(Buffer.from(command));
+    this.skip(index);
+    this.#take(Buffer.from(command));
     return this.commands.length;
+  }
+
+  skip(index: number): void {
+    if (index !== this.appliedIndex + 1) throw new Error(`index ${index} after ${this.appliedIndex}`);
+    this.appliedIndex = index;
+  }
+
+  #take(command: Buffer): void {
+    this.commands.push(command);
+    this.#hash = createHash('sha256').update(this.#hash).update(command).digest('hex');
+    const text = command.toString('latin1');
+    if (text.startsWith(membersPrefix)) this.#members = JSON.parse(text.slice(membersPrefix.length));
   }
 
   snapshot(): Iterable<Uint8Array> {
@@ -15,8 +42,20 @@ export class ListMachine implements StateMachine<number> {
   }
 
   restore(index: number, records: Iterable<Uint8Array>): void {
-    this.commands = [...records].map((record) => Buffer.from(record));
-    if (this.commands.length !== index) throw new Error(`${this.commands.length} commands as of ${index}`);
+    this.commands = [];
+    this.#hash = '';
+    this.#members = null;
+    for (const record of records) this.#take(Buffer.from(record));
+    if (this.commands.length > index) throw new Error(`${this.commands.length} commands as of ${index}`);
+    this.appliedIndex = index;
+  }
+
+  stateHash(): string {
+    return this.#hash;
+  }
+
+  membership(): Members | null {
+    return this.#members;
   }
 
   texts(): string[] {

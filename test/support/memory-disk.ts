@@ -200,6 +200,10 @@ export class MemoryDisk implements FileOperations {
   async syncDirectory(path: string): Promise<void> {
     await this.#record({ kind: 'syncDirectory', path });
   }
+
+  async freeBytes(): Promise<number> {
+    return 1024 * 1024 * 1024;
+  }
 }
 
 /** A change of a directory: all of it survives, or nothing. */

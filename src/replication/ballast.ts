@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import type { DataDirectory } from './data-directory.js';
+import type { FileOperations } from './file-operations.js';
+import { replaceFile } from './replaced-file.js';
+
+/**
+ * A file that is only there to be removed: on a full disk nothing can be written, not even the snapshot after which old
+ * log may go.
+ */
+export const ballastName = 'ballast';
+
+/** As much as a log segment: room for a snapshot and a new segment. 0: no ballast. */
+export const ballastBytesDefault = 16 * 1024 * 1024;
+
+const chunkBytesMax = 1024 * 1024;
+
+/** Makes the ballast unless it is there. Rejects with the system's error when the disk has no room for it. */
+export async function ensureBallast(files: FileOperations, dir: string, bytes: number): Promise<void> {
+  const path = join(dir, ballastName);
+  if (bytes === 0 || (await files.stat(path)) !== null) return;
+  try {
+    await replaceFile(files, dir, ballastName, ballastChunks(bytes));
+  } catch (error) {
+    // Half of it would take the room that is left.
+    await files.remove(`${path}.tmp`).catch(() => {});
+    throw error;
+  }
+}
+
+/** Bytes that no file system keeps in less room: neither zero nor compressible. */
+function* ballastChunks(bytes: number): Iterable<Uint8Array> {
+  for (let offset = 0; offset < bytes; offset += chunkBytesMax) {
+    const outputLength = Math.min(chunkBytesMax, bytes - offset);
+    yield createHash('shake256', { outputLength }).update(`ballast ${offset}`).digest();
+  }
+}
+
+/** Gives its room back; the next start takes it again when it can. False when there was none. */
+export async function releaseBallast({ files, path }: DataDirectory): Promise<boolean> {
+  const ballast = join(path, ballastName);
+  if ((await files.stat(ballast)) === null) return false;
+  await files.remove(ballast);
+  await files.syncDirectory(path);
+  return true;
+}
+
+/** What this process may still write beside the ballast. */
+export const remainingBytes = ({ files, path }: DataDirectory): Promise<number> => files.freeBytes(path);
