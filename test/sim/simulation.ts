@@ -1,0 +1,328 @@
+import type { MemberId } from '../../src/raft/types.js';
+import type { PeerMessage } from '../../src/replication/peer-message.js';
+import { SafetyCheckers } from './checkers/safety.js';
+import { checkRegisters } from './checkers/register-history.js';
+import { Verdict, type Violation } from './checkers/verdict.js';
+import { Clients } from './clients.js';
+import { emptyImage } from './disk.js';
+import { Faults } from './faults.js';
+import { type Fleet, MembershipOperator } from './membership-operator.js';
+import { Network } from './network.js';
+import { preparedImage } from './prepared-cluster.js';
+import { Random } from './random.js';
+import { drawScenario, type Scenario, slotsMax } from './scenario.js';
+import type { SimBuild } from './sim-build.js';
+import { SimNode } from './sim-node.js';
+import { Trace } from './trace.js';
+import { World } from './world.js';
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Before the cluster is healed; healing takes some more. */
+  readonly events: number;
+  /** `null`: drawn. */
+  readonly nodes: number | null;
+  readonly readable: boolean;
+  readonly build: SimBuild;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly violation: Violation | null;
+  readonly events: number;
+  readonly traceHash: string;
+  readonly acknowledged: number;
+  readonly committedIndex: number;
+  readonly simulatedMs: number;
+  readonly tail: readonly string[];
+}
+
+/** Streams of random numbers: what one part draws must not depend on how often another does. */
+const streams = { scenario: 1, network: 2, world: 3, clients: 4, operator: 5, faults: 6, healing: 7 } as const;
+
+/** Progress within so many election timeouts after healing. */
+const progressElectionTimeouts = 10;
+/** Then all members catch up; snapshots may have to be sent, so it takes longer. */
+const convergenceElectionTimeouts = 30;
+const healingEventsMax = 400_000;
+
+/** One run: everything in it comes from its seed. */
+export class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #scenario: Scenario;
+  readonly #world: World;
+  readonly #nodes: SimNode[] = [];
+  readonly #clients: Clients;
+  readonly #operator: MembershipOperator;
+  readonly #faults: Faults;
+  readonly #healing: Random;
+  #events = 0;
+  #requests = 0;
+
+  constructor(options: SimulationOptions) {
+    const { seed } = options;
+    this.#options = options;
+    this.#scenario = drawScenario(new Random(seed, streams.scenario), options.nodes);
+    const verdict = new Verdict();
+    this.#world = new World({
+      scenario: this.#scenario,
+      build: options.build,
+      network: new Network(this.#scenario.network, slotsMax, new Random(seed, streams.network)),
+      trace: new Trace(options.readable),
+      verdict,
+      checkers: new SafetyCheckers(verdict),
+      random: new Random(seed, streams.world),
+    });
+    this.#healing = new Random(seed, streams.healing);
+    const nextRequest = (): number => {
+      this.#requests += 1;
+      return this.#requests;
+    };
+    const world = this.#world;
+    const reachable = (): readonly SimNode[] => this.#nodes.filter(({ up, halted }) => up && halted === null);
+    const fleet: Fleet = {
+      reachable,
+      node: (memberId) => this.#node(memberId),
+      addNode: () => this.#addNode(),
+      retire: (node) => this.#retire(node),
+    };
+    this.#clients = new Clients({ world, random: new Random(seed, streams.clients), reachable, nextRequest });
+    this.#operator = new MembershipOperator({
+      world,
+      random: new Random(seed, streams.operator),
+      fleet,
+      nextRequest,
+    });
+    this.#faults = new Faults({
+      world,
+      random: new Random(seed, streams.faults),
+      nodes: () => this.#nodes.filter(({ retired }) => !retired),
+    });
+  }
+
+  run(): SimulationResult {
+    const { events } = this.#options;
+    const { verdict, checkers, trace } = this.#world;
+    this.#world.say(() => `seed ${this.#options.seed}: ${JSON.stringify(this.#scenario)}`);
+    this.#populate();
+    this.#clients.start();
+    this.#faults.start();
+    const { operatorMeanMs, grown, limits } = this.#scenario;
+    const growingMs = grown ? limits.tickMs * limits.electionTicks * 3 : Number.POSITIVE_INFINITY;
+    const actMs = Math.min(operatorMeanMs, growingMs);
+    if (actMs !== Number.POSITIVE_INFINITY) this.#operator.start(actMs);
+    this.#runWhile(() => this.#events < events);
+    if (verdict.violation === null) this.#healAndCheck();
+    return {
+      seed: this.#options.seed,
+      violation: verdict.violation,
+      events: this.#events,
+      traceHash: trace.hash(),
+      acknowledged: this.#clients.acknowledged,
+      committedIndex: checkers.committed.lastIndex,
+      simulatedMs: this.#world.nowMs,
+      tail: trace.tail(400),
+    };
+  }
+
+  #populate(): void {
+    const { grown, nodes } = this.#scenario;
+    if (grown) {
+      this.#createNode(true, emptyImage).start();
+      return;
+    }
+    const image = preparedImage(Array.from({ length: nodes }, (_, slot) => `n${slot}`));
+    const created = Array.from({ length: nodes }, () => this.#createNode(false, image));
+    for (const node of created) node.start();
+  }
+
+  #createNode(founder: boolean, image: typeof emptyImage): SimNode {
+    const node = new SimNode({
+      world: this.#world,
+      slot: this.#nodes.length,
+      founder,
+      image,
+      carry: (from, to, message) => this.#carry(from, to, message),
+    });
+    node.onCrash(() => this.#faults.restartLater(node));
+    this.#nodes.push(node);
+    return node;
+  }
+
+  #addNode(): SimNode | null {
+    // One that was to be added before and isn't known to anybody yet.
+    const spare = this.#nodes.find(
+      ({ retired, up, machine, lostDisk }) => up && !retired && !lostDisk && machine?.membership() === null,
+    );
+    if (spare !== undefined) return spare;
+    if (this.#nodes.length >= slotsMax) return null;
+    const node = this.#createNode(false, emptyImage);
+    node.start();
+    return node;
+  }
+
+  #retire(node: SimNode): void {
+    node.retired = true;
+    node.crash('turned off for good');
+  }
+
+  #node(memberId: MemberId): SimNode | null {
+    return this.#nodes[Number(memberId.slice(1))] ?? null;
+  }
+
+  #carry(from: SimNode, to: MemberId, message: PeerMessage): void {
+    const world = this.#world;
+    const target = this.#node(to);
+    if (target === null || target === from) return;
+    const delays = world.network.delays(from.slot, target.slot);
+    world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
+    for (const delayMs of delays) {
+      world.after(delayMs, 'message', target.slot, () => {
+        if (!target.up || world.network.isCut(from.slot, target.slot)) return;
+        world.say(() => `          ${from.describe(to, message)} (arrives)`);
+        target.receive(from.memberId, message);
+      });
+    }
+    if (delays.length === 0 && world.random.chance(0.1)) {
+      world.after(1, 'unreachable', from.slot, () => from.unreachable(to));
+    }
+  }
+
+  #runWhile(condition: () => boolean): void {
+    const { queue, verdict, trace } = this.#world;
+    while (verdict.violation === null && condition()) {
+      const event = queue.pop();
+      if (event === null) return;
+      const { slot } = event;
+      if (slot >= 0) {
+        const pausedUntilMs = this.#nodes[slot]?.pausedUntilMs ?? 0;
+        if (pausedUntilMs > event.atMs) {
+          queue.push(pausedUntilMs, event.kind, slot, event.run);
+          continue;
+        }
+      }
+      this.#world.nowMs = event.atMs;
+      this.#events += 1;
+      trace.mix(event.sequence);
+      trace.mix(event.atMs * 1_000);
+      event.run();
+    }
+  }
+
+  /** A majority of the voters is all it takes (paper §5.1: available as long as a majority is). */
+  #healAndCheck(): void {
+    const { verdict } = this.#world;
+    this.#faults.stop();
+    this.#operator.stop();
+    this.#world.network.calm();
+    for (const node of this.#nodes) {
+      node.pausedUntilMs = 0;
+      node.diskStalledUntilMs = 0;
+      node.diskFailing = false;
+    }
+    this.#startMajority();
+    const { limits, timeoutMs } = this.#scenario;
+    const electionMs = limits.tickMs * limits.electionTicks;
+    const before = this.#clients.acknowledged;
+    const progressed = (): boolean => this.#clients.acknowledged > before;
+    this.#runUntil(progressElectionTimeouts * electionMs, progressed);
+    if (verdict.violation === null && !progressed()) {
+      verdict.broken('progress', `a majority acknowledged nothing within ${progressElectionTimeouts} election timeouts`);
+    }
+    if (verdict.violation !== null) return;
+    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    this.#clients.stop();
+    // What is still waiting settles.
+    this.#runUntil(timeoutMs + electionMs, () => false);
+    const converged = (): boolean => this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
+    this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
+    this.#checkEnd();
+  }
+
+  #runUntil(lengthMs: number, done: () => boolean): void {
+    const endMs = this.#world.nowMs + lengthMs;
+    const eventsEnd = this.#events + healingEventsMax;
+    this.#runWhile(() => this.#world.nowMs < endMs && this.#events < eventsEnd && !done());
+  }
+
+  #isComplete(appliedIndex: number | undefined): boolean {
+    return (appliedIndex ?? 0) >= this.#world.checkers.committed.lastIndex;
+  }
+
+  /** Stops all but a majority, chosen at random, of the newest members and of those that may follow. */
+  #startMajority(): void {
+    const voterSets = this.#possibleVoters();
+    const chosen = new Set<SimNode>();
+    const usable = this.#nodes.filter(
+      ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
+    );
+    for (const node of this.#healing.shuffled(usable)) {
+      const enough = voterSets.every((voters) => {
+        const present = voters.filter((voter) => [...chosen].some(({ memberId }) => memberId === voter));
+        return present.length * 2 > voters.length;
+      });
+      if (!enough) chosen.add(node);
+    }
+    this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
+    for (const node of this.#nodes) {
+      if (!chosen.has(node)) node.crash('not of the majority that is healed');
+      else if (!node.up) node.start();
+    }
+  }
+
+  /** Who votes as of what any node has applied, and would after each membership change in any log. */
+  #possibleVoters(): readonly (readonly MemberId[])[] {
+    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    let newest: SimNode | null = null;
+    for (const node of this.#nodes) {
+      if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
+    }
+    const voters = newest?.machine?.membership()?.voters ?? [newest?.memberId ?? ''];
+    const next = this.#nodes.filter(({ retired }) => !retired).map(({ memberId }) => [...voters, memberId]);
+    const grown = this.#membershipPending() ? next.filter((set) => new Set(set).size === set.length) : [];
+    return [voters, ...grown];
+  }
+
+  #membershipPending(): boolean {
+    const { checkers } = this.#world;
+    return this.#nodes.some(({ memberId, machine }) => {
+      const log = checkers.log(memberId);
+      const applied = machine?.appliedIndex ?? 0;
+      return log.entries.some(({ kind, index }) => kind === 'membership' && index > applied);
+    });
+  }
+
+  /** Those that must have everything in the end. */
+  #sound(): readonly SimNode[] {
+    const members = this.#members();
+    return this.#nodes.filter(
+      ({ memberId, retired, lostDisk, up }) => up && !retired && !lostDisk && members.includes(memberId),
+    );
+  }
+
+  #members(): readonly MemberId[] {
+    let newest: SimNode | null = null;
+    for (const node of this.#nodes) {
+      if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
+    }
+    const membership = newest?.machine?.membership() ?? null;
+    if (membership === null) return newest === null ? [] : [newest.memberId];
+    return [...membership.voters, ...membership.learners];
+  }
+
+  #checkEnd(): void {
+    const { verdict, checkers } = this.#world;
+    if (verdict.violation !== null) return;
+    for (const { memberId, machine } of this.#sound()) {
+      const appliedIndex = machine?.appliedIndex ?? 0;
+      checkers.acknowledgements.finallyAt(memberId, appliedIndex);
+      if (!this.#isComplete(appliedIndex)) {
+        verdict.broken(
+          'progress',
+          `${memberId} ends with index ${appliedIndex} of ${checkers.committed.lastIndex}, all healed`,
+        );
+      }
+    }
+    checkRegisters(this.#clients.history, verdict);
+  }
+}
