@@ -29,6 +29,8 @@ export class Clients {
   readonly #nextRequest: () => number;
   /** The last value that any client saw of a register. */
   readonly #seen = new Map<number, number>();
+  /** Writes whose clients have not given up. */
+  readonly #open = new Set<Request>();
   #reads = 0;
   #acknowledged = 0;
   #running = true;
@@ -61,6 +63,12 @@ export class Clients {
 
   stop(): void {
     this.#running = false;
+  }
+
+  /** Nobody waits any longer. */
+  abandon(): void {
+    for (const write of this.#open) this.#maybeWritten(write);
+    this.#open.clear();
   }
 
   #node(): SimNode | null {
@@ -111,14 +119,16 @@ export class Clients {
       : { kind: 'deny', request, register };
     const { paddingBytesMax } = this.#world.scenario;
     const padding = paddingBytesMax > 0 ? this.#random.below(paddingBytesMax) : 0;
-    this.#attempt(node, {
+    const write: Request = {
       request,
       register,
       invokedMs: this.#world.nowMs,
       command: encodeCommand(command, padding),
       attempts: 0,
       maybe: false,
-    });
+    };
+    this.#open.add(write);
+    this.#attempt(node, write);
   }
 
   #attempt(node: SimNode, write: Request): void {
@@ -162,15 +172,18 @@ export class Clients {
   }
 
   #givesUp(write: Request): void {
-    if (!write.maybe) {
-      this.#world.checkers.exactlyOnce.notTaken(write.request);
-      return;
-    }
+    this.#open.delete(write);
+    if (write.maybe) this.#maybeWritten(write);
+    else this.#world.checkers.exactlyOnce.notTaken(write.request);
+  }
+
+  #maybeWritten(write: Request): void {
     const { register, request: value, invokedMs } = write;
     this.history.push({ register, kind: 'write', value, invokedMs, respondedMs: Number.POSITIVE_INFINITY });
   }
 
   #done(write: Request, { outcome, before }: RegisterResult): void {
+    this.#open.delete(write);
     const { register, request, invokedMs } = write;
     switch (outcome) {
       case 'done':

@@ -193,6 +193,9 @@ export class Faults {
     if (status === undefined || status.role !== 'leader' || status.memberId === node.memberId) return false;
     if (log.pendingHardState.term > status.term) return false;
     const { voters, learners } = status.membership;
+    // Without it there must still be a majority, or nothing could ever replace it.
+    const left = voters.filter((voter) => voter !== node.memberId).length;
+    if (left * 2 <= voters.length || !voters.includes(node.memberId)) return false;
     return [...voters, ...learners].every((member) => {
       if (member === node.memberId) return true;
       const other = checkers.log(member);

@@ -46,6 +46,8 @@ export class SimNode {
   /** Its disk was wiped or set back: what it does about it is its own affair. */
   lostDisk = false;
   halted: string | null = null;
+  /** It is, or was, a member and has learned so. */
+  knowsMembers = false;
   /** For good: a former member. */
   retired = false;
   /** Writes that reached the disk wait for it here: one at a time. */
@@ -281,8 +283,10 @@ export class SimNode {
         const trueMs = this.clock.trueMs(asOfMs);
         checkers.acknowledgements.fresh(member, trueMs, index, machine.appliedIndex);
       },
-      membershipChanged: ({ voters, learners }) =>
-        world.say(() => `${member} knows voters ${voters.join()} learners ${learners.join()}`),
+      membershipChanged: ({ voters, learners }) => {
+        this.knowsMembers = true;
+        world.say(() => `${member} knows voters ${voters.join()} learners ${learners.join()}`);
+      },
       halted: (reason) => {
         this.halted = reason;
         world.say(() => `${member} halts: ${reason}`);

@@ -86,7 +86,13 @@ export class Simulation {
       addNode: () => this.#addNode(),
       retire: (node) => this.#retire(node),
     };
-    this.#clients = new Clients({ world, random: new Random(seed, streams.clients), reachable, nextRequest });
+    this.#clients = new Clients({
+      world,
+      random: new Random(seed, streams.clients),
+      // Few would ask one that was never a member.
+      reachable: () => reachable().filter(({ knowsMembers }) => knowsMembers),
+      nextRequest,
+    });
     this.#operator = new MembershipOperator({
       world,
       random: new Random(seed, streams.operator),
@@ -121,7 +127,7 @@ export class Simulation {
       acknowledged: this.#clients.acknowledged,
       committedIndex: checkers.committed.lastIndex,
       simulatedMs: this.#world.nowMs,
-      tail: trace.tail(400),
+      tail: trace.tail(Number.POSITIVE_INFINITY),
     };
   }
 
@@ -151,10 +157,8 @@ export class Simulation {
 
   #addNode(): SimNode | null {
     // One that was to be added before and isn't known to anybody yet.
-    const spare = this.#nodes.find(
-      ({ retired, up, machine, lostDisk }) => up && !retired && !lostDisk && machine?.membership() === null,
-    );
-    if (spare !== undefined) return spare;
+    const spare = this.#nodes.find(({ retired, knowsMembers }) => !retired && !knowsMembers);
+    if (spare !== undefined) return spare.up ? spare : null;
     if (this.#nodes.length >= slotsMax) return null;
     const node = this.#createNode(false, emptyImage);
     node.start();
@@ -215,14 +219,17 @@ export class Simulation {
     this.#faults.stop();
     this.#operator.stop();
     this.#world.network.calm();
-    for (const node of this.#nodes) {
-      node.pausedUntilMs = 0;
-      node.diskStalledUntilMs = 0;
-      node.diskFailing = false;
-    }
-    this.#startMajority();
+    for (const node of this.#nodes) node.diskFailing = false;
     const { limits, timeoutMs } = this.#scenario;
     const electionMs = limits.tickMs * limits.electionTicks;
+    if (!this.#startMajority()) {
+      this.#clients.abandon();
+      checkRegisters(this.#clients.history, verdict);
+      return;
+    }
+    // A process that is stopped, or waits for its disk, is not healed before it goes on.
+    this.#runUntil(this.#stillHeldMs(), () => false);
+    if (verdict.violation !== null) return;
     const before = this.#clients.acknowledged;
     const progressed = (): boolean => this.#clients.acknowledged > before;
     this.#runUntil(progressElectionTimeouts * electionMs, progressed);
@@ -239,6 +246,14 @@ export class Simulation {
     this.#checkEnd();
   }
 
+  #stillHeldMs(): number {
+    let endMs = this.#world.nowMs;
+    for (const { up, pausedUntilMs, diskStalledUntilMs } of this.#nodes) {
+      if (up) endMs = Math.max(endMs, pausedUntilMs, diskStalledUntilMs);
+    }
+    return endMs - this.#world.nowMs;
+  }
+
   #runUntil(lengthMs: number, done: () => boolean): void {
     const endMs = this.#world.nowMs + lengthMs;
     const eventsEnd = this.#events + healingEventsMax;
@@ -249,25 +264,30 @@ export class Simulation {
     return (appliedIndex ?? 0) >= this.#world.checkers.committed.lastIndex;
   }
 
-  /** Stops all but a majority, chosen at random, of the newest members and of those that may follow. */
-  #startMajority(): void {
+  /**
+   * Stops all but a majority, chosen at random, of the newest members and of those that may follow. False when there
+   * is none.
+   */
+  #startMajority(): boolean {
     const voterSets = this.#possibleVoters();
     const chosen = new Set<SimNode>();
-    const usable = this.#nodes.filter(
-      ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
-    );
-    for (const node of this.#healing.shuffled(usable)) {
-      const enough = voterSets.every((voters) => {
+    const isEnough = (): boolean =>
+      voterSets.every((voters) => {
         const present = voters.filter((voter) => [...chosen].some(({ memberId }) => memberId === voter));
         return present.length * 2 > voters.length;
       });
-      if (!enough) chosen.add(node);
-    }
+    const usable = this.#nodes.filter(
+      ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
+    );
+    for (const node of this.#healing.shuffled(usable)) if (!isEnough()) chosen.add(node);
+    // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
+    if (!isEnough()) return false;
     this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
     for (const node of this.#nodes) {
       if (!chosen.has(node)) node.crash('not of the majority that is healed');
       else if (!node.up) node.start();
     }
+    return true;
   }
 
   /** Who votes as of what any node has applied, and would after each membership change in any log. */
@@ -323,6 +343,7 @@ export class Simulation {
         );
       }
     }
+    this.#clients.abandon();
     checkRegisters(this.#clients.history, verdict);
   }
 }

@@ -1,5 +1,5 @@
 /** Lines kept for whoever looks into a violation. */
-const linesMax = 4_000;
+const linesMax = 50_000;
 
 /**
  * What happened, as a running hash over every event; and as readable lines when asked for. Two runs of one seed have the
