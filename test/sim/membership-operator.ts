@@ -141,6 +141,19 @@ export class MembershipOperator {
     }
   }
 
+  /**
+   * Membership is effective when applied: a voter that has yet to apply a removal may need the vote of the one removed.
+   * Only when all have may it be turned off.
+   */
+  #knowsRemoved(voter: string, removed: string): boolean {
+    const membership = this.#fleet.node(voter)?.machine?.membership() ?? null;
+    return (
+      membership !== null &&
+      !membership.voters.includes(removed) &&
+      !membership.learners.includes(removed)
+    );
+  }
+
   /** Those removed go on for a while, not knowing or not caring; then someone turns them off. */
   #retireFormerMembers({ voters, learners }: Membership): void {
     for (const node of this.#fleet.reachable()) {
@@ -148,6 +161,7 @@ export class MembershipOperator {
       if (voters.includes(memberId) || learners.includes(memberId)) continue;
       // One just added is no member yet.
       if (node.machine?.membership() === null || !this.#random.chance(0.3)) continue;
+      if (!voters.every((voter) => this.#knowsRemoved(voter, memberId))) continue;
       this.#fleet.retire(node);
     }
   }

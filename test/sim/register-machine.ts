@@ -207,6 +207,12 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
     }
   }
 
+  /** For those that plant bugs. */
+  protected forgetRequests(): void {
+    for (const [request, result] of this.#requests) this.#hash = (this.#hash - requestHash(request, result)) | 0;
+    this.#requests.clear();
+  }
+
   skip(index: number): void {
     this.#appliedIndex = index;
   }
