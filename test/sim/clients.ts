@@ -10,6 +10,8 @@ const attemptsMax = 8;
 interface Request {
   readonly request: number;
   readonly register: number;
+  /** That a grant depends on; `null` for a denial. */
+  readonly seen: number | null;
   readonly invokedMs: number;
   readonly command: Uint8Array;
   attempts: number;
@@ -34,6 +36,8 @@ export class Clients {
   #reads = 0;
   #acknowledged = 0;
   #running = true;
+  #writing = true;
+  #readsAnswered = 0;
 
   constructor(options: {
     readonly world: World;
@@ -50,6 +54,16 @@ export class Clients {
   /** Writes acknowledged so far. */
   get acknowledged(): number {
     return this.#acknowledged;
+  }
+
+  /** Reads answered with an index so far. */
+  get readsAnswered(): number {
+    return this.#readsAnswered;
+  }
+
+  /** Whether new operations are writes at all. */
+  set writing(writing: boolean) {
+    this.#writing = writing;
   }
 
   start(): void {
@@ -81,7 +95,7 @@ export class Clients {
     const node = this.#node();
     if (node === null) return;
     const register = this.#random.below(scenario.registers);
-    if (this.#random.chance(scenario.readShare)) this.#read(node, register);
+    if (!this.#writing || this.#random.chance(scenario.readShare)) this.#read(node, register);
     else this.#write(node, register);
   }
 
@@ -96,6 +110,7 @@ export class Clients {
       const { machine } = node;
       if (index === null || machine === null) return;
       this.#world.say(() => `${node.memberId} answers ${readId}: index ${index}`);
+      this.#readsAnswered += 1;
       checkers.acknowledgements.read(node.memberId, startIndex, index, machine.appliedIndex);
       const value = machine.value(register);
       this.#saw(register, value);
@@ -113,15 +128,15 @@ export class Clients {
 
   #write(node: SimNode, register: number): void {
     const request = this.#nextRequest();
-    const grants = this.#random.chance(0.5);
-    const command: RegisterCommand = grants
-      ? { kind: 'grant', request, register, seen: this.#seen.get(register) ?? initialValue }
-      : { kind: 'deny', request, register };
+    const seen = this.#random.chance(0.5) ? (this.#seen.get(register) ?? initialValue) : null;
+    const command: RegisterCommand =
+      seen === null ? { kind: 'deny', request, register } : { kind: 'grant', request, register, seen };
     const { paddingBytesMax } = this.#world.scenario;
     const padding = paddingBytesMax > 0 ? this.#random.below(paddingBytesMax) : 0;
     const write: Request = {
       request,
       register,
+      seen,
       invokedMs: this.#world.nowMs,
       command: encodeCommand(command, padding),
       attempts: 0,
@@ -162,7 +177,7 @@ export class Clients {
     const again = write.attempts < attemptsMax && this.#random.chance(this.#world.scenario.retryChance);
     if (again) {
       this.#world.after(this.#random.exponential(100), 'retry', -1, () => {
-        const next = this.#running ? this.#node() : null;
+        const next = this.#running && this.#writing ? this.#node() : null;
         if (next === null) this.#givesUp(write);
         else this.#attempt(next, write);
       });
@@ -187,6 +202,12 @@ export class Clients {
     const { register, request, invokedMs } = write;
     switch (outcome) {
       case 'done':
+        if (write.seen !== null && write.seen !== before) {
+          this.#world.verdict.broken(
+            'late grants undo nothing',
+            `request ${request} saw ${write.seen} and was granted over ${before}`,
+          );
+        }
         this.#record('read', register, before, invokedMs);
         this.#record('write', register, request, invokedMs);
         this.#saw(register, request);

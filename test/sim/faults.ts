@@ -69,6 +69,9 @@ export class Faults {
       case 'crash':
         this.#crash(node, 'killed');
         return;
+      case 'crashWriting':
+        node.crashesWriting = node.up;
+        return;
       case 'isolate':
       case 'oneWay':
       case 'split':

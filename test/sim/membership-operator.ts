@@ -23,7 +23,8 @@ export class MembershipOperator {
   readonly #random: Random;
   readonly #fleet: Fleet;
   readonly #nextRequest: () => number;
-  #waiting = false;
+  /** Proposals. */
+  #waiting = 0;
   #running = true;
 
   constructor(options: {
@@ -42,7 +43,7 @@ export class MembershipOperator {
     this.#world.after(this.#random.exponential(meanMs), 'operator', -1, () => {
       if (!this.#running) return;
       this.start(meanMs);
-      if (!this.#waiting) this.#act();
+      if (this.#waiting === 0) this.#act();
     });
   }
 
@@ -76,10 +77,11 @@ export class MembershipOperator {
       return;
     }
     const [learner] = learners;
-    if (learner !== undefined && this.#random.chance(0.8)) {
+    const fewLearners = learners.length < this.#world.scenario.learnersMax;
+    if (learner !== undefined && this.#random.chance(fewLearners ? 0.4 : 0.8)) {
       const change = this.#random.chance(0.9) ? 'promote' : 'remove';
       this.#change(membership, change, learner, machine.membershipRevision);
-    } else if (voters.length + learners.length < this.#world.scenario.nodes) {
+    } else if (fewLearners && voters.length < this.#world.scenario.nodes) {
       const added = this.#fleet.addNode();
       if (added !== null) this.#change(membership, 'addLearner', added.memberId, machine.membershipRevision);
     } else if (this.#random.chance(0.5)) {
@@ -114,13 +116,21 @@ export class MembershipOperator {
     });
     if (sound.length * 2 <= next.voters.length) return;
     const nodes = this.#fleet.reachable();
-    if (nodes.length > 0) this.#propose(this.#random.pick(nodes), change, member, revision);
+    if (nodes.length === 0) return;
+    this.#propose(this.#random.pick(nodes), change, member, revision);
+    // Another one at once, as if another operator were at work: it must wait for the first.
+    if (!this.#random.chance(0.3)) return;
+    const [learner] = next.learners;
+    const added = learner === undefined ? this.#fleet.addNode() : null;
+    const node = this.#random.pick(nodes);
+    if (learner !== undefined) this.#propose(node, 'promote', learner, revision + 1);
+    else if (added !== null) this.#propose(node, 'addLearner', added.memberId, revision + 1);
   }
 
   #propose(node: SimNode, change: MembershipChange, member: string, seen: number): void {
     const request = this.#nextRequest();
     const command = encodeCommand({ kind: 'membership', request, change, member, seen }, 0);
-    this.#waiting = true;
+    this.#waiting += 1;
     this.#world.say(() => `operator: ${change} ${member} at ${node.memberId} (request ${request})`);
     node.propose(`${request}.1`, 'membership', command, (outcome) =>
       this.#settled(node, request, command, outcome),
@@ -128,7 +138,7 @@ export class MembershipOperator {
   }
 
   #settled(node: SimNode, request: number, command: Uint8Array, outcome: ProposeOutcome | null): void {
-    this.#waiting = false;
+    this.#waiting -= 1;
     this.#world.say(() => {
       const text = outcome === null ? 'lost' : outcome.ok ? `index ${outcome.value.index}` : outcome.error.kind;
       return `${node.memberId} answers the operator's request ${request}: ${text}`;

@@ -15,8 +15,8 @@ export class Network {
   readonly #random: Random;
   readonly #size: number;
   readonly #cut: Uint8Array;
-  /** No more faults. */
-  #calm = false;
+  /** No more faults since then; infinite before. */
+  #calmSinceMs = Number.POSITIVE_INFINITY;
 
   constructor(plan: NetworkPlan, size: number, random: Random) {
     this.#plan = plan;
@@ -37,9 +37,18 @@ export class Network {
     this.#cut.fill(0);
   }
 
-  calm(): void {
-    this.#calm = true;
+  calm(nowMs: number): void {
+    this.#calmSinceMs = nowMs;
     this.mendAll();
+  }
+
+  /** Connections are new after healing: what was on its way for long is lost, or it could hold up elections for as long. */
+  forgets(sentMs: number): boolean {
+    return this.#calmSinceMs !== Number.POSITIVE_INFINITY && sentMs < this.#calmSinceMs;
+  }
+
+  get #calm(): boolean {
+    return this.#calmSinceMs !== Number.POSITIVE_INFINITY;
   }
 
   /** Milliseconds until a message arrives, one for each time that it does. */

@@ -115,6 +115,7 @@ export type Execution = (request: number, index: number) => void;
  */
 export class RegisterMachine implements StateMachine<RegisterResult> {
   readonly #onExecution: Execution;
+  readonly #padding: Uint8Array;
   #appliedIndex = 0;
   #values = new Array<number>(registersMax).fill(0);
   #granted = new Array<boolean>(registersMax).fill(true);
@@ -127,8 +128,10 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
   /** Sum of the objects' hashes. */
   #hash = 0;
 
-  constructor(onExecution: Execution) {
+  /** @param snapshotPaddingBytes that snapshots are longer, so that they take several chunks. */
+  constructor(onExecution: Execution, snapshotPaddingBytes = 0) {
     this.#onExecution = onExecution;
+    this.#padding = new Uint8Array(snapshotPaddingBytes);
     for (let register = 0; register < registersMax; register += 1) {
       this.#hash = (this.#hash + registerHash(register, 0, true)) | 0;
     }
@@ -218,7 +221,7 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
   }
 
   snapshot(): Iterable<Uint8Array> {
-    return [this.#numbers(), this.#requestRecord(), this.#membershipRecord()];
+    return [this.#numbers(), this.#requestRecord(), this.#membershipRecord(), this.#padding];
   }
 
   #numbers(): Uint8Array {
@@ -256,7 +259,7 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
     );
     invariant(
       numbers !== undefined && requests !== undefined && membership !== undefined,
-      'a snapshot has three records',
+      'a snapshot has these records',
     );
     this.#appliedIndex = numbers.readUInt32BE(0);
     invariant(this.#appliedIndex === index, `a snapshot as of ${this.#appliedIndex}, not ${index}`);

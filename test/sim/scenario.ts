@@ -7,6 +7,7 @@ export const slotsMax = 12;
 
 export const faultKinds = [
   'crash',
+  'crashWriting',
   'crashAll',
   'isolate',
   'oneWay',
@@ -21,12 +22,22 @@ export const faultKinds = [
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
+/** Those of the core, which are constants of the loop: small ones bring about in few entries what takes many. */
+export interface CoreLimits {
+  readonly inflightMessagesMax: number;
+  readonly inflightBytesMax: number;
+  readonly appendBytesMax: number;
+  readonly committedBytesMax: number;
+  readonly uncommittedBytesMax: number;
+}
+
 /** What a seed comes to: everything that is drawn before the run begins. */
 export interface Scenario {
   readonly nodes: number;
   /** It grows from one founder; else it begins as a cluster of `nodes`. */
   readonly grown: boolean;
   readonly limits: LoopLimits;
+  readonly coreLimits: CoreLimits;
   readonly network: NetworkPlan;
   readonly diskMeanMs: number;
   readonly segmentRecordsMax: number;
@@ -46,6 +57,10 @@ export interface Scenario {
   readonly retryChance: number;
   /** Between an operator's acts; infinite for none. */
   readonly operatorMeanMs: number;
+  /** Learners at once. */
+  readonly learnersMax: number;
+  /** A snapshot takes so many bytes more. */
+  readonly snapshotPaddingBytes: number;
 }
 
 /** @param nodes when given; else drawn. */
@@ -81,6 +96,17 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
       reportIntervalMs: random.pick([1_000, 5_000]),
       stateHashInterval: random.pick([1, 16, 64]),
     },
+    coreLimits: {
+      inflightMessagesMax: random.pick([1, 4, 256]),
+      inflightBytesMax: 1 << 23,
+      committedBytesMax: random.pick([1, 1_000, 1 << 20]),
+      // What waits must not take longer to go out one by one than there is time after healing.
+      ...random.pick([
+        { appendBytesMax: 1, uncommittedBytesMax: 1_500 },
+        { appendBytesMax: 400, uncommittedBytesMax: 8_000 },
+        { appendBytesMax: 1 << 20, uncommittedBytesMax: 1 << 26 },
+      ]),
+    },
     network: drawNetwork(random, tickMs, electionMs),
     diskMeanMs: random.pick([0.2, 1, 5, 20]),
     segmentRecordsMax: random.pick([4, 16, 64]),
@@ -94,7 +120,9 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
     timeoutMs: electionMs * random.pick([0.5, 2, 5]),
     paddingBytesMax: random.pick([0, 300, 2_000]),
     retryChance: random.pick([0.3, 0.7, 0.95]),
-    operatorMeanMs: random.chance(0.3) ? Number.POSITIVE_INFINITY : electionMs * random.pick([1, 3, 6]),
+    operatorMeanMs: random.chance(0.3) ? Number.POSITIVE_INFINITY : electionMs * random.pick([0.3, 1, 3, 6]),
+    learnersMax: random.pick([1, 1, 3]),
+    snapshotPaddingBytes: random.pick([0, 0, 0, 600_000]),
   };
 }
 

@@ -43,6 +43,8 @@ export class SimNode {
   diskStalledUntilMs = 0;
   /** The next write fails. */
   diskFailing = false;
+  /** The next write is not lived to see. */
+  crashesWriting = false;
   /** Its disk was wiped or set back: what it does about it is its own affair. */
   lostDisk = false;
   halted: string | null = null;
@@ -113,8 +115,9 @@ export class SimNode {
     this.#honestDisk = true;
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
-    const machine = world.build.createMachine((request, index) =>
-      world.checkers.exactlyOnce.executed(this.memberId, request, index),
+    const machine = world.build.createMachine(
+      (request, index) => world.checkers.exactlyOnce.executed(this.memberId, request, index),
+      world.scenario.snapshotPaddingBytes,
     );
     const observed = new ObservedMachine(this.memberId, machine, world.checkers);
     this.#guarded(() => {
@@ -220,6 +223,7 @@ export class SimNode {
     this.#writes.length = 0;
     const fate = this.disk.crash();
     this.diskFailing = false;
+    this.crashesWriting = false;
     this.#world.say(
       () => `${this.memberId} ends (${reason})${fate === null ? '' : `, the write under way was ${fate}`}`,
     );
@@ -310,7 +314,16 @@ export class SimNode {
         return;
       }
       const incarnation = this.#incarnation;
-      this.#world.after(this.#writeMs(), 'synced', this.slot, () => {
+      const writeMs = this.#writeMs();
+      if (this.crashesWriting) {
+        this.crashesWriting = false;
+        this.#world.after(writeMs * this.#world.random.unit(), 'crash', -1, () => {
+          if (this.#incarnation !== incarnation) return;
+          this.crash('killed while writing');
+          this.#crashed();
+        });
+      }
+      this.#world.after(writeMs, 'synced', this.slot, () => {
         if (this.#incarnation !== incarnation) return;
         if (this.diskFailing) {
           this.crash('its disk failed');

@@ -115,6 +115,7 @@ export class Simulation {
     const { events } = this.#options;
     const { verdict, checkers, trace } = this.#world;
     this.#world.say(() => `seed ${this.#options.seed}: ${JSON.stringify(this.#scenario)}`);
+    Object.assign(this.#options.build.raftLimits, this.#scenario.coreLimits);
     this.#populate();
     this.#clients.start();
     this.#faults.start();
@@ -185,9 +186,10 @@ export class Simulation {
     if (target === null || target === from) return;
     const delays = world.network.delays(from.slot, target.slot);
     world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
+    const sentMs = world.nowMs;
     for (const delayMs of delays) {
       world.after(delayMs, 'message', target.slot, () => {
-        if (!target.up || world.network.isCut(from.slot, target.slot)) return;
+        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot)) return;
         world.say(() => `          ${from.describe(to, message)} (arrives)`);
         target.receive(from.memberId, message);
       });
@@ -223,8 +225,11 @@ export class Simulation {
     const { verdict } = this.#world;
     this.#faults.stop();
     this.#operator.stop();
-    this.#world.network.calm();
-    for (const node of this.#nodes) node.diskFailing = false;
+    this.#world.network.calm(this.#world.nowMs);
+    for (const node of this.#nodes) {
+      node.diskFailing = false;
+      node.crashesWriting = false;
+    }
     const { limits, timeoutMs } = this.#scenario;
     const electionMs = limits.tickMs * limits.electionTicks;
     if (!this.#startMajority()) {
@@ -235,14 +240,13 @@ export class Simulation {
     // A process that is stopped, or waits for its disk, is not healed before it goes on.
     this.#runUntil(this.#stillHeldMs(), () => false);
     if (verdict.violation !== null) return;
-    const before = this.#clients.acknowledged;
-    const progressed = (): boolean => this.#clients.acknowledged > before;
-    this.#runUntil(progressElectionTimeouts * electionMs, progressed);
-    if (verdict.violation === null && !progressed()) {
-      if (toleratesStaleViews && this.#hasStaleViews()) return;
-      verdict.broken('progress', `a majority acknowledged nothing within ${progressElectionTimeouts} election timeouts`);
-    }
-    if (verdict.violation !== null) return;
+    // First only reads: a new leader must be able to answer them although nobody writes.
+    this.#clients.writing = false;
+    const readsBefore = this.#clients.readsAnswered;
+    if (!this.#progresses(electionMs, 'answered no read', () => this.#clients.readsAnswered > readsBefore)) return;
+    this.#clients.writing = true;
+    const writesBefore = this.#clients.acknowledged;
+    if (!this.#progresses(electionMs, 'acknowledged no write', () => this.#clients.acknowledged > writesBefore)) return;
     for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
     this.#clients.stop();
     // What is still waiting settles.
@@ -250,6 +254,18 @@ export class Simulation {
     const converged = (): boolean => this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
     this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
     this.#checkEnd();
+  }
+
+  /** False when it does not, or something else is wrong. */
+  #progresses(electionMs: number, failure: string, done: () => boolean): boolean {
+    const { verdict } = this.#world;
+    this.#runUntil(progressElectionTimeouts * electionMs, done);
+    if (verdict.violation !== null) return false;
+    if (done()) return true;
+    if (!(toleratesStaleViews && this.#hasStaleViews())) {
+      verdict.broken('progress', `a majority ${failure} within ${progressElectionTimeouts} election timeouts`);
+    }
+    return false;
   }
 
   #stillHeldMs(): number {
@@ -312,11 +328,10 @@ export class Simulation {
   }
 
   #hasStaleViews(): boolean {
-    const membership = this.#newest()?.machine?.membership() ?? null;
-    const newest = JSON.stringify(membership);
-    return (membership?.voters ?? []).some((voter) => {
-      const machine = this.#node(voter)?.machine ?? null;
-      return machine !== null && JSON.stringify(machine.membership()) !== newest;
+    const voters = this.#newest()?.machine?.membership()?.voters ?? [];
+    return voters.some((voter) => {
+      const view = this.#node(voter)?.machine?.membership()?.voters ?? [];
+      return view.some((member) => !voters.includes(member));
     });
   }
 

@@ -223,24 +223,14 @@ export const consensusBugs: readonly PlantedBug[] = [
     ],
   },
   {
-    name: 'own-vote-counts-before-durable',
-    origin: 'paper figure 2: votedFor is persistent',
-    edits: [
-      {
-        file: 'raft/election',
-        find: 'core.becomeCandidate();',
-        replace: 'core.becomeCandidate(); core.votes.set(core.memberId, true);',
-      },
-    ],
-  },
-  {
     name: 'commit-index-goes-back',
     origin: 'etcd-io/raft: the hard state of a restart is behind the one before',
     edits: [
       {
         file: 'raft/raft-node',
         find: 'return { term: currentTerm, votedFor, commitIndex: log.commitIndex };',
-        replace: 'return { term: currentTerm, votedFor, commitIndex: log.appliedIndex };',
+        replace: `const commitIndex = this.#core.role === 'leader' ? log.commitIndex : log.appliedIndex;
+        return { term: currentTerm, votedFor, commitIndex };`,
       },
     ],
   },

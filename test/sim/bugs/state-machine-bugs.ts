@@ -1,10 +1,13 @@
-import { type Execution, RegisterMachine, type RegisterResult } from '../register-machine.js';
+import { RegisterMachine, type RegisterResult } from '../register-machine.js';
 import type { SimBuild } from '../sim-build.js';
 import type { PlantedBug } from './planted-bug.js';
 
 const withMachine =
-  (Machine: new (onExecution: Execution) => RegisterMachine) =>
-  (build: SimBuild): SimBuild => ({ ...build, createMachine: (onExecution) => new Machine(onExecution) });
+  (Machine: new (...args: ConstructorParameters<typeof RegisterMachine>) => RegisterMachine) =>
+  (build: SimBuild): SimBuild => ({
+    ...build,
+    createMachine: (onExecution, paddingBytes) => new Machine(onExecution, paddingBytes),
+  });
 
 const takeAll = (records: Iterable<Uint8Array>): Uint8Array[] => [...records];
 
