@@ -1,14 +1,20 @@
 import { checkUriPathPrefix, isExternalKeyId } from '../xks/uri-path.js';
-import { type Command, type CommandRefusal, limits, type PreparedToken, type SealedBytes } from './types.js';
+import { addressProblem, clusterProblem, formatProblem, idProblem, nameProblem } from './cluster-checks.js';
+import {
+  type Command,
+  type CommandRefusal,
+  limits,
+  type OnIsolation,
+  type PreparedToken,
+  type SealedBytes,
+} from './types.js';
 
-const namePattern = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const regionPattern = /^[a-z0-9]+(?:-[a-z0-9]+){2,5}$/;
 const regionCharactersMax = 32;
 const hexPattern = /^(?:[0-9a-f]{2})+$/;
 /** X-A2, as `sigv4/` has it; a pure layer beside ours that we don't import. */
 const accessKeyIdPattern = /^[A-Z2-7]{20,30}$/;
 const printablePattern = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
-const clusterIdPattern = /^[A-Za-z0-9-]{1,64}$/;
 /** X-K1. */
 const usages: readonly string[] = ['ENCRYPT', 'DECRYPT', 'SIGN', 'VERIFY', 'WRAP', 'UNWRAP', 'DERIVE'];
 const checkValueBytesMax = 32;
@@ -29,10 +35,11 @@ function envelopeProblem({ requestId, by }: Command): string | null {
 function fieldProblem(command: Command): string | null {
   switch (command.type) {
     case 'cluster.init':
-      if (!clusterIdPattern.test(command.clusterId)) {
-        return 'a cluster id has 1 to 64 letters, digits and hyphens';
-      }
-      return nameProblem('node', command.nodeName);
+      return (
+        idProblem('cluster', command.clusterId) ??
+        nameProblem('node', command.nodeName) ??
+        foundingProblem(command)
+      );
     case 'token.prepare':
       return tokenProblem(command.token);
     case 'keystore.create':
@@ -64,13 +71,32 @@ function fieldProblem(command: Command): string | null {
     case 'key.enable':
     case 'key.disable':
       return null;
+    case 'keystore.set':
+      return isolationProblem(command.onIsolation);
+    default:
+      return clusterProblem(command);
   }
 }
 
-function nameProblem(of: string, name: string): string | null {
-  return namePattern.test(name)
+function foundingProblem({
+  memberId,
+  address,
+  format,
+}: Extract<Command, { type: 'cluster.init' }>): string | null {
+  if (memberId === undefined && address === undefined && format === undefined) return null;
+  if (memberId === undefined || address === undefined || format === undefined) {
+    return "a new cluster is given its first member, that one's address and a format, or none of them";
+  }
+  if (format < 2) return 'a cluster with members is of format 2 at least';
+  return idProblem('member', memberId) ?? addressProblem(address) ?? formatProblem(format);
+}
+
+function isolationProblem(onIsolation: OnIsolation): string | null {
+  if (onIsolation.rule === 'serve') return null;
+  const { isolationBoundMsMin: min, isolationBoundMsMax: max } = limits;
+  return onIsolation.boundMs >= min && onIsolation.boundMs <= max
     ? null
-    : `a ${of} name has 1 to 64 characters of A-Z, a-z, 0-9, ".", "_" and "-", and starts and ends with a letter or digit`;
+    : `an isolated node may go on for ${min / 1_000} to ${max / 1_000} seconds under on-isolation "stop"`;
 }
 
 function regionsProblem(regions: readonly string[]): string | null {

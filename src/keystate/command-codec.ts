@@ -1,5 +1,7 @@
 import { invariant, isJsonObject } from '../base/guards.js';
 import { err, type Result } from '../base/result.js';
+import { clusterLimits } from './cluster-types.js';
+import { commandFormatMax, formatOf } from './command-format.js';
 import {
   booleanField,
   countField,
@@ -14,13 +16,19 @@ import {
   stringField,
   wordField,
 } from './json-fields.js';
-import { preparedTokenField, sealedBytesField } from './object-fields.js';
-import { type Command, type CommandEnvelope, type CommandType, limits } from './types.js';
+import {
+  onIsolationField,
+  preparedTokenField,
+  sealedBytesField,
+  settingsField,
+  unconfirmedGrantField,
+} from './object-fields.js';
+import { type Command, type CommandEnvelope, type CommandOf, type CommandType, limits } from './types.js';
 
-/** First byte of every command. What follows is JSON with the fields of its type, in the order of `commandFields`. */
-const format = 1;
-
-type CommandOf<T extends CommandType> = Extract<Command, { readonly type: T }>;
+/*
+ * The first byte of a command is its format: that in which it first was there. What follows is JSON with the fields of
+ * its type, in the order named here.
+ */
 
 const envelopeFields: FieldCodecs<CommandEnvelope> = {
   requestId: stringField,
@@ -40,8 +48,48 @@ function commandField<T extends CommandType>(
 
 const listElementsMax = 64;
 
+/**
+ * A format that is to be active. That of a later release stops this one here, like a command that it does not know:
+ * to refuse it would be to diverge from those that can do it.
+ */
+const activeFormatField: FieldCodec<number> = {
+  toJson: checkFormat,
+  fromJson: checkFormat,
+};
+
+function checkFormat(json: unknown, path: string): number {
+  const format = countField.fromJson(json, path);
+  if (format <= commandFormatMax) return format;
+  throw new FieldError(`${path} is ${format}; this version of xksd knows formats up to ${commandFormatMax}`);
+}
+
+const foundingField: FieldCodec<CommandOf<'cluster.init'>> = objectField({
+  type: wordField(['cluster.init']),
+  ...envelopeFields,
+  clusterId: stringField,
+  nodeName: stringField,
+  memberId: stringField,
+  address: stringField,
+  format: activeFormatField,
+} as FieldCodecs<CommandOf<'cluster.init'>>);
+
+const firstInitField: FieldCodec<CommandOf<'cluster.init'>> = commandField('cluster.init', {
+  clusterId: stringField,
+  nodeName: stringField,
+} as FieldCodecs<Omit<CommandOf<'cluster.init'>, keyof CommandEnvelope | 'type'>>);
+
+const memberPlaceFields = { memberId: stringField, name: stringField, address: stringField };
+
 const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } = {
-  'cluster.init': commandField('cluster.init', { clusterId: stringField, nodeName: stringField }),
+  'cluster.init': {
+    toJson: (command, path) =>
+      (command.format === undefined ? firstInitField : foundingField).toJson(command, path),
+    fromJson: (json, path) =>
+      (isJsonObject(json) && Object.hasOwn(json, 'format') ? foundingField : firstInitField).fromJson(
+        json,
+        path,
+      ),
+  },
   'token.prepare': commandField('token.prepare', { token: preparedTokenField }),
   'keystore.create': commandField('keystore.create', {
     name: stringField,
@@ -75,6 +123,39 @@ const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } =
     revision: countField,
   }),
   'key.disable': commandField('key.disable', { keyStore: stringField, externalKeyId: stringField }),
+  'keystore.set': commandField('keystore.set', {
+    name: stringField,
+    onIsolation: onIsolationField,
+    revision: countField,
+  }),
+  'cluster.upgrade': commandField('cluster.upgrade', { format: activeFormatField }),
+  'cluster.settings': commandField('cluster.settings', { settings: settingsField }),
+  'cluster.recover': commandField('cluster.recover', {
+    newClusterId: stringField,
+    survivor: objectField(memberPlaceFields),
+    formerMembers: listField(
+      objectField({ memberId: stringField, name: stringField }),
+      clusterLimits.membersMax,
+    ),
+    pending: listField(unconfirmedGrantField, clusterLimits.pendingPerCommandMax),
+  }),
+  'member.register': commandField('member.register', memberPlaceFields),
+  'member.add': commandField('member.add', {
+    ...memberPlaceFields,
+    joinSecretDigest: stringField,
+    expiresAtMs: countField,
+  }),
+  'member.join': commandField('member.join', {
+    memberId: stringField,
+    joinSecretDigest: stringField,
+    address: stringField,
+  }),
+  'member.promote': commandField('member.promote', { memberId: stringField }),
+  'member.remove': commandField('member.remove', { memberId: stringField }),
+  'member.forget': commandField('member.forget', { member: stringField, destroyed: booleanField }),
+  'member.update': commandField('member.update', { memberId: stringField, address: stringField }),
+  'pending.confirm': commandField('pending.confirm', { index: countField }),
+  'pending.drop': commandField('pending.drop', { index: countField }),
 };
 
 const isCommandType = (type: unknown): type is CommandType =>
@@ -100,7 +181,7 @@ const anyCommandField: FieldCodec<Command> = {
  * (4,096 characters a string).
  */
 export function encodeCommand(command: Command): Uint8Array {
-  const bytes = Buffer.concat([Uint8Array.of(format), encodeJson(anyCommandField, command)]);
+  const bytes = Buffer.concat([Uint8Array.of(formatOf(command)), encodeJson(anyCommandField, command)]);
   invariant(bytes.byteLength <= limits.commandBytesMax, `command of ${bytes.byteLength} bytes`);
   return bytes;
 }
@@ -110,8 +191,14 @@ export function decodeCommand(bytes: Uint8Array): Result<Command, string> {
   if (bytes.byteLength > limits.commandBytesMax) {
     return err(`it is longer than ${limits.commandBytesMax} bytes`);
   }
-  if (bytes[0] !== format) {
-    return err(`its format is ${bytes[0] ?? 'missing'}; this version of xksd reads format ${format}`);
+  const [format] = bytes;
+  if (format === undefined || format < 1 || format > commandFormatMax) {
+    return err(
+      `its format is ${format ?? 'missing'}; this version of xksd reads formats 1 to ${commandFormatMax}`,
+    );
   }
-  return decodeJson(anyCommandField, bytes.subarray(1));
+  const decoded = decodeJson(anyCommandField, bytes.subarray(1));
+  if (!decoded.ok || formatOf(decoded.value) === format) return decoded;
+  // Each command is encoded in one way only.
+  return err(`its format is ${format}, and ${decoded.value.type} is of format ${formatOf(decoded.value)}`);
 }

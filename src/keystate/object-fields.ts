@@ -1,3 +1,6 @@
+import { isJsonObject } from '../base/guards.js';
+import type { ClusterSettings, FormerMember, Member, PendingRow, UnconfirmedGrant } from './cluster-types.js';
+import { grantTypes } from './cluster-types.js';
 import {
   booleanField,
   bytesField,
@@ -9,6 +12,7 @@ import {
   stringField,
   wordField,
 } from './json-fields.js';
+import type { RequestRecord } from './request-table.js';
 import {
   type Cluster,
   type Credential,
@@ -16,6 +20,7 @@ import {
   type KeyStore,
   type KeyVersion,
   limits,
+  type OnIsolation,
   type PreparedToken,
   type SealedBytes,
   type Status,
@@ -53,7 +58,22 @@ export const clusterField: FieldCodec<Cluster> = objectField({
   createdAtMs: countField,
 });
 
-export const keyStoreField: FieldCodec<KeyStore> = objectField({
+const serveField = objectField<Extract<OnIsolation, { rule: 'serve' }>>({ rule: wordField(['serve']) });
+const stopField = objectField<Extract<OnIsolation, { rule: 'stop' }>>({
+  rule: wordField(['stop']),
+  boundMs: countField,
+});
+
+export const onIsolationField: FieldCodec<OnIsolation> = {
+  toJson: (value, path) =>
+    value.rule === 'stop' ? stopField.toJson(value, path) : serveField.toJson(value, path),
+  fromJson: (json, path) => {
+    const stops = isJsonObject(json) && json['rule'] === 'stop';
+    return stops ? stopField.fromJson(json, path) : serveField.fromJson(json, path);
+  },
+};
+
+const keyStoreFields = {
   name: stringField,
   uriPathPrefix: stringField,
   regions: wordsField,
@@ -61,7 +81,21 @@ export const keyStoreField: FieldCodec<KeyStore> = objectField({
   status: statusField,
   createdAtMs: countField,
   revision: countField,
-});
+};
+const isolatedKeyStoreField = objectField<KeyStore>({ ...keyStoreFields, onIsolation: onIsolationField });
+const servingKeyStoreField = objectField<Omit<KeyStore, 'onIsolation'>>(keyStoreFields);
+
+/** The rule by default is left out, so that a key store looks as in format 1 for as long as it could be there. */
+export const keyStoreField: FieldCodec<KeyStore> = {
+  toJson: (value, path) =>
+    value.onIsolation.rule === 'serve'
+      ? servingKeyStoreField.toJson(value, path)
+      : isolatedKeyStoreField.toJson(value, path),
+  fromJson: (json, path) =>
+    isJsonObject(json) && Object.hasOwn(json, 'onIsolation')
+      ? isolatedKeyStoreField.fromJson(json, path)
+      : { ...servingKeyStoreField.fromJson(json, path), onIsolation: { rule: 'serve' } },
+};
 
 export const credentialField: FieldCodec<Credential> = objectField({
   accessKeyId: stringField,
@@ -89,4 +123,61 @@ export const keyField: FieldCodec<Key> = objectField({
   description: stringField,
   createdAtMs: countField,
   revision: countField,
+});
+
+export const memberField: FieldCodec<Member> = objectField({
+  memberId: stringField,
+  name: stringField,
+  address: stringField,
+  status: wordField(['invited', 'learner', 'voter']),
+  joinSecretDigest: nullableField(stringField),
+  invitedAtMs: countField,
+  inviteExpiresAtMs: countField,
+  joinedIndex: nullableField(countField),
+  revision: countField,
+});
+
+export const formerMemberField: FieldCodec<FormerMember> = objectField({
+  memberId: stringField,
+  name: stringField,
+  removedAtMs: countField,
+  reason: wordField(['removed', 'recovered']),
+  destroyed: booleanField,
+  revision: countField,
+});
+
+export const settingsField: FieldCodec<ClusterSettings> = objectField({
+  electionTicks: countField,
+  tickMs: countField,
+  heartbeatTicks: countField,
+  freshnessIntervalMs: countField,
+  serveStaleMaxMs: countField,
+});
+
+const unconfirmedGrantFields = {
+  index: countField,
+  digest: stringField,
+  type: wordField(grantTypes),
+  keyStore: stringField,
+  name: nullableField(stringField),
+};
+
+export const unconfirmedGrantField: FieldCodec<UnconfirmedGrant> = objectField(unconfirmedGrantFields);
+
+/** What a pending grant is, and what of it is kept out of the tables until it is confirmed. */
+export const pendingRowField: FieldCodec<PendingRow> = objectField({
+  ...unconfirmedGrantFields,
+  revision: countField,
+  credential: nullableField(credentialField),
+  onIsolation: nullableField(onIsolationField),
+});
+
+const refusalCodes = ['not-found', 'already-exists', 'conflict', 'invalid', 'limit', 'expired'] as const;
+
+export const requestRecordField: FieldCodec<RequestRecord> = objectField({
+  requestId: stringField,
+  index: countField,
+  change: stringField,
+  revision: nullableField(countField),
+  refusal: nullableField(objectField({ code: wordField(refusalCodes), message: stringField })),
 });

@@ -1,26 +1,26 @@
 import { createHash, type Hash } from 'node:crypto';
 import { encodeHex } from '../base/bytes.js';
-import { isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import {
-  countField,
-  decodeJson,
-  encodeJson,
-  type FieldCodec,
-  FieldError,
-  objectField,
-  stringField,
-  wordField,
-} from './json-fields.js';
+  type ClusterSettings,
+  clusterLimits,
+  type FormerMember,
+  type Member,
+  type PendingRow,
+} from './cluster-types.js';
 import { KeyState } from './key-state.js';
+import { parseRequestId } from './request-id.js';
+import { type RequestRecord, requestLimits } from './request-table.js';
 import {
-  clusterField,
-  credentialField,
-  keyField,
-  keyStoreField,
-  preparedTokenField,
-} from './object-fields.js';
-import { type RetiredCredential, Tables } from './tables.js';
+  decodeRecord,
+  type End,
+  encodeRecord,
+  type Header,
+  type RecordKind,
+  type RetiredCredential,
+  type SnapshotRecord,
+} from './snapshot-records.js';
+import { Tables } from './tables.js';
 import {
   type Cluster,
   type Credential,
@@ -30,91 +30,17 @@ import {
   type PreparedToken,
 } from './types.js';
 
-/** Of the records; a higher one is a newer version's. */
-const format = 1;
-
-interface Header {
-  readonly format: number;
-  readonly appliedIndex: number;
-  readonly keyStores: number;
-  readonly credentials: number;
-  readonly keys: number;
-  readonly retiredCredentials: number;
-  readonly tokens: number;
-}
-
-interface RetiredRow extends RetiredCredential {
-  readonly accessKeyId: string;
-}
-
-interface End {
-  /** Records before this one. */
-  readonly records: number;
-  /** SHA-256 over them, each preceded by its length as uint32be: hexadecimal. */
-  readonly sha256: string;
-}
-
-/** What each kind of record holds. */
-interface RecordValues {
-  readonly header: Header;
-  readonly cluster: Cluster;
-  readonly token: PreparedToken;
-  readonly keyStore: KeyStore;
-  readonly credential: Credential;
-  readonly key: Key;
-  readonly retired: RetiredRow;
-  readonly end: End;
-}
-
-type RecordKind = keyof RecordValues;
-type SnapshotRecord = {
-  readonly [K in RecordKind]: { readonly record: K; readonly value: RecordValues[K] };
-}[RecordKind];
-
-const recordOf = <K extends RecordKind>(
-  kind: K,
-  value: FieldCodec<RecordValues[K]>,
-): FieldCodec<{ readonly record: K; readonly value: RecordValues[K] }> =>
-  objectField({ record: wordField([kind]), value });
-
-const recordFields: {
-  readonly [K in RecordKind]: FieldCodec<{ readonly record: K; readonly value: RecordValues[K] }>;
-} = {
-  header: recordOf(
-    'header',
-    objectField<Header>({
-      format: countField,
-      appliedIndex: countField,
-      keyStores: countField,
-      credentials: countField,
-      keys: countField,
-      retiredCredentials: countField,
-      tokens: countField,
-    }),
-  ),
-  cluster: recordOf('cluster', clusterField),
-  token: recordOf('token', preparedTokenField),
-  keyStore: recordOf('keyStore', keyStoreField),
-  credential: recordOf('credential', credentialField),
-  key: recordOf('key', keyField),
-  retired: recordOf(
-    'retired',
-    objectField<RetiredRow>({ accessKeyId: stringField, keyStore: stringField, revision: countField }),
-  ),
-  end: recordOf('end', objectField<End>({ records: countField, sha256: stringField })),
-};
-
-const isRecordKind = (kind: unknown): kind is RecordKind =>
-  typeof kind === 'string' && Object.hasOwn(recordFields, kind);
-
-const anyRecordField: FieldCodec<SnapshotRecord> = {
-  toJson: (record, path) => (recordFields[record.record] as FieldCodec<SnapshotRecord>).toJson(record, path),
-  fromJson: (json, path) => {
-    const kind = isJsonObject(json) ? json['record'] : null;
-    if (!isRecordKind(kind)) throw new FieldError('its kind is not known to this version of xksd');
-    return recordFields[kind].fromJson(json, path);
-  },
-};
+/** Kinds that snapshots of format 1 know. */
+const firstKinds: readonly RecordKind[] = [
+  'header',
+  'cluster',
+  'token',
+  'keyStore',
+  'credential',
+  'key',
+  'retired',
+  'end',
+];
 
 /** Counts records and hashes them. */
 class RecordDigest {
@@ -137,6 +63,9 @@ class RecordDigest {
 interface Captured {
   readonly header: Header;
   readonly cluster: Cluster | null;
+  readonly settings: ClusterSettings | null;
+  readonly members: readonly Member[];
+  readonly formerMembers: readonly FormerMember[];
   readonly tokens: readonly PreparedToken[];
   readonly stores: readonly {
     readonly keyStore: KeyStore;
@@ -144,21 +73,28 @@ interface Captured {
     readonly keys: readonly Key[];
   }[];
   readonly retired: readonly (readonly [string, RetiredCredential])[];
+  readonly pending: readonly PendingRow[];
+  readonly requestFloors: readonly string[];
+  readonly requests: readonly RequestRecord[];
 }
 
 function capture(state: KeyState): Captured {
   const tables = state.tables();
   return {
     header: {
-      format,
+      format: tables.activeFormat,
       appliedIndex: tables.appliedIndex,
       keyStores: tables.keyStoreCount(),
       credentials: tables.credentialCount(),
       keys: tables.keyCount(),
       retiredCredentials: tables.retiredCount(),
       tokens: tables.tokenCount(),
+      ...laterCounts(tables),
     },
     cluster: tables.cluster,
+    settings: tables.storedSettings,
+    members: [...tables.members()],
+    formerMembers: [...tables.formerMembers()],
     tokens: [...tables.tokens()],
     stores: [...tables.keyStores()].map((keyStore) => ({
       keyStore,
@@ -166,12 +102,26 @@ function capture(state: KeyState): Captured {
       keys: [...tables.keys(keyStore.name)],
     })),
     retired: [...tables.retiredCredentials()],
+    pending: tables.pendingRows(),
+    requestFloors: [...tables.requests.floors()],
+    requests: [...tables.requests.records()],
   };
 }
+
+const laterCounts = (tables: Tables) => ({
+  members: tables.memberCount(),
+  formerMembers: tables.formerMemberCount(),
+  pending: tables.pendingCount(),
+  requests: tables.requests.size,
+  requestFloors: tables.requests.floorCount,
+});
 
 function* recordsOf(captured: Captured): Iterable<SnapshotRecord> {
   yield { record: 'header', value: captured.header };
   if (captured.cluster !== null) yield { record: 'cluster', value: captured.cluster };
+  if (captured.settings !== null) yield { record: 'settings', value: captured.settings };
+  for (const value of captured.members) yield { record: 'member', value };
+  for (const value of captured.formerMembers) yield { record: 'formerMember', value };
   for (const value of captured.tokens) yield { record: 'token', value };
   for (const { keyStore, credentials, keys } of captured.stores) {
     yield { record: 'keyStore', value: keyStore };
@@ -181,21 +131,25 @@ function* recordsOf(captured: Captured): Iterable<SnapshotRecord> {
   for (const [accessKeyId, retired] of captured.retired) {
     yield { record: 'retired', value: { accessKeyId, ...retired } };
   }
+  for (const value of captured.pending) yield { record: 'pending', value };
+  for (const requestId of captured.requestFloors) yield { record: 'requestFloor', value: { requestId } };
+  for (const value of captured.requests) yield { record: 'request', value };
 }
 
 function* encoded(captured: Captured): Iterable<Uint8Array> {
   const digest = new RecordDigest();
   for (const record of recordsOf(captured)) {
-    const bytes = encodeJson(anyRecordField, record);
+    const bytes = encodeRecord(record.record, record.value);
     digest.add(bytes);
     yield bytes;
   }
-  yield encodeJson(anyRecordField, { record: 'end', value: digest.end() });
+  yield encodeRecord('end', digest.end());
 }
 
 /**
- * The whole state as of this call, one object a record: header, cluster, tokens, each key store followed by its
- * credentials and keys, retired credentials, end. Objects appear in order of creation, so equal states that came
+ * The whole state as of this call, one object a record: header, cluster, settings, members, former members, tokens,
+ * each key store followed by its credentials and keys, retired credentials, pending grants, request floors, requests,
+ * end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of creation, so equal states that came
  * about in the same way have equal snapshots. Records are encoded as they are taken, and later commands don't show in
  * them: whoever takes them may do so in slices.
  */
@@ -216,7 +170,7 @@ export class SnapshotReader {
 
   push(bytes: Uint8Array): void {
     if (this.#failure !== null) return;
-    const decoded = decodeJson(anyRecordField, bytes);
+    const decoded = decodeRecord(bytes);
     const problem = decoded.ok ? this.#take(decoded.value) : decoded.error;
     if (problem !== null) this.#failure = `snapshot record ${this.#digest.end().records + 1}: ${problem}`;
     this.#digest.add(bytes);
@@ -225,16 +179,23 @@ export class SnapshotReader {
   /** The state; call once, after the last record. */
   finish(): Result<KeyState, string> {
     if (this.#failure !== null) return err(this.#failure);
-    if (!this.#ended || this.#header === null)
-      return err('the snapshot is cut short: its last record is missing');
-    const tables = this.#tables;
     const header = this.#header;
+    if (!this.#ended || header === null) {
+      return err('the snapshot is cut short: its last record is missing');
+    }
+    const tables = this.#tables;
+    const later = laterCounts(tables);
     const whole =
       tables.keyStoreCount() === header.keyStores &&
       tables.credentialCount() === header.credentials &&
       tables.keyCount() === header.keys &&
       tables.retiredCount() === header.retiredCredentials &&
-      tables.tokenCount() === header.tokens;
+      tables.tokenCount() === header.tokens &&
+      later.members === header.members &&
+      later.formerMembers === header.formerMembers &&
+      later.pending === header.pending &&
+      later.requests === header.requests &&
+      later.requestFloors === header.requestFloors;
     return whole ? ok(new KeyState(tables)) : err('the snapshot holds other counts than its header says');
   }
 
@@ -243,17 +204,29 @@ export class SnapshotReader {
     if (this.#ended) return 'it comes after the end';
     if ((this.#header === null) !== (record.record === 'header')) return 'a header comes first, and once';
     const tables = this.#tables;
+    if (tables.activeFormat === 1 && !firstKinds.includes(record.record)) {
+      return `a snapshot of format 1 has no ${record.record}`;
+    }
     switch (record.record) {
       case 'header':
-        if (record.value.format !== format) {
-          return `its format is ${record.value.format}; this version of xksd reads format ${format}`;
-        }
         this.#header = record.value;
         tables.appliedIndex = record.value.appliedIndex;
+        if (record.value.format > 1) tables.activeFormat = record.value.format;
         return null;
       case 'cluster':
         if (tables.cluster !== null) return 'a second cluster';
-        tables.cluster = record.value;
+        tables.putCluster(record.value);
+        return null;
+      case 'settings':
+        if (tables.storedSettings !== null) return 'settings twice';
+        tables.putSettings(record.value);
+        return null;
+      case 'member':
+        return this.#takeMember(record.value);
+      case 'formerMember':
+        if (tables.formerMember(record.value.memberId) !== null) return 'a former member twice';
+        if (tables.formerMemberCount() >= clusterLimits.formerMembersMax) return 'too many former members';
+        tables.putFormerMember(record.value);
         return null;
       case 'token':
         if (tables.preparedToken(record.value.serial) !== null) return 'a token twice';
@@ -271,6 +244,16 @@ export class SnapshotReader {
         tables.putRetired(accessKeyId, { keyStore, revision }, limits.retiredCredentialsMax);
         return null;
       }
+      case 'pending':
+        if (tables.pending(record.value.index) !== null) return 'a pending grant twice';
+        if (tables.pendingCount() >= clusterLimits.pendingMax) return 'too many pending grants';
+        tables.putPending(record.value);
+        return null;
+      case 'requestFloor':
+        if (parseRequestId(record.value.requestId) === null) return 'a request floor that is no request id';
+        return tables.requests.putFloor(record.value.requestId) ? null : 'a request floor too many';
+      case 'request':
+        return this.#takeRequest(record.value);
       case 'end': {
         this.#ended = true;
         const { records, sha256 } = this.#digest.end();
@@ -280,8 +263,30 @@ export class SnapshotReader {
     }
   }
 
+  #takeMember(member: Member): string | null {
+    const tables = this.#tables;
+    if (tables.member(member.memberId) !== null) return 'a member twice';
+    if (tables.memberByName(member.name) !== null) return "a member's name twice";
+    if (tables.memberCount() >= clusterLimits.membersMax) return 'too many members';
+    tables.putMember(member);
+    return null;
+  }
+
+  #takeRequest(record: RequestRecord): string | null {
+    const { requests } = this.#tables;
+    if (parseRequestId(record.requestId) === null) return 'a request that is none';
+    if ((record.revision === null) === (record.refusal === null)) return 'a request without its one result';
+    if (requests.get(record.requestId) !== null) return 'a request twice';
+    if (requests.size >= requestLimits.requestIdsMax) return 'too many requests';
+    requests.put(record);
+    return null;
+  }
+
   #takeKeyStore(keyStore: KeyStore): string | null {
     const tables = this.#tables;
+    if (tables.activeFormat === 1 && keyStore.onIsolation.rule !== 'serve') {
+      return 'a key store of format 1 has no isolation rule';
+    }
     if (tables.keyStore(keyStore.name) !== null) return 'a key store twice';
     if (tables.keyStoreByPrefix(keyStore.uriPathPrefix) !== null) return 'a prefix twice';
     tables.putKeyStore(keyStore);

@@ -4,7 +4,7 @@ import { KeyState } from './key-state.js';
 import { SnapshotReader, snapshotRecords } from './snapshot-codec.js';
 import type { CommandResult } from './types.js';
 
-/** Key state behind the ordered log: its `StateMachine`, in shape. */
+/** Key state behind the ordered log: its `StateMachine<CommandResult>`, in shape. */
 export class KeyStateMachine {
   #state = new KeyState();
 
@@ -21,6 +21,18 @@ export class KeyStateMachine {
     const decoded = decodeCommand(command);
     if (!decoded.ok) throw new Error(`the command at index ${index} can't be decoded: ${decoded.error}`);
     return this.#state.apply(index, decoded.value);
+  }
+
+  skip(index: number): void {
+    this.#state.skip(index);
+  }
+
+  stateHash(): string {
+    return this.#state.hash();
+  }
+
+  membership(): ReturnType<KeyState['membership']> {
+    return this.#state.membership();
   }
 
   snapshot(): Iterable<Uint8Array> {

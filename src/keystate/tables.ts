@@ -1,16 +1,17 @@
 import { invariant } from '../base/guards.js';
+import { defaultSettings } from './cluster-settings.js';
+import {
+  type ClusterSettings,
+  clusterLimits,
+  type FormerMember,
+  type Member,
+  type PendingRow,
+} from './cluster-types.js';
+import { ObjectHash } from './object-hash.js';
+import type { ObjectUse } from './object-use.js';
+import { RequestTable } from './request-table.js';
+import type { RetiredCredential } from './snapshot-records.js';
 import type { Cluster, Credential, Key, KeyStore, PreparedToken } from './types.js';
-
-/** What is left of a retired credential: whose it was, and when (log index). */
-export interface RetiredCredential {
-  readonly keyStore: string;
-  readonly revision: number;
-}
-
-/** An object belongs to one key version, or has one role on tokens. */
-export type ObjectUse =
-  | { readonly role: 'key'; readonly keyStore: string; readonly externalKeyId: string }
-  | { readonly role: 'test key' | 'wrapping key'; readonly serial: string; readonly label: string };
 
 interface KeyStoreRow {
   keyStore: KeyStore;
@@ -21,12 +22,20 @@ interface KeyStoreRow {
 /**
  * The objects of key state and the indexes over them, kept consistent and otherwise unchecked. Objects are never
  * changed, only replaced, so who holds one holds it as it was. Iteration is in order of creation, which snapshots
- * keep: equal histories give equal snapshots.
+ * keep: equal histories give equal snapshots. Every change goes into the state hash.
  */
 export class Tables {
-  cluster: Cluster | null = null;
   /** Index of the last command applied. */
   appliedIndex = 0;
+  readonly requests: RequestTable;
+  readonly #hash = new ObjectHash();
+  #activeFormat = 1;
+  #cluster: Cluster | null = null;
+  #settings: ClusterSettings | null = null;
+  readonly #members = new Map<string, Member>();
+  readonly #formerMembers = new Map<string, FormerMember>();
+  /** By the index of the grant. */
+  readonly #pending = new Map<number, PendingRow>();
   readonly #rows = new Map<string, KeyStoreRow>();
   readonly #rowsByPrefix = new Map<string, KeyStoreRow>();
   readonly #credentials = new Map<string, Credential>();
@@ -36,6 +45,128 @@ export class Tables {
   /** Rebuilt at every change: at most two per prepared token. */
   readonly #tokenObjects = new Map<string, ObjectUse>();
   #keyCount = 0;
+
+  constructor() {
+    this.requests = new RequestTable(this.#hash);
+  }
+
+  /** Of all objects and the active format; the applied index is not in it. */
+  hash(): string {
+    return this.#hash.hex();
+  }
+
+  get activeFormat(): number {
+    return this.#activeFormat;
+  }
+
+  set activeFormat(format: number) {
+    this.#hash.setFormat(format);
+    this.#activeFormat = format;
+  }
+
+  get cluster(): Cluster | null {
+    return this.#cluster;
+  }
+
+  putCluster(cluster: Cluster): void {
+    this.#hash.replace('cluster', this.#cluster, cluster);
+    this.#cluster = cluster;
+  }
+
+  /** `null` until a command says otherwise than the defaults. */
+  get storedSettings(): ClusterSettings | null {
+    return this.#settings;
+  }
+
+  get settings(): ClusterSettings {
+    return this.#settings ?? defaultSettings;
+  }
+
+  putSettings(settings: ClusterSettings): void {
+    this.#hash.replace('settings', this.#settings, settings);
+    this.#settings = settings;
+  }
+
+  member(memberId: string): Member | null {
+    return this.#members.get(memberId) ?? null;
+  }
+
+  memberByName(name: string): Member | null {
+    for (const member of this.#members.values()) if (member.name === name) return member;
+    return null;
+  }
+
+  members(): Iterable<Member> {
+    return this.#members.values();
+  }
+
+  memberCount(): number {
+    return this.#members.size;
+  }
+
+  putMember(member: Member): void {
+    this.#hash.replace('member', this.#members.get(member.memberId), member);
+    this.#members.set(member.memberId, member);
+  }
+
+  removeMember(member: Member): void {
+    if (this.#members.delete(member.memberId)) this.#hash.remove('member', member);
+  }
+
+  formerMember(memberId: string): FormerMember | null {
+    return this.#formerMembers.get(memberId) ?? null;
+  }
+
+  /** In order of their last change. */
+  formerMembers(): Iterable<FormerMember> {
+    return this.#formerMembers.values();
+  }
+
+  formerMemberCount(): number {
+    return this.#formerMembers.size;
+  }
+
+  /** Makes it the last changed; forgets the longest destroyed beyond the limit. */
+  putFormerMember(former: FormerMember): void {
+    this.#hash.replace('formerMember', this.#formerMembers.get(former.memberId), former);
+    this.#formerMembers.delete(former.memberId);
+    this.#formerMembers.set(former.memberId, former);
+    if (this.#formerMembers.size <= clusterLimits.formerMembersMax) return;
+    for (const known of this.#formerMembers.values()) {
+      if (!known.destroyed) continue;
+      this.#formerMembers.delete(known.memberId);
+      this.#hash.remove('formerMember', known);
+      return;
+    }
+  }
+
+  pending(index: number): PendingRow | null {
+    return this.#pending.get(index) ?? null;
+  }
+
+  /** By the index of the grant. */
+  pendingRows(): readonly PendingRow[] {
+    return [...this.#pending.values()].sort((left, right) => left.index - right.index);
+  }
+
+  pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  putPending(row: PendingRow): void {
+    this.#hash.replace('pending', this.#pending.get(row.index), row);
+    this.#pending.set(row.index, row);
+  }
+
+  removePending(row: PendingRow): void {
+    if (this.#pending.delete(row.index)) this.#hash.remove('pending', row);
+  }
+
+  /** What a recovery left pending of a credential; access key ids are given out once. */
+  pendingCredential(accessKeyId: string): PendingRow | null {
+    for (const row of this.#pending.values()) if (row.credential?.accessKeyId === accessKeyId) return row;
+    return null;
+  }
 
   keyStore(name: string): KeyStore | null {
     return this.#rows.get(name)?.keyStore ?? null;
@@ -114,6 +245,7 @@ export class Tables {
 
   putKeyStore(keyStore: KeyStore): void {
     const row = this.#rows.get(keyStore.name);
+    this.#hash.replace('keyStore', row?.keyStore, keyStore);
     if (row === undefined) {
       const created: KeyStoreRow = { keyStore, credentials: new Map(), keys: new Map() };
       this.#rows.set(keyStore.name, created);
@@ -125,25 +257,33 @@ export class Tables {
   }
 
   putCredential(credential: Credential): void {
+    this.#hash.replace('credential', this.#credentials.get(credential.accessKeyId), credential);
     this.#row(credential.keyStore).credentials.set(credential.accessKeyId, credential);
     this.#credentials.set(credential.accessKeyId, credential);
   }
 
   removeCredential(credential: Credential): void {
+    this.#hash.remove('credential', credential);
     this.#row(credential.keyStore).credentials.delete(credential.accessKeyId);
     this.#credentials.delete(credential.accessKeyId);
   }
 
   /** Remembers that the id was used; forgets the oldest beyond `max`. */
   putRetired(accessKeyId: string, retired: RetiredCredential, max: number): void {
+    const before = this.#retired.get(accessKeyId);
+    if (before !== undefined) this.#hash.remove('retired', { accessKeyId, ...before });
+    this.#hash.add('retired', { accessKeyId, ...retired });
     this.#retired.set(accessKeyId, retired);
-    const [oldest] = this.#retired.keys();
-    if (this.#retired.size > max && oldest !== undefined) this.#retired.delete(oldest);
+    const [oldest] = this.#retired;
+    if (this.#retired.size <= max || oldest === undefined) return;
+    this.#retired.delete(oldest[0]);
+    this.#hash.remove('retired', { accessKeyId: oldest[0], ...oldest[1] });
   }
 
   putKey(key: Key): void {
     const { keys } = this.#row(key.keyStore);
     const replaced = keys.get(key.externalKeyId);
+    this.#hash.replace('key', replaced, key);
     for (const { objectId } of replaced?.versions ?? []) this.#keysByObject.delete(objectId);
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);
@@ -151,6 +291,7 @@ export class Tables {
   }
 
   putToken(token: PreparedToken): void {
+    this.#hash.replace('token', this.#tokens.get(token.serial), token);
     this.#tokens.set(token.serial, token);
     this.#tokenObjects.clear();
     for (const { serial, label, testKey, wrappingKey } of this.#tokens.values()) {

@@ -1,3 +1,5 @@
+import type { ClusterCommand, ClusterQueries } from './cluster-types.js';
+
 /**
  * The replicated key state: what a node knows of key stores, credentials and keys. Read on every request, in O(1).
  * Byte strings are `Uint8Array`s here and hexadecimal in commands' JSON.
@@ -14,6 +16,15 @@ export interface SealedBytes {
   readonly tag: Uint8Array;
 }
 
+/**
+ * The kill switch contract (replication.md): `serve` goes on with the last key state; `stop` refuses requests once this
+ * node's freshness is older than `boundMs`.
+ */
+export type OnIsolation =
+  | { readonly rule: 'serve' }
+  /** `isolationBoundMsMin` … `isolationBoundMsMax`. */
+  | { readonly rule: 'stop'; readonly boundMs: number };
+
 /** An isolated set of credentials and keys behind one URI path prefix (X-U2). */
 export interface KeyStore {
   /** For people and metrics: 1–64 of `[A-Za-z0-9._-]`, first and last alphanumeric. Immutable. */
@@ -28,6 +39,8 @@ export interface KeyStore {
    */
   readonly adopted: boolean;
   readonly status: Status;
+  /** What becomes of its requests on a node that hears of no quorum. */
+  readonly onIsolation: OnIsolation;
   readonly createdAtMs: number;
   /** Log index of the last change. Commands that grant carry the revision they saw. */
   readonly revision: number;
@@ -85,7 +98,7 @@ export interface PreparedToken {
 }
 
 export interface Cluster {
-  /** Random, minted by `xksctl cluster init`. */
+  /** Random, minted by `xksctl cluster init`, and anew by a recovery. */
   readonly clusterId: string;
   readonly nodeName: string;
   readonly createdAtMs: number;
@@ -93,7 +106,7 @@ export interface Cluster {
 
 /** Common to all commands. Everything that varies (time, randomness, who) is put in by the proposer. */
 export interface CommandEnvelope {
-  /** Unique per intended change. */
+  /** Unique per intended change; since format 2 as `request-id.ts` mints it. */
   readonly requestId: string;
   /** Wall clock of the proposer, ms. */
   readonly atMs: number;
@@ -103,7 +116,18 @@ export interface CommandEnvelope {
 
 export type Command = CommandEnvelope &
   (
-    | { readonly type: 'cluster.init'; readonly clusterId: string; readonly nodeName: string }
+    | {
+        readonly type: 'cluster.init';
+        readonly clusterId: string;
+        readonly nodeName: string;
+        /**
+         * Of the founder, who becomes the only voter, with `host:port` of its peer listener; and the format that the
+         * new cluster begins with. All three or none: without them it is the command of format 1.
+         */
+        readonly memberId?: string;
+        readonly address?: string;
+        readonly format?: number;
+      }
     | { readonly type: 'token.prepare'; readonly token: PreparedToken }
     | {
         readonly type: 'keystore.create';
@@ -138,23 +162,40 @@ export type Command = CommandEnvelope &
         readonly revision: number;
       }
     | { readonly type: 'key.disable'; readonly keyStore: string; readonly externalKeyId: string }
+    | {
+        readonly type: 'keystore.set';
+        readonly name: string;
+        readonly onIsolation: OnIsolation;
+        /** The one seen; counts unless the change only takes away. */
+        readonly revision: number;
+      }
+    | ClusterCommand
   );
 
 export type CommandType = Command['type'];
+export type CommandOf<T extends CommandType> = Extract<Command, { readonly type: T }>;
 
 /** Why a command changed nothing. Part of the replicated result: the same on every node. */
 export interface CommandRefusal {
-  readonly code: 'not-found' | 'already-exists' | 'conflict' | 'invalid' | 'limit';
+  readonly code:
+    | 'not-found'
+    | 'already-exists'
+    | 'conflict'
+    | 'invalid'
+    | 'limit'
+    /** Too late: an old request id, of which is not known any more whether it was executed; an old invitation. */
+    | 'expired';
   /** For the operator; says what is in the way and what to do. */
   readonly message: string;
 }
 
+/** `repeated`: what became of the request id's first command; this one was not executed. */
 export type CommandResult =
-  | { readonly ok: true; readonly revision: number }
-  | { readonly ok: false; readonly error: CommandRefusal };
+  | { readonly ok: true; readonly revision: number; readonly repeated?: true }
+  | { readonly ok: false; readonly error: CommandRefusal; readonly repeated?: true };
 
 /** Reads that the request path and administration use; each O(1) but the listings. */
-export interface KeyStateQueries {
+export interface KeyStateQueries extends ClusterQueries {
   /** Index of the last command applied; 0 before the first. */
   readonly appliedIndex: number;
   cluster(): Cluster | null;
@@ -191,4 +232,8 @@ export const limits = {
   /** `requestId` and `by`. */
   envelopeCharactersMax: 128,
   commandBytesMax: 64 * 1024,
+  /** Smallest D of `on-isolation = "stop"`: far above the time in which a new leader stands (cluster-settings.ts). */
+  isolationBoundMsMin: 6_000,
+  isolationBoundMsDefault: 10_000,
+  isolationBoundMsMax: 3_600_000,
 } as const;

@@ -17,7 +17,7 @@ export function propose(
   const { log } = core;
   if (core.role !== 'leader') return err({ kind: 'not-leader', leader: core.leader });
   if (core.transferee !== null) return err({ kind: 'transferring' });
-  if (kind === 'membership' && log.appliedIndex < core.pendingMembershipIndex) {
+  if (log.appliedIndex < core.pendingMembershipIndex && (kind === 'membership' || mustPause(core))) {
     return err({ kind: 'membership-pending' });
   }
   const entry: Entry = { index: log.lastIndex + 1, term: core.currentTerm, kind, data };
@@ -31,6 +31,14 @@ export function propose(
   return ok({ index: entry.index, term: entry.term });
 }
 
+/**
+ * Of two voters, both are needed to elect, until the other one learns that it is alone. If this leader is the one to be
+ * removed, nothing may stand in its log after that change: it would hold the longer log, refuse its vote for ever, and
+ * never campaign itself.
+ */
+const mustPause = ({ tracker, log }: Core): boolean =>
+  tracker.voters.length === 2 && log.hasPendingMembership();
+
 /** Sends each member what it lacks, as far as it may have it now. */
 export function replicate(core: Core): void {
   for (const peer of core.tracker.peers) {
@@ -38,6 +46,14 @@ export function replicate(core: Core): void {
       // One append after the other, until there is no more or the window is full.
     }
   }
+  if (core.timeoutNowDue) {
+    core.timeoutNowDue = false;
+    if (core.transferee !== null) sendTimeoutNow(core, core.transferee);
+  }
+}
+
+function sendTimeoutNow(core: Core, to: MemberId): void {
+  core.outbox.send({ kind: 'timeoutNow', to, term: core.currentTerm });
 }
 
 /** False when there is nothing to send to it now. */
@@ -169,10 +185,9 @@ export function transferLeadership(core: Core, to: MemberId): boolean {
   return true;
 }
 
-/** The successor holds all there is: nothing is proposed meanwhile. Said again as often as it answers. */
+/** The successor holds all there is: nothing is proposed meanwhile. It is told as often as it answers. */
 function continueTransfer(core: Core, peer: Progress): void {
-  if (core.transferee !== peer.memberId || peer.matchIndex !== core.log.lastIndex) return;
-  core.outbox.send({ kind: 'timeoutNow', to: peer.memberId, term: core.currentTerm });
+  if (core.transferee === peer.memberId && peer.matchIndex === core.log.lastIndex) core.timeoutNowDue = true;
 }
 
 /** The membership has changed, effective now, at its application. */
@@ -183,9 +198,7 @@ export function adoptMembership(core: Core): void {
     tracker.reconfigure(log.lastIndex + 1);
     replicate(core);
     const successor = tracker.mostCaughtUpVoter();
-    if (successor !== null) {
-      core.outbox.send({ kind: 'timeoutNow', to: successor.memberId, term: core.currentTerm });
-    }
+    if (successor !== null) sendTimeoutNow(core, successor.memberId);
     core.becomeFollower(core.currentTerm, null);
     return;
   }

@@ -221,7 +221,16 @@ export class RaftLog {
 
   /** Committed and not applied yet: who the members are is about to change. */
   hasUnappliedMembership(): boolean {
-    for (let index = this.#appliedIndex + 1; index <= this.#commitIndex; index += 1) {
+    return this.#hasMembershipUpTo(this.#commitIndex);
+  }
+
+  /** Not applied yet, committed or not. */
+  hasPendingMembership(): boolean {
+    return this.#hasMembershipUpTo(this.lastIndex);
+  }
+
+  #hasMembershipUpTo(lastIndex: number): boolean {
+    for (let index = this.#appliedIndex + 1; index <= lastIndex; index += 1) {
       if (this.entry(index)?.kind === 'membership') return true;
     }
     return false;

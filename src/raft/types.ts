@@ -109,7 +109,10 @@ export type ProposeError =
   | { readonly kind: 'overloaded' }
   /** Leadership is being handed over. */
   | { readonly kind: 'transferring' }
-  /** Membership only: the previous change, or the no-op of this term, is not applied yet (etcd-io/raft, thesis §4.1 erratum). */
+  /**
+   * For membership: the previous change, or the no-op of this term, is not applied yet (etcd-io/raft, thesis §4.1
+   * erratum). For commands only where there are two voters and a change is not applied yet.
+   */
   | { readonly kind: 'membership-pending' };
 
 /** How a leader sees a member. */

@@ -16,6 +16,8 @@ export type AdminErrorCode =
   /** It may have been done: look before repeating it. */
   | 'outcome-unknown'
   | 'overloaded'
+  /** No leader, or none with a quorum: no log took it. */
+  | 'not-taken'
   | 'log-failed'
   | 'internal';
 

@@ -1,9 +1,10 @@
-import { encodeHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
+import { invariant } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
+import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
@@ -12,8 +13,6 @@ import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
 const acknowledgementTimeoutMs = 2_000;
-
-const requestIdBytes = 16;
 
 type Unsigned<C> = C extends CommandEnvelope ? Omit<C, keyof CommandEnvelope> : never;
 
@@ -50,8 +49,9 @@ export class ChangeProposer {
   async propose(change: Change, caller: AdminCaller): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
     const by = `uid=${caller.uid ?? 'unknown'}`;
-    const requestId = encodeHex(random.bytes(requestIdBytes));
-    const command: Command = { ...change, requestId, atMs: clock.wallMs(), by };
+    const atMs = clock.wallMs();
+    const requestId = mintRequestId(atMs, random.bytes(requestIdRandomBytes));
+    const command: Command = { ...change, requestId, atMs, by };
     const fields = { command: change.type, ...nameOf(change), requestId, uid: caller.uid };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command);
@@ -63,6 +63,7 @@ export class ChangeProposer {
       return err(failure);
     }
     const { index, result } = proposed.value;
+    invariant(result !== null, 'an entry of ours has a result');
     if (!result.ok) {
       logger.warn('a change was refused', { ...fields, index, reason: result.error.message });
       return err(result.error);
@@ -105,6 +106,27 @@ function nameOf(change: Change): Readonly<Record<string, string>> {
     case 'key.enable':
     case 'key.disable':
       return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
+    case 'keystore.set':
+      return { keyStore: change.name };
+    case 'cluster.upgrade':
+      return { format: `${change.format}` };
+    case 'cluster.settings':
+      return {};
+    case 'cluster.recover':
+      return { clusterId: change.newClusterId, memberId: change.survivor.memberId };
+    case 'member.register':
+    case 'member.add':
+      return { memberId: change.memberId, member: change.name };
+    case 'member.join':
+    case 'member.promote':
+    case 'member.remove':
+    case 'member.update':
+      return { memberId: change.memberId };
+    case 'member.forget':
+      return { member: change.member };
+    case 'pending.confirm':
+    case 'pending.drop':
+      return { pendingIndex: `${change.index}` };
   }
 }
 
@@ -114,6 +136,16 @@ function wordFailure(failure: ProposeFailure): AdminError {
       return { code: 'overloaded', message: 'Too many changes wait to become durable; nothing was changed.' };
     case 'too-large':
       return { code: 'limit', message: 'The change is larger than the log takes; nothing was changed.' };
+    case 'not-taken':
+      return {
+        code: 'not-taken',
+        message: `No leader took the change (${failure.reason}); nothing was changed, and nothing will be.`,
+      };
+    case 'unknown':
+      return {
+        code: 'outcome-unknown',
+        message: `Whether the change was made is not known (${failure.reason}): look before repeating it.`,
+      };
     case 'closed':
       return {
         code: 'log-failed',

@@ -8,7 +8,6 @@ interface Watched {
   floorIndex: number;
   /** Since when all its answers said that its log ends before. */
   shortSinceTick: number | null;
-  warned: boolean;
 }
 
 export interface LostLog {
@@ -36,7 +35,7 @@ export class AcknowledgedLogs {
     if (watched !== null && appliedIndex > watched.floorIndex) watched.floorIndex = appliedIndex;
   }
 
-  /** An answer of this term; what is lost, once. `commitIndex`: ours. */
+  /** An answer of this term; what is lost, if anything. `commitIndex`: ours. */
   answered(
     message: Extract<Message, { kind: 'appendResponse' | 'heartbeatResponse' }>,
     commitIndex: number,
@@ -48,15 +47,13 @@ export class AcknowledgedLogs {
     const { lastIndex } = message;
     if (lastIndex >= watched.floorIndex) {
       watched.shortSinceTick = null;
-      watched.warned = false;
       if (message.kind === 'appendResponse' && !message.rejected) {
         watched.floorIndex = Math.max(watched.floorIndex, Math.min(message.index, commitIndex));
       }
       return null;
     }
     watched.shortSinceTick ??= tick;
-    if (watched.warned || tick - watched.shortSinceTick < this.#confirmTicks) return null;
-    watched.warned = true;
+    if (tick - watched.shortSinceTick < this.#confirmTicks) return null;
     return { memberId, lastIndex, acknowledgedIndex: watched.floorIndex };
   }
 
@@ -70,7 +67,7 @@ export class AcknowledgedLogs {
     const found = this.#members.get(memberId);
     if (found !== undefined) return found;
     if (this.#members.size >= watchedMembersMax) return null;
-    const added: Watched = { floorIndex: 0, shortSinceTick: null, warned: false };
+    const added: Watched = { floorIndex: 0, shortSinceTick: null };
     this.#members.set(memberId, added);
     return added;
   }

@@ -4,23 +4,17 @@ import { err, ok, type Result } from '../base/result.js';
 import type { Entry, HardState, LogPosition } from '../raft/types.js';
 import type { DataDirectory } from './data-directory.js';
 import type { OpenFile } from './file-operations.js';
-import { encodeItems, itemOverheadBytesMax, type LogItem } from './log-items.js';
+import { itemsOf, partsOf } from './log-batch.js';
+import { encodeItems, type LogItem } from './log-items.js';
 import { type ChainPosition, encodeRecord } from './log-record.js';
 import { type Recovered, recoverLog } from './log-recovery.js';
+import { cutFile, removeTemporaryFiles, settleReceived, tidySnapshots } from './log-tidying.js';
 import type { PersistBatch } from './replication-loop.js';
-import { createSegment, isTemporary, segmentName } from './segment-file.js';
-import {
-  receivedSnapshotIndex,
-  receivedSnapshotName,
-  snapshotIndex,
-  snapshotName,
-  writeSnapshot,
-} from './snapshot-file.js';
+import { createSegment, segmentName } from './segment-file.js';
+import { receivedSnapshotName, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
 
 /** A segment that reaches it is followed by a new one. */
 const segmentBytesDefault = 16 * 1024 * 1024;
-/** Of the entries that go into one record; one longer entry goes alone. */
-const recordEntriesBytesMax = 1024 * 1024;
 
 interface Segment {
   readonly segment: number;
@@ -42,6 +36,8 @@ export class DurableLog {
   #position: ChainPosition;
   #lastIndex: number;
   #hardState: HardState;
+  /** Came with a snapshot and is about entries after it: goes with them. */
+  #owedHardState: HardState | null = null;
   /** Whether the last segment says nothing of the hard state yet. */
   #hardStateDue: boolean;
   /** Index of the newest snapshot known to be good; 0 before the first. */
@@ -107,8 +103,11 @@ export class DurableLog {
    *
    * Not to be called while another operation on the log is under way.
    */
-  append({ entries, hardState }: PersistBatch): Promise<Result<null, string>> {
+  append(batch: PersistBatch): Promise<Result<null, string>> {
     return this.#guard(async () => {
+      const { entries } = batch;
+      const hardState = batch.hardState ?? this.#owedHardState;
+      this.#owedHardState = null;
       this.#check(entries, hardState);
       const parts = partsOf(entries);
       const rest = parts.pop() ?? [];
@@ -233,7 +232,7 @@ export class DurableLog {
   /**
    * Puts a snapshot from another member in the place of the whole log: `at.index` is beyond the commit index. After a
    * crash either the log stands as it was or the snapshot does, with `hardState` (`null`: term and vote as they were).
-   * What went before stays on the disk, out of force, until a snapshot of our own follows.
+   * Should its commit index be beyond the snapshot, that goes with the entries appended next. What went before stays on the disk, out of force, until a snapshot of our own follows.
    *
    * Not to be called while another operation on the log is under way.
    */
@@ -251,8 +250,8 @@ export class DurableLog {
       // be of the entries that the log has.
       const received = receivedSnapshotName(index);
       await writeSnapshot(files, snapshotsPath, received, { ...at, clusterId: identity.clusterId }, records);
-      // Entries after it, if any are committed already, are not in the log yet.
       const settled = { ...(hardState ?? this.#hardState), commitIndex: index };
+      this.#owedHardState = hardState !== null && hardState.commitIndex > index ? hardState : null;
       await this.#writeRecord([
         { kind: 'installedSnapshot', index, term },
         { kind: 'hardState', hardState: settled },
@@ -278,69 +277,6 @@ export class DurableLog {
     } catch (error) {
       this.#failure ??= `cannot write to the data directory ${this.#directory.path}: ${errorText(error)}`;
       return err(this.#failure);
-    }
-  }
-}
-
-/** In runs that fit into a record each. */
-function partsOf(entries: readonly Entry[]): Entry[][] {
-  const parts: Entry[][] = [];
-  let bytes = 0;
-  for (const entry of entries) {
-    const part = parts.at(-1);
-    const entryBytes = entry.data.byteLength + itemOverheadBytesMax;
-    bytes += entryBytes;
-    if (part !== undefined && bytes <= recordEntriesBytesMax) {
-      part.push(entry);
-    } else {
-      parts.push([entry]);
-      bytes = entryBytes;
-    }
-  }
-  return parts;
-}
-
-const itemsOf = (entries: readonly Entry[], hardState: HardState | null): LogItem[] => [
-  ...entries.map((entry) => ({ kind: 'entry', entry }) as const),
-  ...(hardState === null ? [] : [{ kind: 'hardState', hardState } as const]),
-];
-
-/** Gives the received snapshot that took the log's place its name for good. */
-async function settleReceived({ files, snapshotsPath }: DataDirectory, index: number): Promise<void> {
-  await files.rename(
-    join(snapshotsPath, receivedSnapshotName(index)),
-    join(snapshotsPath, snapshotName(index)),
-  );
-  await files.syncDirectory(snapshotsPath);
-}
-
-/** Finishes what a crash interrupted in `installSnapshot`: the item in the log decides. */
-async function tidySnapshots(directory: DataDirectory, installedIndex: number | null): Promise<void> {
-  const { files, snapshotsPath } = directory;
-  for (const name of await files.list(snapshotsPath)) {
-    const received = receivedSnapshotIndex(name);
-    if (received === null) continue;
-    if (received === installedIndex) await settleReceived(directory, received);
-    else await files.remove(join(snapshotsPath, name));
-  }
-}
-
-/** Closes the file when it can't. */
-async function cutFile(file: OpenFile, length: number): Promise<void> {
-  try {
-    await file.truncate(length);
-    await file.dataSync();
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
-
-/** What a crash left of segments and snapshots that were being made. */
-async function removeTemporaryFiles({ files, logPath, snapshotsPath }: DataDirectory): Promise<void> {
-  for (const path of [logPath, snapshotsPath]) {
-    for (const name of await files.list(path)) {
-      if (isTemporary(name)) await files.remove(join(path, name));
     }
   }
 }

@@ -1,4 +1,4 @@
-import type { MemberId, Membership, Message } from '../raft/types.js';
+import type { MemberId, Membership, Message, PeerProgress } from '../raft/types.js';
 import { AcknowledgedLogs } from './acknowledged-logs.js';
 import { NodeReports, type PeerReport } from './node-reports.js';
 import type { NodeReport } from './peer-message.js';
@@ -6,7 +6,7 @@ import { type StateHash, StateHashComparison } from './state-hash-comparison.js'
 
 export interface MemberWatchOptions {
   readonly memberId: MemberId;
-  readonly voters: () => readonly MemberId[];
+  readonly membership: () => Membership;
   /** How long a member's answers must say that its log is too short. */
   readonly confirmTicks: number;
   /** For the operator. */
@@ -21,6 +21,8 @@ export class MemberWatch {
   readonly #reports = new NodeReports();
   readonly #hashes: StateHashComparison;
   readonly #logs: AcknowledgedLogs;
+  /** Members known to have lost acknowledged entries. */
+  readonly #lost = new Set<MemberId>();
 
   constructor(options: MemberWatchOptions) {
     this.#options = options;
@@ -42,6 +44,9 @@ export class MemberWatch {
   }
 
   reported(from: MemberId, report: NodeReport, nowMs: number): void {
+    const { voters, learners } = this.#options.membership();
+    // One that was removed may not know it yet.
+    if (!voters.includes(from) && !learners.includes(from)) return;
     this.#reports.received(from, report, nowMs);
     this.#logs.applied(from, report.appliedIndex);
     this.#judge(this.#hashes.reported(from, report.stateHashes));
@@ -63,10 +68,18 @@ export class MemberWatch {
   ): void {
     const lost = this.#logs.answered(message, commitIndex, tick);
     if (lost === null) return;
-    const name = this.#reports.nameOf(lost.memberId);
-    this.#options.warn(
-      `the log of ${name} ends at index ${lost.lastIndex}, before index ${lost.acknowledgedIndex}, which it acknowledged: its disk was wiped or set back. It counts for nothing any more: remove it from the cluster, empty its data directory and add it anew`,
+    const { memberId, lastIndex, acknowledgedIndex } = lost;
+    this.#warnOfLost(
+      memberId,
+      `ends at index ${lastIndex}, before index ${acknowledgedIndex}, which it acknowledged`,
     );
+  }
+
+  /** As the leader sees the members. */
+  progress(progress: readonly PeerProgress[]): void {
+    for (const { memberId, lostAcknowledged } of progress) {
+      if (lostAcknowledged) this.#warnOfLost(memberId, 'ends before what it acknowledged');
+    }
   }
 
   membersAre({ voters, learners }: Membership): void {
@@ -74,6 +87,16 @@ export class MemberWatch {
     this.#reports.retain(members);
     this.#hashes.retain(members);
     this.#logs.retain(members);
+    for (const memberId of [...this.#lost]) if (!members.has(memberId)) this.#lost.delete(memberId);
+  }
+
+  /** Once a member. */
+  #warnOfLost(memberId: MemberId, what: string): void {
+    if (this.#lost.has(memberId)) return;
+    this.#lost.add(memberId);
+    this.#options.warn(
+      `the log of ${this.#reports.nameOf(memberId)} ${what}: its disk was wiped or set back. It counts for nothing any more: remove it from the cluster, empty its data directory and add it anew`,
+    );
   }
 
   #judge(found: readonly { readonly memberId: MemberId; readonly index: number }[]): void {
@@ -82,7 +105,7 @@ export class MemberWatch {
         `the state of ${this.#reports.nameOf(memberId)} differs from this node's as of index ${index}: one of them is wrong. Ask each node for its status; a node in the minority stops serving by itself, is to be removed, emptied and added anew. Report this`,
       );
     }
-    const index = this.#hashes.minorityAt(this.#options.voters());
+    const index = this.#hashes.minorityAt(this.#options.membership().voters);
     if (index === null) return;
     this.#options.inMinority(
       `state differs from the majority at index ${index}: this node's disk or memory is not to be trusted. Remove it from the cluster, empty its data directory and add it anew`,

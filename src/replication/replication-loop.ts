@@ -3,6 +3,7 @@ import { err } from '../base/result.js';
 import { RaftNode } from '../raft/raft-node.js';
 import type { Entry, LogPosition, MemberId, Membership, Message, Ready } from '../raft/types.js';
 import { Applier } from './applier.js';
+import { DiskWatch } from './disk-watch.js';
 import { ForwardedProposals, forwardedId } from './forwarded-proposals.js';
 import { Freshness } from './freshness.js';
 import type { LoopOptions, LoopPorts, LoopStatus } from './loop-contract.js';
@@ -11,10 +12,7 @@ import type { PeerMessage } from './peer-message.js';
 import { PendingReads } from './pending-reads.js';
 import { Proposals } from './proposals.js';
 import { ReadyDriver } from './ready-driver.js';
-import { SnapshotSource } from './snapshot-bytes.js';
-import { type ReceivedSnapshot, SnapshotReceiver } from './snapshot-receiver.js';
-import { SnapshotSchedule } from './snapshot-schedule.js';
-import { SnapshotSender } from './snapshot-sender.js';
+import { SnapshotExchange } from './snapshot-exchange.js';
 
 export type {
   LoopLimits,
@@ -36,9 +34,6 @@ export const raftLimits = {
   committedBytesMax: 1024 * 1024,
 } as const;
 
-/** Entries kept in memory below the newest snapshot for members that are a little behind, and their bytes. */
-export const keptTail = { entriesMax: 1_000, bytesMax: 16 * 1024 * 1024 } as const;
-
 /**
  * The one loop around the consensus core: persists what `ready` says, then sends what depends on it, then applies. Pure:
  * time, disk and network are handed in, so that the simulator runs this very code.
@@ -52,9 +47,8 @@ export class ReplicationLoop<R> {
   readonly #forwarded = new ForwardedProposals();
   readonly #reads: PendingReads;
   readonly #freshness: Freshness;
-  readonly #sender: SnapshotSender;
-  readonly #receiver = new SnapshotReceiver();
-  readonly #schedule: SnapshotSchedule;
+  readonly #snapshots: SnapshotExchange;
+  readonly #disk: DiskWatch;
   readonly #watch: MemberWatch;
   /** Tells this start of the member from others: ids that it mints must not be met again after a restart. */
   readonly #incarnation: string;
@@ -65,13 +59,6 @@ export class ReplicationLoop<R> {
   #idsMinted = 0;
   #nextReportAtMs = Number.NEGATIVE_INFINITY;
 
-  /** Whole, and not yet in a `ready`. */
-  #received: ReceivedSnapshot | null = null;
-  /** Being made durable. */
-  #installing: ReceivedSnapshot | null = null;
-  /** What the disk was at in the last tick, and since when. */
-  #diskAt: number | null = null;
-  #diskSinceTick = 0;
   /** The disk is at it for so long that another member had better lead. */
   #stalled = false;
 
@@ -87,7 +74,7 @@ export class ReplicationLoop<R> {
         raft: () => this.#raft,
         persist: (ticket, batch) => ports.persist(ticket, batch),
         persistSnapshot: (ticket, { position }, hardState) =>
-          ports.persistSnapshot(ticket, position, this.#install(position), hardState),
+          ports.persistSnapshot(ticket, position, this.#snapshots.install(position), hardState),
         restore: ({ position }) => this.#restore(position),
         apply: (entry) => this.#applyCommitted(entry),
         send: (message) => this.#send(message),
@@ -126,21 +113,24 @@ export class ReplicationLoop<R> {
       ask,
       confirmed: (asOfMs, index) => this.#ports.fresh(asOfMs, index),
     });
-    this.#sender = new SnapshotSender({
-      resendTicks: electionTicks,
-      capture: () =>
-        new SnapshotSource(this.#applier.position, this.#applier.membership, stateMachine.snapshot()),
-      send: (to, message) => this.#ports.send(to, message),
-      report: (to, delivered) => this.#raft.reportSnapshot(to, delivered),
+    this.#snapshots = new SnapshotExchange({
+      memberId,
+      limits,
+      snapshotIndex: recovered.snapshot.index,
+      raft: () => this.#raft,
+      capture: () => ({
+        position: this.#applier.position,
+        membership: this.#applier.membership,
+        records: stateMachine.snapshot(),
+      }),
+      send: (to, message) => ports.send(to, message),
+      save: (ticket, at, records) => ports.saveSnapshot(ticket, at, records),
+      warn: (message) => ports.warn(message),
     });
-    this.#schedule = new SnapshotSchedule(
-      limits.snapshotEntries,
-      limits.snapshotBytes,
-      recovered.snapshot.index,
-    );
+    this.#disk = new DiskWatch(electionTicks);
     this.#watch = new MemberWatch({
       memberId,
-      voters: () => this.#applier.membership.voters,
+      membership: () => this.#applier.membership,
       confirmTicks: electionTicks,
       warn: (message) => this.#ports.warn(message),
       inMinority: (reason) => this.#halt(reason, 'running'),
@@ -175,7 +165,7 @@ export class ReplicationLoop<R> {
     // One whose state is not to be trusted is not fresh, however much of the log it has.
     if (this.#halted === null) this.#freshness.tick(nowMs);
     if (nowMs >= this.#nextReportAtMs) this.#sendReports(nowMs);
-    if (this.#sender.active) this.#tickSender();
+    this.#snapshots.tick(this.#applier.membership);
     this.#drive();
   }
 
@@ -193,10 +183,10 @@ export class ReplicationLoop<R> {
         this.#proposals.answered(from, message.proposalId, message.position, message.reason);
         break;
       case 'snapshotChunk':
-        this.#receiveChunk(from, message);
+        this.#snapshots.receive(from, message);
         break;
       case 'snapshotChunkResponse':
-        this.#sender.answered(from, message);
+        this.#snapshots.answered(from, message);
         break;
       case 'report':
         this.#watch.reported(from, message.report, this.#options.nowMs());
@@ -213,7 +203,7 @@ export class ReplicationLoop<R> {
       return;
     }
     const deadlineMs = this.#options.nowMs() + timeoutMs;
-    this.#proposals.add(proposalId, kind, Uint8Array.from(command), deadlineMs);
+    this.#proposals.add(proposalId, kind, new Uint8Array(command), deadlineMs);
     this.#drive();
   }
 
@@ -238,9 +228,7 @@ export class ReplicationLoop<R> {
 
   snapshotSaved(ticket: number): void {
     if (this.#stage !== 'running') return;
-    const previousIndex = this.#schedule.index;
-    const at = this.#schedule.saved(ticket);
-    if (at !== null) this.#compact(at, previousIndex);
+    this.#snapshots.saved(ticket);
     this.#drive();
   }
 
@@ -263,7 +251,7 @@ export class ReplicationLoop<R> {
     if (this.#stage === 'stopped') return;
     this.#stage = 'stopped';
     this.#driver.stop();
-    this.#sender.close();
+    this.#snapshots.close();
     this.#proposals.close('unknown', 'this node is stopping');
     this.#reads.close();
   }
@@ -272,7 +260,7 @@ export class ReplicationLoop<R> {
     return {
       raft: this.#raft.status(),
       freshAsOfMs: this.#freshness.asOfMs,
-      snapshotIndex: this.#schedule.index,
+      snapshotIndex: this.#snapshots.index,
       halted: this.#halted,
       divergent: this.#watch.divergent,
       reports: this.#watch.reports,
@@ -281,10 +269,7 @@ export class ReplicationLoop<R> {
 
   #drive(): void {
     this.#driver.drive();
-    if (this.#received === null || !this.#driver.idle || this.#raft.hasReady()) return;
-    // The core did not want it: it came too late.
-    this.#received = null;
-    this.#receiver.refused();
+    if (this.#driver.idle) this.#snapshots.discardUnwanted();
   }
 
   #createRaft(): RaftNode {
@@ -359,7 +344,7 @@ export class ReplicationLoop<R> {
       this.#halt(applied.error, 'frozen');
       return false;
     }
-    this.#schedule.applied(entry.data.byteLength);
+    this.#snapshots.applied(entry.data.byteLength);
     this.#ports.applied(applied.value);
     this.#proposals.applied(entry.term, applied.value);
     if (entry.index % this.#options.limits.stateHashInterval === 0) {
@@ -368,30 +353,13 @@ export class ReplicationLoop<R> {
     return this.#stage === 'running';
   }
 
-  /** The records of the snapshot that the core took; another may come in while it is being made durable. */
-  #install(position: LogPosition): readonly Uint8Array[] {
-    const received = this.#received;
-    invariant(
-      received !== null &&
-        received.message.position.index === position.index &&
-        received.message.position.term === position.term,
-      `no snapshot as of index ${position.index} was received`,
-    );
-    this.#received = null;
-    this.#installing = received;
-    return received.records;
-  }
-
   /** The received snapshot is durable. */
   #restore(position: LogPosition): boolean {
-    invariant(this.#installing !== null, 'no snapshot is being installed');
-    const restored = this.#applier.restore(position, this.#installing.records);
-    this.#installing = null;
+    const restored = this.#applier.restore(position, this.#snapshots.installed());
     if (!restored.ok) {
       this.#halt(restored.error, 'frozen');
       return false;
     }
-    this.#schedule.restored(position.index);
     this.#watch.restored();
     const changed = this.#applier.refreshMembership();
     this.#raft.applied(position.index, this.#applier.membership);
@@ -407,7 +375,7 @@ export class ReplicationLoop<R> {
   }
 
   #send(message: Message): void {
-    if (message.kind === 'snapshot') this.#sender.open(message, this.#raft.status().firstIndex - 1);
+    if (message.kind === 'snapshot') this.#snapshots.open(message);
     else this.#ports.send(message.to, { kind: 'raft', message });
   }
 
@@ -420,30 +388,8 @@ export class ReplicationLoop<R> {
       if (this.#halted !== null) continue;
       this.#freshness.answered(readId, index, appliedIndex, this.#options.nowMs());
     }
-    this.#receiver.committed(this.#driver.commitIndex);
-    if (this.#stage !== 'running' || !this.#schedule.due) return;
-    const ticket = this.#driver.nextTicket();
-    this.#schedule.begin(ticket, this.#applier.position);
-    this.#ports.saveSnapshot(ticket, this.#applier.position, this.#options.stateMachine.snapshot());
-  }
-
-  /** `at` is durable: forgets the log below, but for a tail and for what a member being sent a snapshot will need next. */
-  #compact(at: LogPosition, previousIndex: number): void {
-    const { snapshotEntries } = this.#options.limits;
-    // In proportion, so that few entries between snapshots mean few in memory.
-    const tailMax = Math.min(keptTail.entriesMax, Math.floor(snapshotEntries / 10));
-    let index = at.index;
-    let bytes = 0;
-    while (at.index - index < tailMax) {
-      const entry = this.#raft.entry(index);
-      bytes += entry?.data.byteLength ?? 0;
-      if (entry === null || bytes > keptTail.bytesMax) break;
-      index -= 1;
-    }
-    // Not for ever: one that takes longer than from snapshot to snapshot gets a newer one.
-    const wanted = this.#sender.lowestIndex;
-    if (wanted !== null && wanted >= previousIndex) index = Math.min(index, wanted);
-    if (index >= this.#raft.status().firstIndex) this.#raft.compact(index);
+    this.#snapshots.committed(this.#driver.commitIndex);
+    if (this.#stage === 'running') this.#snapshots.saveWhenDue(() => this.#driver.nextTicket());
   }
 
   #receiveRaft(from: MemberId, message: Message): void {
@@ -468,34 +414,12 @@ export class ReplicationLoop<R> {
     this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
   }
 
-  #receiveChunk(from: MemberId, chunk: Extract<PeerMessage, { kind: 'snapshotChunk' }>): void {
-    const { message } = chunk;
-    if (message.from !== from || message.to !== this.#options.memberId) return;
-    const { term, commitIndex } = this.#raft.status();
-    const { nextOffset, received, problem } = this.#receiver.receive(from, chunk, term, commitIndex);
-    if (problem !== null) {
-      const { index } = message.position;
-      this.#ports.warn(`a snapshot as of index ${index} from member ${from} can't be taken: ${problem}`);
-    }
-    if (received !== null) {
-      this.#received = received;
-      this.#raft.step(received.message);
-    }
-    const { position } = message;
-    this.#ports.send(from, { kind: 'snapshotChunkResponse', position, nextOffset });
-  }
-
-  #tickSender(): void {
-    const { role, term } = this.#raft.status();
-    const { voters, learners } = this.#applier.membership;
-    this.#sender.tick(role === 'leader' ? { term, members: new Set([...voters, ...learners]) } : null);
-  }
-
   #sendReports(nowMs: number): void {
     const { limits, memberId, report } = this.#options;
     this.#nextReportAtMs = nowMs + limits.reportIntervalMs;
     const { voters, learners } = this.#applier.membership;
     if (voters.length + learners.length < 2) return;
+    this.#watch.progress(this.#raft.status().progress);
     const message: PeerMessage = {
       kind: 'report',
       report: {
@@ -511,16 +435,12 @@ export class ReplicationLoop<R> {
 
   /** A leader whose disk stalls steps down, and nobody with such a disk leads (replication.md 11). */
   #heedStalledDisk(): void {
-    const { persisting } = this.#driver;
-    if (persisting === null || persisting !== this.#diskAt) {
-      this.#diskAt = persisting;
-      this.#diskSinceTick = this.#ticks;
-      return;
-    }
     const { limits, memberId } = this.#options;
+    // A snapshot takes its time, and a member that needs one leads nobody.
+    const ticket = this.#snapshots.installing ? null : this.#driver.persisting;
+    if (!this.#disk.tick(ticket)) return;
     const { voters } = this.#applier.membership;
-    const alone = voters.length === 1 && voters[0] === memberId;
-    if (this.#stalled || alone || this.#ticks - this.#diskSinceTick < limits.electionTicks) return;
+    if (voters.length === 1 && voters[0] === memberId) return;
     this.#stalled = true;
     this.#leadNoMore();
     this.#ports.warn(
@@ -544,7 +464,7 @@ export class ReplicationLoop<R> {
     if (as === 'frozen' && this.#stage === 'running') {
       this.#stage = 'frozen';
       this.#driver.stop();
-      this.#sender.close();
+      this.#snapshots.close();
       this.#proposals.close('closed', reason);
     }
     this.#reads.close();

@@ -204,6 +204,12 @@ export class StateClient {
     if (entry.index !== state.appliedIndex + 1) {
       return `entry ${entry.index} does not follow ${state.appliedIndex}`;
     }
+    if (entry.rest.byteLength === 0) {
+      // The log's own (ordered-log.ts): nothing changes but the index.
+      state.skip(entry.index);
+      link.unacknowledged = true;
+      return null;
+    }
     const command = decodeCommand(entry.rest);
     // It was committed: to skip it would be to diverge. A snapshot may bring what this version can read.
     if (!command.ok) return `the command at index ${entry.index} cannot be decoded: ${command.error}`;

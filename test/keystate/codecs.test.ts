@@ -1,10 +1,12 @@
 import t from 'tap';
 import { commandClasses } from '../../src/keystate/command-class.js';
 import { decodeCommand, encodeCommand } from '../../src/keystate/command-codec.js';
+import { formatOf } from '../../src/keystate/command-format.js';
 import { SnapshotReader } from '../../src/keystate/snapshot-codec.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import { type Command, limits } from '../../src/keystate/types.js';
 import { randomCommand } from '../support/commands.js';
+import { RandomHistory } from '../support/random-history.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
 const enable: Command = {
@@ -23,6 +25,12 @@ const bytesOf = (json: string, format = 1): Buffer =>
 const canonical =
   '{"type":"key.enable","requestId":"r-1","atMs":1700000000000,"by":"uid=0","keyStore":"prod","externalKeyId":"alpha","revision":7}';
 
+const founding =
+  '{"type":"cluster.init","requestId":"r","atMs":1,"by":"","clusterId":"c","nodeName":"n","memberId":"m","address":"a:1","format":2}';
+
+const isolation =
+  '{"type":"keystore.set","requestId":"r","atMs":1,"by":"","name":"n","onIsolation":{"rule":"stop","boundMs":6000},"revision":1}';
+
 t.test('a command is its format and canonical JSON, whatever the order of its fields', async (t) => {
   t.strictSame(Buffer.from(encodeCommand(enable)), bytesOf(canonical));
   const { type, ...rest } = enable;
@@ -32,15 +40,17 @@ t.test('a command is its format and canonical JSON, whatever the order of its fi
 
 t.test('every kind of command comes back as it was, and encodes to the same bytes', async (t) => {
   const random = new SeededRandom(11);
+  const history = new RandomHistory(random);
   const types = new Set<string>();
-  for (let count = 0; count < 2_000; count += 1) {
-    const command = randomCommand(random);
+  for (let count = 0; count < 3_000; count += 1) {
+    const command = count < 1_000 ? randomCommand(random) : history.next();
     types.add(command.type);
     const bytes = encodeCommand(command);
     const decoded = decodeCommand(bytes);
     if (!decoded.ok) t.fail(decoded.error);
     else if (!Buffer.from(encodeCommand(decoded.value)).equals(bytes)) t.fail(`${command.type} changed`);
-    else if (count < 100) t.strictSame(decoded.value, command);
+    else if (count < 100 || count > 2_900) t.strictSame(decoded.value, command);
+    if (command.type !== 'cluster.init') t.equal(bytes[0], formatOf(command) === 1 ? 1 : 2);
   }
   t.strictSame([...types].sort(), Object.keys(commandClasses).sort());
 });
@@ -49,8 +59,49 @@ const strange: readonly { readonly name: string; readonly bytes: Buffer; readonl
   { name: 'nothing', bytes: Buffer.alloc(0), error: /format is missing/ },
   {
     name: 'another format',
+    bytes: bytesOf(canonical, 3),
+    error: /format is 3; this version of xksd reads formats 1 to 2/,
+  },
+  { name: 'format 0', bytes: bytesOf(canonical, 0), error: /format is 0; / },
+  {
+    name: 'a command in a later format than its own',
     bytes: bytesOf(canonical, 2),
-    error: /format is 2; this version of xksd reads format 1/,
+    error: /format is 2, and key.enable is of format 1/,
+  },
+  {
+    name: 'a command in a format that did not have it',
+    bytes: bytesOf('{"type":"member.promote","requestId":"r","atMs":1,"by":"","memberId":"m"}'),
+    error: /format is 1, and member.promote is of format 2/,
+  },
+  {
+    name: 'a founder in format 1',
+    bytes: bytesOf(founding, 1),
+    error: /format is 1, and cluster.init is of format 2/,
+  },
+  {
+    name: 'a cluster of a format to come',
+    bytes: bytesOf(founding.replace('"format":2', '"format":3'), 2),
+    error: /^format is 3; this version of xksd knows formats up to 2/,
+  },
+  {
+    name: 'an upgrade to a format to come',
+    bytes: bytesOf('{"type":"cluster.upgrade","requestId":"r","atMs":1,"by":"","format":3}', 2),
+    error: /^format is 3; this version of xksd knows formats up to 2/,
+  },
+  {
+    name: 'half a founder',
+    bytes: bytesOf(founding.replace('"address":"a:1",', ''), 2),
+    error: /^address is missing/,
+  },
+  {
+    name: 'a bound without the rule that has one',
+    bytes: bytesOf(isolation.replace('"stop"', '"serve"'), 2),
+    error: /^onIsolation.boundMs is not known/,
+  },
+  {
+    name: 'an unknown rule',
+    bytes: bytesOf(isolation.replace('"stop"', '"go"'), 2),
+    error: /^onIsolation.rule is not one of serve/,
   },
   { name: 'no JSON', bytes: bytesOf('{'), error: /not JSON/ },
   { name: 'no object', bytes: bytesOf('[]'), error: /type is missing/ },
@@ -125,6 +176,19 @@ t.test('nothing is encoded that could not be decoded', async (t) => {
   t.strictSame(decodeCommand(encodeCommand(lone)), { ok: true, value: lone });
 });
 
+t.test('the founding command and the first one of its type both come back', async (t) => {
+  for (const [json, format] of [
+    [founding, 2],
+    [founding.replace(',"memberId":"m","address":"a:1","format":2', ''), 1],
+    [isolation, 2],
+    [isolation.replace('{"rule":"stop","boundMs":6000}', '{"rule":"serve"}'), 2],
+  ] as const) {
+    const decoded = decodeCommand(bytesOf(json, format));
+    if (decoded.ok) t.strictSame(Buffer.from(encodeCommand(decoded.value)), bytesOf(json, format));
+    else t.fail(decoded.error);
+  }
+});
+
 t.test('a flipped byte in a command is refused or gives another command, and never throws', async (t) => {
   const random = new SeededRandom(5);
   for (let count = 0; count < 40; count += 1) {
@@ -194,8 +258,10 @@ t.test('a snapshot of another format or index is refused', async (t) => {
   const machine = machineAfter(randomCommands(23, 20));
   const records = [...machine.snapshot()];
   const header = Buffer.from(records[0] ?? new Uint8Array(0)).toString();
-  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":2')));
-  t.match(read(newer), { ok: false, error: /format is 2; this version of xksd reads format 1/ });
+  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":3')));
+  t.match(read(newer), { ok: false, error: /format is 3; this version of xksd reads formats 1 to 2/ });
+  const claimed = records.with(0, Buffer.from(header.replace('"format":1', '"format":2')));
+  t.match(read(claimed), { ok: false, error: /members is missing/ });
   t.throws(() => new KeyStateMachine().restore(19, records), /as of index 20, not 19/);
   t.throws(() => new KeyStateMachine().restore(20, records.slice(0, 3)), /cut short/);
 });

@@ -91,6 +91,7 @@ t.test('queries find what commands made', async (t) => {
     regions: ['eu-central-1'],
     adopted: false,
     status: 'ENABLED',
+    onIsolation: { rule: 'serve' },
     createdAtMs: 5,
     revision: 3,
   };

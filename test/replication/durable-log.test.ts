@@ -211,6 +211,18 @@ t.test('a received snapshot takes the place of the log', async (t) => {
   });
 });
 
+t.test('a commit index beyond the received snapshot goes with the entries after it', async (t) => {
+  const disk = await newDisk();
+  const { log } = await openLog(disk);
+  await log.installSnapshot({ index: 5, term: 2 }, records('x'), state(3, 7, 'member-2'));
+  t.match(await reopened(disk), { lastIndex: 5, hardState: state(3, 5, 'member-2') });
+  t.match(await log.append({ entries: [6, 7, 8].map((index) => entry(index, 3)), hardState: null }), {
+    ok: true,
+  });
+  await log.close();
+  t.match(await reopened(disk), { lastIndex: 8, hardState: state(3, 7, 'member-2') });
+});
+
 t.test('a snapshot of our own that a received one overtook changes nothing', async (t) => {
   const disk = await newDisk();
   const { log } = await openLog(disk);

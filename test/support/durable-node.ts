@@ -1,3 +1,4 @@
+import { systemClock } from '../../src/base/clock.js';
 import { err, type Result } from '../../src/base/result.js';
 import { systemTimers, type Timers } from '../../src/base/timers.js';
 import {
@@ -9,6 +10,7 @@ import {
 import type { FileOperations } from '../../src/replication/file-operations.js';
 import type { OrderedLog, StateMachine } from '../../src/replication/ordered-log.js';
 import { openRaftLog, type RaftLogOptions } from '../../src/replication/raft-log.js';
+import { raftLogLimits } from '../../src/replication/raft-log-limits.js';
 import type { DiskImage } from './memory-disk.js';
 
 /** Where the data directory lies on a `MemoryDisk`. */
@@ -51,6 +53,15 @@ export interface OpenNodeOptions {
   readonly onWarning?: (message: string) => void;
 }
 
+/** Ticks come as fast as they can be taken: nothing that is tested waits for time. Not beside a real disk, which does. */
+export const hastyTimers: Timers = {
+  after: (delayMs, run) => {
+    if (delayMs > raftLogLimits.tickMs) return systemTimers.after(delayMs, run);
+    const turn = setImmediate(run);
+    return () => clearImmediate(turn);
+  },
+};
+
 /** Of a node on its own in the tests. */
 export const nodeReport = () => ({
   nodeName: 'node-a',
@@ -75,8 +86,8 @@ export async function openNode<R>(
   const opened = await openRaftLog({
     directory: directory.value,
     stateMachine,
-    timers: systemTimers,
-    bootTimeMs: () => 0,
+    timers: hastyTimers,
+    bootTimeMs: systemClock.monotonicMs,
     random: () => 0.5,
     report: nodeReport,
     onFatal,

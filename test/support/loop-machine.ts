@@ -29,12 +29,12 @@ export class LoopMachine implements StateMachine<string> {
   members: Members | null = null;
 
   apply(index: number, command: Uint8Array): string {
-    this.#follow(index);
     const text = Buffer.from(command).toString();
     const [verb = '', first = '', second = ''] = text.split(' ');
     if (verb === 'set') this.values.set(first, second);
     else if (verb === 'members') this.members = { voters: listed(first), learners: listed(second) };
     else throw new Error(`no such command: ${verb}`);
+    this.#follow(index);
     this.applied.push(text);
     return `${text} at ${index}`;
   }

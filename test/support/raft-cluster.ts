@@ -47,10 +47,15 @@ export function applyEntry(state: MachineState, entry: Entry): MachineState {
   };
 }
 
-export const testOptions = (
+/** What may differ from test to test. */
+export type RaftLimits = {
+  -readonly [name in Exclude<keyof RaftOptions, 'memberId' | 'random'>]: RaftOptions[name];
+};
+
+const testOptions = (
   memberId: MemberId,
   random: () => number,
-  changes: Partial<RaftOptions> = {},
+  changes: Partial<RaftLimits> = {},
 ): RaftOptions => ({
   memberId,
   electionTicks: 10,
@@ -110,28 +115,31 @@ export class TestMember {
     this.node = this.#start();
   }
 
-  /** Persists, and gives what is to be sent and applied. */
-  begin(): Ready {
-    const ready = this.node.ready();
-    this.#ready = ready;
+  /** Takes a Ready; lost in a crash before `persist`. */
+  take(): Ready {
+    this.#ready = this.node.ready();
+    return this.#ready;
+  }
+
+  persist(): void {
+    invariant(this.#ready !== null, 'persist without take');
+    const { snapshot, entries, hardState } = this.#ready;
     const { disk } = this;
-    if (ready.snapshot !== null) {
-      const snapshot = this.#snapshotAt(ready.snapshot.position);
-      disk.snapshot = snapshot;
+    if (snapshot !== null) {
+      disk.snapshot = this.#snapshotAt(snapshot.position);
       disk.entries = [];
-      this.state = snapshot.state;
+      this.state = disk.snapshot.state;
     }
-    const first = ready.entries[0];
+    const first = entries[0];
     if (first !== undefined) {
-      disk.entries = [...disk.entries.filter(({ index }) => index < first.index), ...ready.entries];
+      disk.entries = [...disk.entries.filter(({ index }) => index < first.index), ...entries];
     }
-    if (ready.hardState !== null) disk.hardState = ready.hardState;
-    return ready;
+    if (hardState !== null) disk.hardState = hardState;
   }
 
   /** Applies, and advances. */
   finish(): void {
-    invariant(this.#ready !== null, 'finish without begin');
+    invariant(this.#ready !== null, 'finish without take');
     const { committed, reads } = this.#ready;
     this.#ready = null;
     this.reads.push(...reads);
@@ -169,9 +177,9 @@ export class TestCluster {
   inFlight: Message[] = [];
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #random: () => number;
-  readonly #changes: Partial<RaftOptions>;
+  readonly #changes: Partial<RaftLimits>;
 
-  constructor(random: () => number = () => 0, changes: Partial<RaftOptions> = {}) {
+  constructor(random: () => number = () => 0.5, changes: Partial<RaftLimits> = {}) {
     this.#random = random;
     this.#changes = changes;
   }
@@ -189,10 +197,10 @@ export class TestCluster {
 
   static of(
     voters: readonly MemberId[],
-    changes: Partial<RaftOptions> = {},
+    changes: Partial<RaftLimits> = {},
     learners: readonly MemberId[] = [],
   ): TestCluster {
-    const cluster = new TestCluster(() => 0, changes);
+    const cluster = new TestCluster(() => 0.5, changes);
     for (const id of [...voters, ...learners]) cluster.add(id, emptyDisk({ voters, learners }));
     return cluster;
   }
@@ -210,7 +218,8 @@ export class TestCluster {
   /** Works off one Ready of a member. */
   process(id: MemberId): Ready {
     const member = this.member(id);
-    const ready = member.begin();
+    const ready = member.take();
+    member.persist();
     this.send(member, ready);
     member.finish();
     return ready;
@@ -264,6 +273,17 @@ export class TestCluster {
     this.node(id).campaign();
     this.settle(among);
     invariant(this.node(id).status().role === 'leader', `${id} was not elected`);
+  }
+
+  /** A campaign among these, until `id` leads and has sent nothing yet; what goes to others is lost. */
+  electOnly(id: MemberId, among: readonly MemberId[]): void {
+    this.node(id).campaign();
+    for (let round = 0; this.node(id).status().role !== 'leader'; round += 1) {
+      invariant(round < 10, `${id} is not elected`);
+      for (const each of among) if (this.node(each).hasReady()) this.process(each);
+      this.take(({ from, to }) => !among.includes(from) || !among.includes(to));
+      this.deliver();
+    }
   }
 
   propose(id: MemberId, command: string, kind: 'command' | 'membership' = 'command'): void {

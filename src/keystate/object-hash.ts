@@ -1,0 +1,38 @@
+import { encodeRecord, type ObjectKind, type RecordValues } from './snapshot-records.js';
+import { StateHash } from './state-hash.js';
+
+/** The hash over key state's objects, each as a snapshot has it. */
+export class ObjectHash {
+  readonly #hash = new StateHash();
+  #format = 1;
+
+  add<K extends ObjectKind>(kind: K, value: RecordValues[K]): void {
+    this.#hash.add(encodeRecord(kind, value));
+  }
+
+  remove<K extends ObjectKind>(kind: K, value: RecordValues[K]): void {
+    this.#hash.remove(encodeRecord(kind, value));
+  }
+
+  replace<K extends ObjectKind>(
+    kind: K,
+    before: RecordValues[K] | null | undefined,
+    after: RecordValues[K],
+  ): void {
+    if (before !== null && before !== undefined) this.remove(kind, before);
+    this.add(kind, after);
+  }
+
+  /** The active format, which snapshots have in their header. */
+  setFormat(format: number): void {
+    this.#hash.remove(formatObject(this.#format));
+    this.#hash.add(formatObject(format));
+    this.#format = format;
+  }
+
+  hex(): string {
+    return this.#hash.hex();
+  }
+}
+
+const formatObject = (format: number): Uint8Array => Buffer.from(`format ${format}`, 'latin1');

@@ -1,0 +1,154 @@
+import { invariant } from '../base/guards.js';
+import type { ObjectHash } from './object-hash.js';
+import type { CommandRefusal } from './types.js';
+
+export const requestLimits = {
+  /** Remembered; over half an hour of changes at ten a second. */
+  requestIdsMax: 20_000,
+  /** An id this much older than its own command's time is refused, and those remembered are forgotten. */
+  horizonMs: 24 * 3_600_000,
+  /**
+   * Forgotten with one command, at most: a node's serving processes do this between requests, and after a quiet week
+   * all ids are due at once.
+   */
+  prunesPerCommandMax: 4,
+  floorsMax: 64,
+  refusalCharactersMax: 512,
+} as const;
+
+/** What became of a request id's command. */
+export interface RequestRecord {
+  readonly requestId: string;
+  /** Where it was executed. */
+  readonly index: number;
+  /** What was to be changed: `changeDigest`. */
+  readonly change: string;
+  /** One of the two is `null`. */
+  readonly revision: number | null;
+  readonly refusal: CommandRefusal | null;
+}
+
+/** Ids whose first six digits are the same were minted within 2^24 ms (4.7 hours). */
+const spanOf = (requestId: string): string => requestId.slice(0, 6);
+
+/**
+ * Request ids that were executed lately, in order of their time, and how far they have been forgotten. Ids are
+ * forgotten from the oldest on; the newest one forgotten within its span of time is that span's _floor_, and no id at
+ * or below the floor of its span can execute any more. A floor for each span, not one for all: a node whose clock ran
+ * years ahead leaves a floor there, and nothing of today is below it.
+ */
+export class RequestTable {
+  readonly #hash: ObjectHash;
+  readonly #records = new Map<string, RequestRecord>();
+  /** Ascending. */
+  readonly #ids: string[] = [];
+  /** By span. */
+  readonly #floors = new Map<string, string>();
+
+  constructor(hash: ObjectHash) {
+    this.#hash = hash;
+  }
+
+  get(requestId: string): RequestRecord | null {
+    return this.#records.get(requestId) ?? null;
+  }
+
+  get size(): number {
+    return this.#ids.length;
+  }
+
+  get floorCount(): number {
+    return this.#floors.size;
+  }
+
+  /** In order of time. */
+  *records(): Iterable<RequestRecord> {
+    for (const id of this.#ids) {
+      const record = this.#records.get(id);
+      if (record !== undefined) yield record;
+    }
+  }
+
+  /** Newest id forgotten of each span, in the order in which spans got one. */
+  floors(): Iterable<string> {
+    return this.#floors.values();
+  }
+
+  /** Whether an id that is not remembered may have been. */
+  isForgotten(requestId: string): boolean {
+    const floor = this.#floors.get(spanOf(requestId));
+    if (floor !== undefined) return requestId <= floor;
+    return this.#floors.size >= requestLimits.floorsMax && spanOf(requestId) < this.#oldestSpan();
+  }
+
+  /** Remembers an id that neither is nor may have been. */
+  put(record: RequestRecord): void {
+    const { requestId } = record;
+    invariant(!this.#records.has(requestId), `request ${requestId} twice`);
+    this.#records.set(requestId, record);
+    this.#ids.splice(this.#placeOf(requestId), 0, requestId);
+    this.#hash.add('request', record);
+  }
+
+  /** Forgets the oldest: those beyond the limit, and some of those before `beforeId`. */
+  prune(beforeId: string): void {
+    for (let count = 0; count < requestLimits.prunesPerCommandMax; count += 1) {
+      const [oldest] = this.#ids;
+      if (oldest === undefined) return;
+      if (this.#ids.length <= requestLimits.requestIdsMax && oldest >= beforeId) return;
+      this.#forget(oldest);
+    }
+  }
+
+  /** @returns false when there are `floorsMax` already, or one of its span. */
+  putFloor(requestId: string): boolean {
+    if (this.#floors.size >= requestLimits.floorsMax || this.#floors.has(spanOf(requestId))) return false;
+    this.#setFloor(requestId);
+    return true;
+  }
+
+  #forget(oldest: string): void {
+    const record = this.#records.get(oldest);
+    invariant(record !== undefined, `request ${oldest} is listed and not there`);
+    this.#ids.shift();
+    this.#records.delete(oldest);
+    this.#hash.remove('request', record);
+    this.#setFloor(oldest);
+    if (this.#floors.size > requestLimits.floorsMax) this.#dropFloor(this.#oldestSpan());
+  }
+
+  #setFloor(requestId: string): void {
+    const span = spanOf(requestId);
+    const before = this.#floors.get(span);
+    if (before !== undefined && before >= requestId) return;
+    this.#dropFloor(span);
+    this.#floors.set(span, requestId);
+    this.#hash.add('requestFloor', { requestId });
+  }
+
+  #dropFloor(span: string): void {
+    const requestId = this.#floors.get(span);
+    if (requestId === undefined) return;
+    this.#floors.delete(span);
+    this.#hash.remove('requestFloor', { requestId });
+  }
+
+  #oldestSpan(): string {
+    let oldest = 'g';
+    for (const span of this.#floors.keys()) if (span < oldest) oldest = span;
+    return oldest;
+  }
+
+  #placeOf(requestId: string): number {
+    let low = 0;
+    let high = this.#ids.length;
+    // Nearly always the newest.
+    if (requestId > (this.#ids[high - 1] ?? '')) return high;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#ids[middle] ?? '') < requestId) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

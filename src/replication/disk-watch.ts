@@ -1,0 +1,18 @@
+/** Notices writes that take too long. */
+export class DiskWatch {
+  readonly #ticksMax: number;
+  /** What the disk was at in the last tick, and since when. */
+  #ticket: number | null = null;
+  #ticks = 0;
+
+  constructor(ticksMax: number) {
+    this.#ticksMax = ticksMax;
+  }
+
+  /** `ticket` of what the disk is at; true in the tick in which that has taken too long. */
+  tick(ticket: number | null): boolean {
+    this.#ticks = ticket !== null && ticket === this.#ticket ? this.#ticks + 1 : 0;
+    this.#ticket = ticket;
+    return this.#ticks === this.#ticksMax;
+  }
+}
