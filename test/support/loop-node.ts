@@ -211,6 +211,8 @@ export class LoopNode {
       preVote || message.term <= term,
       `a ${message.kind} of term ${message.term}, durable is ${term}`,
     );
+    // Of a term that is over, and durably so: it is no promise any more.
+    if (message.term < term) return;
     if (message.kind === 'append') {
       invariant(
         (message.entries.at(-1)?.index ?? 0) <= this.lastDurable,

@@ -107,7 +107,7 @@ t.test('through losses, repetitions, partitions, slow disks and crashes no outco
         t.fail(`${id} was ${outcome.error.kind} and is there with seed ${seed}`);
       }
     }
-    t.ok(acknowledged > 30, `${acknowledged} of ${proposed.size} were acknowledged`);
+    t.ok(acknowledged > 10, `${acknowledged} of ${proposed.size} were acknowledged`);
     for (const { reads } of cluster.nodes.values()) {
       for (const [id, index] of reads) {
         if (index !== null && index < (read.get(id) ?? 0)) t.fail(`${id} is stale with seed ${seed}`);

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { AcknowledgedLogs } from '../../../src/replication/acknowledged-logs.js';
+import { MemberWatch } from '../../../src/replication/member-watch.js';
 import { StateHashComparison, stateHashesMax } from '../../../src/replication/state-hash-comparison.js';
 import { loopCluster } from '../../support/loop-cluster.js';
 import { membersCommand, setCommand } from '../../support/loop-machine.js';
@@ -117,6 +118,48 @@ t.test(
     t.equal(hashes.minorityAt(['b', 'c']), 4, 'a learner');
     t.equal(hashes.minorityAt(['b', 'f', 'g', 'h', 'i']), null, 'a learner, one of five');
     hashes.restored();
-    t.equal(hashes.minorityAt(['b', 'c']), null);
+    t.same(hashes.divergent, []);
+    t.same(
+      hashes.reported('b', [{ index: 4, hash: 'y' }]),
+      [],
+      'what it was before the restore is forgotten',
+    );
+  },
+);
+
+t.test(
+  'what the leader sees of a lost log is told once a member, and again of one that came anew',
+  async (t) => {
+    const warnings: string[] = [];
+    const watch = new MemberWatch({
+      memberId: 'a',
+      membership: () => ({ voters: ['a', 'b'], learners: [] }),
+      confirmTicks: 10,
+      warn: (message) => warnings.push(message),
+      inMinority: () => t.fail('nothing was compared'),
+    });
+    const progress = (lostAcknowledged: boolean) => [
+      {
+        memberId: 'b',
+        learner: false,
+        state: 'probe',
+        matchIndex: 0,
+        nextIndex: 1,
+        recentlyActive: true,
+        inflightMessages: 0,
+        lostAcknowledged,
+      } as const,
+    ];
+    watch.progress(progress(false));
+    t.same(warnings, []);
+    watch.progress(progress(true));
+    watch.progress(progress(true));
+    t.equal(warnings.length, 1);
+    t.match(warnings, [
+      /the log of member b ends before what it acknowledged: .* remove it from the cluster/,
+    ]);
+    watch.membersAre({ voters: ['a'], learners: [] });
+    watch.progress(progress(true));
+    t.equal(warnings.length, 2);
   },
 );

@@ -287,10 +287,10 @@ t.test('a leader that never heard that its snapshot was taken learns how far the
   const c = cluster.node('c');
   cluster.network = (envelope) => {
     const { from, message } = envelope;
-    const answer =
+    const heard =
       message.kind === 'snapshotChunkResponse' ||
-      (message.kind === 'raft' && message.message.kind === 'appendResponse');
-    return from === 'c' && answer && c.restored.length > 0 ? [] : [envelope];
+      (message.kind === 'raft' && message.message.kind === 'appendResponse' && !message.message.rejected);
+    return from === 'c' && heard ? [] : [envelope];
   };
   cluster.until(() => c.restored.length > 0, 'c took the snapshot');
   cluster.tick(3);
