@@ -22,22 +22,12 @@ export const faultKinds = [
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
-/** Those of the core, which are constants of the loop: small ones bring about in few entries what takes many. */
-export interface CoreLimits {
-  readonly inflightMessagesMax: number;
-  readonly inflightBytesMax: number;
-  readonly appendBytesMax: number;
-  readonly committedBytesMax: number;
-  readonly uncommittedBytesMax: number;
-}
-
 /** What a seed comes to: everything that is drawn before the run begins. */
 export interface Scenario {
   readonly nodes: number;
   /** It grows from one founder; else it begins as a cluster of `nodes`. */
   readonly grown: boolean;
   readonly limits: LoopLimits;
-  readonly coreLimits: CoreLimits;
   readonly network: NetworkPlan;
   readonly diskMeanMs: number;
   readonly segmentRecordsMax: number;
@@ -95,17 +85,17 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
       freshnessIntervalMs: 500,
       reportIntervalMs: random.pick([1_000, 5_000]),
       stateHashInterval: random.pick([1, 16, 64]),
-    },
-    coreLimits: {
-      inflightMessagesMax: random.pick([1, 4, 256]),
-      inflightBytesMax: 1 << 23,
-      committedBytesMax: random.pick([1, 1_000, 1 << 20]),
-      // What waits must not take longer to go out one by one than there is time after healing.
-      ...random.pick([
-        { appendBytesMax: 1, uncommittedBytesMax: 1_500 },
-        { appendBytesMax: 400, uncommittedBytesMax: 8_000 },
-        { appendBytesMax: 1 << 20, uncommittedBytesMax: 1 << 26 },
-      ]),
+      core: {
+        inflightMessagesMax: random.pick([1, 4, 256]),
+        inflightBytesMax: 1 << 23,
+        committedBytesMax: random.pick([1, 1_000, 1 << 20]),
+        // What waits must not take longer to go out one by one than there is time after healing.
+        ...random.pick([
+          { appendBytesMax: 1, uncommittedBytesMax: 1_500 },
+          { appendBytesMax: 400, uncommittedBytesMax: 8_000 },
+          { appendBytesMax: 1 << 20, uncommittedBytesMax: 1 << 26 },
+        ]),
+      },
     },
     network: drawNetwork(random, tickMs, electionMs),
     diskMeanMs: random.pick([0.2, 1, 5, 20]),

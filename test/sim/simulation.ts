@@ -115,7 +115,6 @@ export class Simulation {
     const { events } = this.#options;
     const { verdict, checkers, trace } = this.#world;
     this.#world.say(() => `seed ${this.#options.seed}: ${JSON.stringify(this.#scenario)}`);
-    Object.assign(this.#options.build.raftLimits, this.#scenario.coreLimits);
     this.#populate();
     this.#clients.start();
     this.#faults.start();

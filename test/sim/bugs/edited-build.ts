@@ -8,7 +8,7 @@ import type { PlantedBug, SourceEdit } from './planted-bug.js';
 const dist = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 const copiedFolders = ['base', 'raft', 'replication', 'keystate', 'xks'];
 
-type LoopModule = Pick<SimBuild, 'ReplicationLoop' | 'raftLimits'>;
+type LoopModule = Pick<SimBuild, 'ReplicationLoop'>;
 
 function edited(text: string, { file, find, replace }: SourceEdit, name: string): string {
   const parts = text.split(find);
@@ -39,7 +39,7 @@ async function editedParts(name: string, edits: readonly SourceEdit[]): Promise<
       ...((await load('segment-file.js')) as Pick<LogCodec, 'readSegment'>),
       ...((await load('log-replay.js')) as Pick<LogCodec, 'replay'>),
     };
-    return { ...realBuild, ReplicationLoop: loop.ReplicationLoop, raftLimits: loop.raftLimits, codec };
+    return { ...realBuild, ReplicationLoop: loop.ReplicationLoop, codec };
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
