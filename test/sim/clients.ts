@@ -67,8 +67,7 @@ export class Clients {
   }
 
   start(): void {
-    const { operationMeanMs } = this.#world.scenario;
-    this.#world.after(this.#random.exponential(operationMeanMs), 'client', -1, () => {
+    this.#world.after(this.#random.exponential(this.#world.operationMeanMs), 'client', -1, () => {
       if (!this.#running) return;
       this.start();
       this.#operate();

@@ -193,7 +193,7 @@ export class SimNode {
       return;
     }
     process.waiting.proposals.set(proposalId, settled);
-    this.#guarded(() => process.loop.propose(proposalId, kind, command, this.#world.scenario.timeoutMs));
+    this.#guarded(() => process.loop.propose(proposalId, kind, command, this.#world.timeoutMs));
   }
 
   read(readId: string, settled: (index: number | null) => void): void {
@@ -203,7 +203,7 @@ export class SimNode {
       return;
     }
     process.waiting.reads.set(readId, settled);
-    this.#guarded(() => process.loop.readIndex(readId, this.#world.scenario.timeoutMs));
+    this.#guarded(() => process.loop.readIndex(readId, this.#world.timeoutMs));
   }
 
   transferLeadership(to: MemberId): boolean {
@@ -302,8 +302,8 @@ export class SimNode {
 
   /** Milliseconds that a write takes. */
   #writeMs(): number {
-    const { scenario, random, nowMs } = this.#world;
-    return Math.max(this.diskStalledUntilMs - nowMs, 0) + 0.02 + random.exponential(scenario.diskMeanMs);
+    const { diskMeanMs, random, nowMs } = this.#world;
+    return Math.max(this.diskStalledUntilMs - nowMs, 0) + 0.02 + random.exponential(diskMeanMs);
   }
 
   /** Puts a write to the log behind those that wait. `begin` hands it to the disk; `done` follows when it is synced. */

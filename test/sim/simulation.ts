@@ -224,12 +224,13 @@ export class Simulation {
     const { verdict } = this.#world;
     this.#faults.stop();
     this.#operator.stop();
+    this.#world.healing = true;
     this.#world.network.calm(this.#world.nowMs);
     for (const node of this.#nodes) {
       node.diskFailing = false;
       node.crashesWriting = false;
     }
-    const { limits, timeoutMs } = this.#scenario;
+    const { limits } = this.#scenario;
     const electionMs = limits.tickMs * limits.electionTicks;
     if (!this.#startMajority()) {
       this.#clients.abandon();
@@ -249,7 +250,7 @@ export class Simulation {
     for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
     this.#clients.stop();
     // What is still waiting settles.
-    this.#runUntil(timeoutMs + electionMs, () => false);
+    this.#runUntil(this.#world.timeoutMs + electionMs, () => false);
     const converged = (): boolean => this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
     this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
     this.#checkEnd();

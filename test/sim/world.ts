@@ -20,6 +20,8 @@ export class World {
   readonly random: Random;
   /** True time. */
   nowMs = 0;
+  /** Nothing goes wrong any more, nothing is slow, and nobody asks for much. */
+  healing = false;
 
   constructor(parts: {
     readonly scenario: Scenario;
@@ -42,6 +44,23 @@ export class World {
   /** @param slot of the node that it happens at, which must not be paused then; -1 for none. */
   after(delayMs: number, kind: string, slot: number, run: () => void): void {
     this.queue.push(this.nowMs + delayMs, kind, slot, run);
+  }
+
+  /** Between clients' operations. */
+  get operationMeanMs(): number {
+    const { operationMeanMs } = this.scenario;
+    return this.healing ? Math.max(operationMeanMs, 50) : operationMeanMs;
+  }
+
+  get diskMeanMs(): number {
+    const { diskMeanMs } = this.scenario;
+    return this.healing ? Math.min(diskMeanMs, 2) : diskMeanMs;
+  }
+
+  /** Of proposals and reads. */
+  get timeoutMs(): number {
+    const { timeoutMs, limits } = this.scenario;
+    return this.healing ? Math.max(timeoutMs, 2 * limits.electionTicks * limits.tickMs) : timeoutMs;
   }
 
   say(line: () => string): void {
