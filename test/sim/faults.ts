@@ -116,7 +116,7 @@ export class Faults {
   #stall(node: SimNode): void {
     const lengthMs = this.#lengthMs();
     this.#world.say(() => `${node.memberId}'s disk stalls for ${lengthMs.toFixed(0)} ms`);
-    node.diskStalledUntilMs = this.#world.nowMs + lengthMs;
+    node.diskStalledUntilMs = Math.max(node.diskStalledUntilMs, this.#world.nowMs + lengthMs);
   }
 
   #disturbClock(node: SimNode): void {
@@ -179,8 +179,9 @@ export class Faults {
     const nodes = this.#nodes();
     if (nodes.some(({ lostDisk }) => lostDisk) || nodes.length < 3 || !node.up) return;
     if (!this.#othersHoldAll(node)) {
-      // Perhaps there will be a better moment; what it is set back to is from now.
-      node.keepImage();
+      // Perhaps there will be a better moment; what it is set back to is from now. Not from when it was alone, or it
+      // would be so again, and nobody could tell it.
+      if ((node.machine?.membership()?.voters.length ?? 0) >= 3) node.keepImage();
       return;
     }
     node.crash('its disk is lost');
@@ -199,7 +200,9 @@ export class Faults {
     // Without it there must still be a majority, or nothing could ever replace it.
     const left = voters.filter((voter) => voter !== node.memberId).length;
     if (left * 2 <= voters.length || !voters.includes(node.memberId)) return false;
-    return [...voters, ...learners].every((member) => {
+    // Also former members: they might know of no other members than this one, and it of no others than them.
+    const running = this.#nodes().map(({ memberId }) => memberId);
+    return [...voters, ...learners, ...running].every((member) => {
       if (member === node.memberId) return true;
       const other = checkers.log(member);
       const raft = this.#nodes().find(({ memberId }) => memberId === member)?.loop?.status().raft;

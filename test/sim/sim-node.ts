@@ -55,7 +55,7 @@ export class SimNode {
   /** Writes that reached the disk wait for it here: one at a time. */
   readonly #writes: (() => void)[] = [];
   readonly #world: World;
-  readonly #founder: boolean;
+  #founder: boolean;
   readonly #carry: Carry;
   #process: Process | null = null;
   #incarnation = 0;
@@ -239,6 +239,8 @@ export class SimNode {
   /** While down: its disk is empty, or as it was a while ago. */
   loseDisk(wiped: boolean): void {
     const image = wiped ? emptyImage : (this.#image ?? emptyImage);
+    // Who finds his directory empty is told to join anew; a founder that founds again is another cluster.
+    this.#founder = false;
     this.#world.say(
       () => `${this.memberId}'s disk is ${image === emptyImage ? 'wiped' : `set back to index ${image.lastIndex}`}`,
     );
@@ -318,7 +320,7 @@ export class SimNode {
       if (this.crashesWriting) {
         this.crashesWriting = false;
         this.#world.after(writeMs * this.#world.random.unit(), 'crash', -1, () => {
-          if (this.#incarnation !== incarnation) return;
+          if (this.#incarnation !== incarnation || this.#world.healing) return;
           this.crash('killed while writing');
           this.#crashed();
         });

@@ -10,6 +10,8 @@ import type { Verdict } from './verdict.js';
 export class CommittedEntries {
   readonly #verdict: Verdict;
   readonly #entries: (Entry | undefined)[] = [];
+  /** By index: the entry was committed in this term or an earlier one. Not its own term: that may be much earlier. */
+  readonly #terms: number[] = [];
   #lastIndex = 0;
 
   constructor(verdict: Verdict) {
@@ -24,11 +26,12 @@ export class CommittedEntries {
     return this.#entries[index] ?? null;
   }
 
-  /** A replica takes `entry` for committed. @returns whether that is news. */
-  committed(member: string, entry: Entry): boolean {
+  /** A replica, itself in `term`, takes `entry` for committed. @returns whether that is news. */
+  committed(member: string, term: number, entry: Entry): boolean {
     const known = this.#entries[entry.index];
     if (known === undefined) {
       this.#entries[entry.index] = entry;
+      this.#terms[entry.index] = term;
       if (entry.index > this.#lastIndex) this.#lastIndex = entry.index;
       return true;
     }
@@ -41,11 +44,10 @@ export class CommittedEntries {
     return false;
   }
 
-  /** `log` is that of a leader of `term`: it must hold all that is committed and older. */
+  /** `log` is that of a leader of `term`: it must hold all that was committed in earlier terms. */
   leader(member: string, term: number, log: ObservedLog): void {
-    // Of its own term or a later one, entries may be committed that this leader is yet to append or never will.
     let index = this.#lastIndex;
-    while (index > 0 && (this.#entries[index]?.term ?? 0) >= term) index -= 1;
+    while (index > 0 && (this.#terms[index] ?? 0) >= term) index -= 1;
     const entry = this.#entries[index];
     // Log matching covers all before it.
     if (entry !== undefined) this.#holds(member, term, log, entry);
@@ -53,7 +55,7 @@ export class CommittedEntries {
 
   /** `entry` turns out to be committed: so the leader of `term`, with this log, must hold it. */
   leaderHolds(member: string, term: number, log: ObservedLog, entry: Entry): void {
-    if (term > entry.term) this.#holds(member, term, log, entry);
+    if (term > (this.#terms[entry.index] ?? term)) this.#holds(member, term, log, entry);
   }
 
   #holds(member: string, term: number, log: ObservedLog, entry: Entry): void {

@@ -115,7 +115,7 @@ export class SafetyCheckers {
     }
     for (let index = Math.max(after, log.base.index) + 1; index <= upTo; index += 1) {
       const entry = log.entry(index);
-      if (entry === null || !this.committed.committed(member, entry)) continue;
+      if (entry === null || !this.committed.committed(member, log.pendingHardState.term, entry)) continue;
       for (const leader of this.#watched) {
         this.committed.leaderHolds(leader.member, leader.term, this.log(leader.member), entry);
       }
@@ -144,7 +144,7 @@ export class SafetyCheckers {
     if (command !== null && entry.data !== command && Buffer.compare(entry.data, command) !== 0) {
       this.#verdict.broken('state machine safety', `${member} applies another command at ${index} than its log has`);
     }
-    this.committed.committed(member, entry);
+    this.committed.committed(member, this.log(member).pendingHardState.term, entry);
     this.#hashes.reached(member, index, hash);
   }
 
