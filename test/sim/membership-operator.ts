@@ -47,6 +47,11 @@ export class MembershipOperator {
     });
   }
 
+  /** For the outcome of a change. */
+  get isWaiting(): boolean {
+    return this.#waiting > 0;
+  }
+
   stop(): void {
     this.#running = false;
   }

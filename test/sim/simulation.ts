@@ -293,17 +293,16 @@ export class Simulation {
   #startMajority(): boolean {
     const voterSets = this.#possibleVoters();
     const chosen = new Set<SimNode>();
-    const isEnough = (): boolean =>
-      voterSets.every((voters) => {
-        const present = voters.filter((voter) => [...chosen].some(({ memberId }) => memberId === voter));
-        return present.length * 2 > voters.length;
-      });
     const usable = this.#nodes.filter(
       ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
     );
+    // A change that is under way may need any of them.
+    const changing = this.#operator.isWaiting || this.#membershipPending();
+    const isEnough = (): boolean =>
+      (!changing || chosen.size === usable.length) && this.#isMajority(chosen, voterSets);
     for (const node of this.#healing.shuffled(usable)) if (!isEnough()) chosen.add(node);
     // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
-    if (!isEnough()) return false;
+    if (!this.#isMajority(chosen, voterSets)) return false;
     this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
     for (const node of this.#nodes) {
       if (!chosen.has(node)) node.crash('not of the majority that is healed');
@@ -312,7 +311,14 @@ export class Simulation {
     return true;
   }
 
-  /** Who votes as of what any node has applied, and would after each membership change in any log. */
+  #isMajority(chosen: ReadonlySet<SimNode>, voterSets: readonly (readonly MemberId[])[]): boolean {
+    return voterSets.every((voters) => {
+      const present = voters.filter((voter) => [...chosen].some(({ memberId }) => memberId === voter));
+      return present.length * 2 > voters.length;
+    });
+  }
+
+  /** Who votes as of what the newest node has applied, and in the views of those voters. */
   #possibleVoters(): readonly (readonly MemberId[])[] {
     for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
     const newest = this.#newest();
@@ -322,9 +328,7 @@ export class Simulation {
       const view = this.#node(voter)?.machine?.membership()?.voters;
       return view === undefined ? [] : [view];
     });
-    const next = this.#nodes.filter(({ retired }) => !retired).map(({ memberId }) => [...voters, memberId]);
-    const grown = this.#membershipPending() ? next.filter((set) => new Set(set).size === set.length) : [];
-    return [voters, ...views, ...grown];
+    return [voters, ...views];
   }
 
   #hasStaleViews(): boolean {

@@ -92,7 +92,17 @@ export const consensusBugs: readonly PlantedBug[] = [
   {
     name: 'campaigns-with-unapplied-membership',
     origin: 'etcd-io/etcd#12133',
-    edits: [{ file: 'raft/core', find: '!this.log.hasUnappliedMembership()', replace: 'true' }],
+    edits: [
+      { file: 'raft/core', find: '!this.log.hasUnappliedMembership()', replace: 'true' },
+      // As it was there: entries are applied beside the core, which learns of them later. Here it would know at once.
+      {
+        file: 'replication/replication-loop',
+        find: 'this.#raft.applied(entry.index, this.#applier.membership);',
+        replace: `const late = (this.#options.late ??= []);
+        late.push(this.#applier.membership);
+        this.#raft.applied(entry.index, late.length > 20 ? late.shift() : late[0]);`,
+      },
+    ],
   },
   {
     name: 'own-log-counts-before-durable',
