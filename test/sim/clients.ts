@@ -104,7 +104,9 @@ export class Clients {
     const readId = `r${this.#reads}`;
     const invokedMs = this.#world.nowMs;
     const startIndex = checkers.acknowledgements.index;
-    this.#world.say(() => `client reads ${register} at ${node.memberId} (${readId}, ${startIndex} acknowledged)`);
+    this.#world.say(
+      () => `client reads ${register} at ${node.memberId} (${readId}, ${startIndex} acknowledged)`,
+    );
     node.read(readId, (index) => {
       const { machine } = node;
       if (index === null || machine === null) return;
@@ -148,7 +150,9 @@ export class Clients {
   #attempt(node: SimNode, write: Request): void {
     write.attempts += 1;
     const { request, attempts } = write;
-    this.#world.say(() => `client writes ${request} to ${write.register} at ${node.memberId}, attempt ${attempts}`);
+    this.#world.say(
+      () => `client writes ${request} to ${write.register} at ${node.memberId}, attempt ${attempts}`,
+    );
     node.propose(`${request}.${attempts}`, 'command', write.command, (outcome) =>
       this.#settled(node, write, outcome),
     );
@@ -157,14 +161,18 @@ export class Clients {
   #settled(node: SimNode, write: Request, outcome: ProposeOutcome | null): void {
     const { request, command } = write;
     this.#world.say(() => {
-      const text = outcome === null ? 'lost' : outcome.ok ? `index ${outcome.value.index}` : outcome.error.kind;
+      const text =
+        outcome === null ? 'lost' : outcome.ok ? `index ${outcome.value.index}` : outcome.error.kind;
       return `${node.memberId} answers write ${request}: ${text}`;
     });
     if (outcome?.ok) {
       const { index, result } = outcome.value;
       this.#world.checkers.acknowledgements.acknowledged(this.#world.nowMs, index, request, command);
       if (result === null || result.request !== request) {
-        this.#world.verdict.broken('outcomes', `write ${request} got the result of ${result?.request ?? 'nothing'}`);
+        this.#world.verdict.broken(
+          'outcomes',
+          `write ${request} got the result of ${result?.request ?? 'nothing'}`,
+        );
       } else {
         this.#acknowledged += 1;
         this.#done(write, result);

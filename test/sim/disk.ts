@@ -206,7 +206,8 @@ export class SimDisk {
     const snapshot = this.#newestSnapshot();
     const at = snapshot?.at ?? { index: 0, term: 0 };
     const lastIndex = firstIndex - 1 + entries.length;
-    if (at.index < firstIndex - 1) return err(`the log starts at ${firstIndex}, the snapshot is as of ${at.index}`);
+    if (at.index < firstIndex - 1)
+      return err(`the log starts at ${firstIndex}, the snapshot is as of ${at.index}`);
     if (at.index > lastIndex) return err(`the log ends at ${lastIndex}, the snapshot is as of ${at.index}`);
     this.#hardState = hardState;
     this.#lastIndex = lastIndex;
@@ -253,7 +254,14 @@ export class SimDisk {
     torn: readonly LogItem[] | null,
   ): { readonly bytes: Buffer; readonly position: ChainPosition } {
     const { encodeItems, encodeRecord } = this.#codec;
-    const header: LogItem = { kind: 'segment', format: 1, clusterId, segment, firstIndex, previousCrc: position.crc };
+    const header: LogItem = {
+      kind: 'segment',
+      format: 1,
+      clusterId,
+      segment,
+      firstIndex,
+      previousCrc: position.crc,
+    };
     let { bytes, next } = encodeRecord(encodeItems([header]), { sequence: position.sequence, crc: 0 });
     const chunks = [bytes];
     for (const items of records) {

@@ -20,8 +20,7 @@ t.test('events come out by time, and of one moment as they were put in', async (
   let last = { atMs: -1, sequence: -1 };
   let count = 0;
   for (let event = queue.pop(); event !== null; event = queue.pop()) {
-    const ordered =
-      event.atMs > last.atMs || (event.atMs === last.atMs && event.sequence > last.sequence);
+    const ordered = event.atMs > last.atMs || (event.atMs === last.atMs && event.sequence > last.sequence);
     if (!ordered) t.fail(`event of ${event.atMs} ms after one of ${last.atMs} ms`);
     last = event;
     count += 1;

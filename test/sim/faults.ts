@@ -122,7 +122,9 @@ export class Faults {
   #disturbClock(node: SimNode): void {
     const rate = this.#random.between(1 - driftMax, 1 + driftMax);
     const jumpMs = this.#random.chance(0.5) ? this.#random.exponential(2_000) : 0;
-    this.#world.say(() => `${node.memberId}'s clock runs at ${rate.toFixed(3)} and jumps ${jumpMs.toFixed(0)} ms`);
+    this.#world.say(
+      () => `${node.memberId}'s clock runs at ${rate.toFixed(3)} and jumps ${jumpMs.toFixed(0)} ms`,
+    );
     node.clock.change(this.#world.nowMs, rate, jumpMs);
   }
 
@@ -193,7 +195,9 @@ export class Faults {
     const { checkers } = this.#world;
     const leader = checkers.newestLeader;
     const log = checkers.log(node.memberId);
-    const status = this.#nodes().find(({ memberId }) => memberId === leader)?.loop?.status().raft;
+    const status = this.#nodes()
+      .find(({ memberId }) => memberId === leader)
+      ?.loop?.status().raft;
     if (status === undefined || status.role !== 'leader' || status.memberId === node.memberId) return false;
     if (log.pendingHardState.term > status.term) return false;
     const { voters, learners } = status.membership;
@@ -205,7 +209,9 @@ export class Faults {
     return [...voters, ...learners, ...running].every((member) => {
       if (member === node.memberId) return true;
       const other = checkers.log(member);
-      const raft = this.#nodes().find(({ memberId }) => memberId === member)?.loop?.status().raft;
+      const raft = this.#nodes()
+        .find(({ memberId }) => memberId === member)
+        ?.loop?.status().raft;
       return (
         raft !== undefined &&
         raft.term === status.term &&

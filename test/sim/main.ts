@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { Command } from 'commander';
+import { bugReport, searchFor } from './bug-search.js';
 import { buildWith } from './bugs/edited-build.js';
 import { plantedBugs } from './bugs/planted-bugs.js';
-import { bugReport, searchFor } from './bug-search.js';
 import { reproduction } from './reproduction.js';
 import { realBuild, type SimBuild } from './sim-build.js';
 import { Simulation, type SimulationResult } from './simulation.js';
@@ -14,7 +14,11 @@ const tailLines = 150;
 const command = new Command('sim')
   .description('drives the replication layer through simulated misfortune, everything drawn from seeds')
   .option('--seeds <count>', 'runs; with --bug and --bugs, at most so many for each', Number, 100)
-  .option('--seed <number>', 'of the first run, the others have the next numbers; drawn when not given', Number)
+  .option(
+    '--seed <number>',
+    'of the first run, the others have the next numbers; drawn when not given',
+    Number,
+  )
   .option('--events <count>', 'events of each run before it is healed', Number, 20_000)
   .option('--nodes <count>', 'members; drawn when not given', Number)
   .option('--workers <count>', 'processes that share the seeds', Number, 1)
@@ -97,7 +101,8 @@ function runHere(): boolean {
 async function main(): Promise<boolean> {
   if (options.bugs === true) return await searchAll();
   if (options.bug !== undefined) return await searchOne(options.bug);
-  if (options.workers > 1) return await runInWorkers({ firstSeed, seeds, events, nodes, workers: options.workers });
+  if (options.workers > 1)
+    return await runInWorkers({ firstSeed, seeds, events, nodes, workers: options.workers });
   return runHere();
 }
 

@@ -145,7 +145,8 @@ export class MembershipOperator {
   #settled(node: SimNode, request: number, command: Uint8Array, outcome: ProposeOutcome | null): void {
     this.#waiting -= 1;
     this.#world.say(() => {
-      const text = outcome === null ? 'lost' : outcome.ok ? `index ${outcome.value.index}` : outcome.error.kind;
+      const text =
+        outcome === null ? 'lost' : outcome.ok ? `index ${outcome.value.index}` : outcome.error.kind;
       return `${node.memberId} answers the operator's request ${request}: ${text}`;
     });
     const { checkers, nowMs } = this.#world;
@@ -163,9 +164,7 @@ export class MembershipOperator {
   #knowsRemoved(voter: string, removed: string): boolean {
     const membership = this.#fleet.node(voter)?.machine?.membership() ?? null;
     return (
-      membership !== null &&
-      !membership.voters.includes(removed) &&
-      !membership.learners.includes(removed)
+      membership !== null && !membership.voters.includes(removed) && !membership.learners.includes(removed)
     );
   }
 

@@ -212,7 +212,8 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
 
   /** For those that plant bugs. */
   protected forgetRequests(): void {
-    for (const [request, result] of this.#requests) this.#hash = (this.#hash - requestHash(request, result)) | 0;
+    for (const [request, result] of this.#requests)
+      this.#hash = (this.#hash - requestHash(request, result)) | 0;
     this.#requests.clear();
   }
 
@@ -266,7 +267,10 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
     this.#forgotten = numbers.readUInt32BE(4);
     this.#hash = 0;
     this.#membership = null;
-    this.#setMembership(JSON.parse(membership.toString('utf8')) as Membership | null, numbers.readUInt32BE(8));
+    this.#setMembership(
+      JSON.parse(membership.toString('utf8')) as Membership | null,
+      numbers.readUInt32BE(8),
+    );
     for (let register = 0; register < registersMax; register += 1) {
       const value = numbers.readUInt32BE(12 + 5 * register);
       const granted = numbers.readUInt8(16 + 5 * register) === 1;

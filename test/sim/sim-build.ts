@@ -7,13 +7,19 @@ import { type Execution, RegisterMachine } from './register-machine.js';
 export interface SimBuild {
   readonly ReplicationLoop: typeof ReplicationLoop;
   readonly createMachine: (onExecution: Execution, snapshotPaddingBytes: number) => RegisterMachine;
-  readonly createDisk: (image: DiskImage, segmentRecordsMax: number, random: Random, codec: LogCodec) => SimDisk;
+  readonly createDisk: (
+    image: DiskImage,
+    segmentRecordsMax: number,
+    random: Random,
+    codec: LogCodec,
+  ) => SimDisk;
   readonly codec: LogCodec;
 }
 
 export const realBuild: SimBuild = {
   ReplicationLoop,
   createMachine: (onExecution, paddingBytes) => new RegisterMachine(onExecution, paddingBytes),
-  createDisk: (image, segmentRecordsMax, random, codec) => new SimDisk(image, segmentRecordsMax, random, codec),
+  createDisk: (image, segmentRecordsMax, random, codec) =>
+    new SimDisk(image, segmentRecordsMax, random, codec),
   codec: logCodec,
 };

@@ -242,7 +242,8 @@ export class SimNode {
     // Who finds his directory empty is told to join anew; a founder that founds again is another cluster.
     this.#founder = false;
     this.#world.say(
-      () => `${this.memberId}'s disk is ${image === emptyImage ? 'wiped' : `set back to index ${image.lastIndex}`}`,
+      () =>
+        `${this.memberId}'s disk is ${image === emptyImage ? 'wiped' : `set back to index ${image.lastIndex}`}`,
     );
     this.disk.replace(image);
     this.#honestDisk = false;
@@ -255,7 +256,8 @@ export class SimNode {
     const member = this.memberId;
     return {
       persist: (ticket, batch) => this.#persist(ticket, batch),
-      persistSnapshot: (ticket, at, records, hardState) => this.#persistSnapshot(ticket, at, records, hardState),
+      persistSnapshot: (ticket, at, records, hardState) =>
+        this.#persistSnapshot(ticket, at, records, hardState),
       saveSnapshot: (ticket, at, records) => this.#saveSnapshot(ticket, at, [...records]),
       send: (to, message) => {
         if (message.kind === 'raft') checkers.says(message.message);

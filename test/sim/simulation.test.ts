@@ -1,7 +1,7 @@
 import t from 'tap';
+import { searchFor } from './bug-search.js';
 import { buildWith } from './bugs/edited-build.js';
 import { plantedBugs } from './bugs/planted-bugs.js';
-import { searchFor } from './bug-search.js';
 import { keptSeeds } from './kept-seeds.js';
 import { reproduction } from './reproduction.js';
 import { realBuild } from './sim-build.js';
@@ -21,7 +21,10 @@ t.test('the same seed run twice gives the same trace', async (t) => {
 
 t.test('seeds chosen here, and every one that ever found something', async (t) => {
   const events = 5_000;
-  const seeds = [...Array.from({ length: 30 }, (_, place) => place + 1), ...keptSeeds.map(({ seed }) => seed)];
+  const seeds = [
+    ...Array.from({ length: 30 }, (_, place) => place + 1),
+    ...keptSeeds.map(({ seed }) => seed),
+  ];
   let acknowledged = 0;
   for (const seed of seeds) {
     const result = run(seed, events);

@@ -1,7 +1,7 @@
 import type { MemberId } from '../../src/raft/types.js';
 import type { PeerMessage } from '../../src/replication/peer-message.js';
-import { SafetyCheckers } from './checkers/safety.js';
 import { checkRegisters } from './checkers/register-history.js';
+import { SafetyCheckers } from './checkers/safety.js';
 import { Verdict, type Violation } from './checkers/verdict.js';
 import { Clients } from './clients.js';
 import { emptyImage } from './disk.js';
@@ -38,7 +38,15 @@ export interface SimulationResult {
 }
 
 /** Streams of random numbers: what one part draws must not depend on how often another does. */
-const streams = { scenario: 1, network: 2, world: 3, clients: 4, operator: 5, faults: 6, healing: 7 } as const;
+const streams = {
+  scenario: 1,
+  network: 2,
+  world: 3,
+  clients: 4,
+  operator: 5,
+  faults: 6,
+  healing: 7,
+} as const;
 
 /** Progress within so many election timeouts after healing. */
 const progressElectionTimeouts = 10;
@@ -188,7 +196,8 @@ export class Simulation {
     const sentMs = world.nowMs;
     for (const delayMs of delays) {
       world.after(delayMs, 'message', target.slot, () => {
-        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot)) return;
+        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot))
+          return;
         world.say(() => `          ${from.describe(to, message)} (arrives)`);
         target.receive(from.memberId, message);
       });
@@ -243,15 +252,20 @@ export class Simulation {
     // First only reads: a new leader must be able to answer them although nobody writes.
     this.#clients.writing = false;
     const readsBefore = this.#clients.readsAnswered;
-    if (!this.#progresses(electionMs, 'answered no read', () => this.#clients.readsAnswered > readsBefore)) return;
+    if (!this.#progresses(electionMs, 'answered no read', () => this.#clients.readsAnswered > readsBefore))
+      return;
     this.#clients.writing = true;
     const writesBefore = this.#clients.acknowledged;
-    if (!this.#progresses(electionMs, 'acknowledged no write', () => this.#clients.acknowledged > writesBefore)) return;
+    if (
+      !this.#progresses(electionMs, 'acknowledged no write', () => this.#clients.acknowledged > writesBefore)
+    )
+      return;
     for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
     this.#clients.stop();
     // What is still waiting settles.
     this.#runUntil(this.#world.timeoutMs + electionMs, () => false);
-    const converged = (): boolean => this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
+    const converged = (): boolean =>
+      this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
     this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
     this.#checkEnd();
   }
@@ -263,7 +277,10 @@ export class Simulation {
     if (verdict.violation !== null) return false;
     if (done()) return true;
     if (!(toleratesStaleViews && this.#hasStaleViews())) {
-      verdict.broken('progress', `a majority ${failure} within ${progressElectionTimeouts} election timeouts`);
+      verdict.broken(
+        'progress',
+        `a majority ${failure} within ${progressElectionTimeouts} election timeouts`,
+      );
     }
     return false;
   }

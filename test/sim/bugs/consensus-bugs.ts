@@ -124,7 +124,13 @@ export const consensusBugs: readonly PlantedBug[] = [
   {
     name: 'compacted-previous-is-conflict',
     origin: 'databendlabs/openraft#511',
-    edits: [{ file: 'raft/follower', find: 'known === 0 && !log.matches(previous)', replace: '!log.matches(previous)' }],
+    edits: [
+      {
+        file: 'raft/follower',
+        find: 'known === 0 && !log.matches(previous)',
+        replace: '!log.matches(previous)',
+      },
+    ],
   },
   {
     name: 'stepping-down-cuts-log',
@@ -207,7 +213,11 @@ export const consensusBugs: readonly PlantedBug[] = [
     name: 'half-is-a-majority',
     origin: 'a quorum of half of an even number',
     edits: [
-      { file: 'raft/quorum', find: 'Math.floor(voters / 2) + 1', replace: 'Math.max(1, Math.ceil(voters / 2))' },
+      {
+        file: 'raft/quorum',
+        find: 'Math.floor(voters / 2) + 1',
+        replace: 'Math.max(1, Math.ceil(voters / 2))',
+      },
     ],
   },
   {

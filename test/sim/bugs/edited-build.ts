@@ -13,7 +13,9 @@ type LoopModule = Pick<SimBuild, 'ReplicationLoop'>;
 function edited(text: string, { file, find, replace }: SourceEdit, name: string): string {
   const parts = text.split(find);
   if (parts.length !== 2) {
-    throw new Error(`bug ${name}: ${file}.js has ${parts.length - 1} places like "${find}", not 1: plant it anew`);
+    throw new Error(
+      `bug ${name}: ${file}.js has ${parts.length - 1} places like "${find}", not 1: plant it anew`,
+    );
   }
   return parts.join(replace);
 }

@@ -8,8 +8,8 @@ export const loopBugs: readonly PlantedBug[] = [
     edits: [
       {
         file: 'replication/replication-loop',
-        find: 'const raftReadId = `${memberId}/${this.#mintId()}`;',
-        replace: 'const raftReadId = `${memberId}/read`;',
+        find: 'this.#mintId()}`;',
+        replace: "'read'}`;",
       },
     ],
   },
@@ -42,7 +42,11 @@ export const loopBugs: readonly PlantedBug[] = [
     name: 'read-before-applied',
     origin: 'thesis §6.4: wait until the read index is applied',
     edits: [
-      { file: 'replication/pending-reads', find: 'else if (index <= appliedIndex)', replace: 'else if (true)' },
+      {
+        file: 'replication/pending-reads',
+        find: 'else if (index <= appliedIndex)',
+        replace: 'else if (true)',
+      },
     ],
   },
   {

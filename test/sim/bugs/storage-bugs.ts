@@ -9,7 +9,8 @@ const withDisk =
   (Disk: DiskClass) =>
   (build: SimBuild): SimBuild => ({
     ...build,
-    createDisk: (image, segmentRecordsMax, random, codec) => new Disk(image, segmentRecordsMax, random, codec),
+    createDisk: (image, segmentRecordsMax, random, codec) =>
+      new Disk(image, segmentRecordsMax, random, codec),
   });
 
 /** The term is written first, and the vote with whatever is written next. */
@@ -111,8 +112,16 @@ class GapDisk extends SimDisk {
 
 /** In what lies below the loop. */
 export const storageBugs: readonly PlantedBug[] = [
-  { name: 'term-and-vote-in-two-writes', origin: 'hashicorp/raft#661', replaceParts: withDisk(TwoWritesDisk) },
-  { name: 'acknowledged-before-synced', origin: 'paper figure 2: stable storage', replaceParts: withDisk(UnsyncedDisk) },
+  {
+    name: 'term-and-vote-in-two-writes',
+    origin: 'hashicorp/raft#661',
+    replaceParts: withDisk(TwoWritesDisk),
+  },
+  {
+    name: 'acknowledged-before-synced',
+    origin: 'paper figure 2: stable storage',
+    replaceParts: withDisk(UnsyncedDisk),
+  },
   { name: 'suffix-cut-from-the-front', origin: 'baidu/braft#119', replaceParts: withDisk(FrontToBackDisk) },
   { name: 'gap-after-snapshot', origin: 'RedisLabs/redisraft#43', replaceParts: withDisk(GapDisk) },
   {

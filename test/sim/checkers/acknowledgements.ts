@@ -32,7 +32,10 @@ export class Acknowledgements {
   acknowledged(atMs: number, index: number, request: number, command: Uint8Array): void {
     const entry = this.#committed.at(index);
     if (entry === null) {
-      this.#verdict.broken('acknowledged is present', `index ${index} was acknowledged before it was applied`);
+      this.#verdict.broken(
+        'acknowledged is present',
+        `index ${index} was acknowledged before it was applied`,
+      );
     } else if (entry.data !== command && Buffer.compare(entry.data, command) !== 0) {
       this.#verdict.broken('acknowledged is present', `request ${request} is not what index ${index} holds`);
     }

@@ -65,7 +65,11 @@ t.test('log matching', async (t) => {
     'the same entry after different ones',
   );
   t.equal(logs([entry(1, 2), entry(2, 1)]), 'log matching', 'terms fall');
-  t.equal(logs([entry(1, 1), entry(2, 1)], [entry(1, 1), entry(2, 2)]), null, 'logs may differ at their ends');
+  t.equal(
+    logs([entry(1, 1), entry(2, 1)], [entry(1, 1), entry(2, 2)]),
+    null,
+    'logs may differ at their ends',
+  );
 });
 
 t.test('state machine safety', async (t) => {
@@ -355,7 +359,11 @@ t.test('linearizable history', async (t) => {
   t.equal(history(['w', 1, 0, 9], ['w', 2, 0, 9], ['r', 2, 1, 2], ['r', 1, 3, 4]), null, 'both at once');
   t.equal(history(['r', 5, 0, 1]), bad, 'read from nowhere');
   t.equal(history(['r', 5, 0, 1], ['w', 5, 2, 3]), bad, 'read before it was written');
-  t.equal(history(['w', 1, 0, 1], ['w', 2, 0, never], ['r', 1, 2, 3]), null, 'a write that may not have happened');
+  t.equal(
+    history(['w', 1, 0, 1], ['w', 2, 0, never], ['r', 1, 2, 3]),
+    null,
+    'a write that may not have happened',
+  );
   t.equal(history(['w', 2, 0, never], ['w', 1, 1, 2], ['r', 2, 3, 4]), null, 'or happens late');
   t.equal(
     history(['w', 2, 0, never], ['w', 1, 1, 2], ['r', 2, 3, 4], ['r', 1, 5, 6]),

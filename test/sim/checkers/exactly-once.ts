@@ -31,6 +31,9 @@ export class ExactlyOnce {
   }
 
   #tookAfterAll(request: number, index: number): void {
-    this.#verdict.broken('not taken means never', `request ${request} was "not taken" and is at index ${index}`);
+    this.#verdict.broken(
+      'not taken means never',
+      `request ${request} was "not taken" and is at index ${index}`,
+    );
   }
 }

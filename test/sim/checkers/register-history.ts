@@ -94,7 +94,8 @@ function registerProblem(operations: readonly RegisterOperation[]): string | nul
   }
   for (const cluster of backward) {
     const around = zoneAround(forward, cluster);
-    if (around !== null) return `value ${cluster.value} was written and seen only while it had to be ${around.value}`;
+    if (around !== null)
+      return `value ${cluster.value} was written and seen only while it had to be ${around.value}`;
   }
   return null;
 }

@@ -142,7 +142,10 @@ export class SafetyCheckers {
       return;
     }
     if (command !== null && entry.data !== command && Buffer.compare(entry.data, command) !== 0) {
-      this.#verdict.broken('state machine safety', `${member} applies another command at ${index} than its log has`);
+      this.#verdict.broken(
+        'state machine safety',
+        `${member} applies another command at ${index} than its log has`,
+      );
     }
     this.committed.committed(member, this.log(member).pendingHardState.term, entry);
     this.#hashes.reached(member, index, hash);
