@@ -1,5 +1,7 @@
 import { Client, errors } from 'undici';
+import { systemClock } from '../base/clock.js';
 import { errorText } from '../base/guards.js';
+import { systemRandom } from '../base/random.js';
 import {
   type AdminCommand,
   type AdminRequest,
@@ -8,29 +10,47 @@ import {
   adminCommands,
   adminErrorSchema,
   adminResponseBytesMax,
+  mintRequestId,
+  requestIdHeader,
+  requestIdRandomBytes,
+  staleHeader,
 } from '../replica/admin-contract.js';
 import { connectFailure } from './admin-socket.js';
-import { CommandFailure } from './command-failure.js';
+import { CommandFailure, exitCodes } from './command-failure.js';
 
 const connectTimeoutMs = 5_000;
 /** Longer than the replica's own limits for the HSM and for acknowledgements together. */
 const answerTimeoutMs = 60_000;
+/** What needs no HSM and changes nothing is answered at once. */
+const readTimeoutMs = 5_000;
+
+/** Commands that may be given up and repeated without a thought. */
+const isRead = (command: AdminCommand): boolean =>
+  command === 'status' || (/\.(list|show)$/.test(command) && command !== 'hsm.list');
 
 /** Speaks to the replica through its admin socket. */
 export class AdminClient {
   readonly #socketPath: string;
+  /** Of what this run of `xksctl` changes. */
+  readonly #requestId: string;
 
-  constructor(socketPath: string) {
+  readonly #warn: (message: string) => void;
+
+  /** @param requestId of an earlier run whose outcome is not known; without it, a new one. */
+  constructor(socketPath: string, requestId: string | null, warn: (message: string) => void) {
     this.#socketPath = socketPath;
+    this.#warn = warn;
+    this.#requestId =
+      requestId ?? mintRequestId(systemClock.wallMs(), systemRandom.bytes(requestIdRandomBytes));
   }
 
   /** @throws CommandFailure with the replica's words, or with why there are none. */
   async call<C extends AdminCommand>(command: C, request: AdminRequest<C>): Promise<AdminResponse<C>> {
-    const { status, text } = await this.#post(`/${adminApiVersion}/${command}`, JSON.stringify(request));
+    const { status, text } = await this.#post(command, JSON.stringify(request));
     const body = parseJson(text);
     if (status !== 200) {
       const failure = adminErrorSchema.safeParse(body);
-      if (failure.success) throw new CommandFailure(failure.data.error.code, failure.data.error.message);
+      if (failure.success) throw replicaFailure(failure.data.error);
       throw new CommandFailure(
         'protocol',
         `the answer of ${this.#socketPath} (HTTP ${status}) is not xksd's`,
@@ -47,44 +67,81 @@ export class AdminClient {
     return answer.data as AdminResponse<C>;
   }
 
-  async #post(path: string, body: string): Promise<{ readonly status: number; readonly text: string }> {
+  async #post(
+    command: AdminCommand,
+    body: string,
+  ): Promise<{ readonly status: number; readonly text: string }> {
+    const timeoutMs = isRead(command) ? readTimeoutMs : answerTimeoutMs;
     const client = new Client('http://xksd.localhost', {
       connect: { socketPath: this.#socketPath, timeout: connectTimeoutMs },
-      headersTimeout: answerTimeoutMs,
-      bodyTimeout: answerTimeoutMs,
+      headersTimeout: timeoutMs,
+      bodyTimeout: timeoutMs,
       maxResponseSize: adminResponseBytesMax,
     });
     try {
       const response = await client.request({
         method: 'POST',
-        path,
-        headers: { 'content-type': 'application/json' },
+        path: `/${adminApiVersion}/${command}`,
+        headers: { 'content-type': 'application/json', [requestIdHeader]: this.#requestId },
         body,
       });
+      const stale = response.headers[staleHeader];
+      if (typeof stale === 'string') this.#warn(`Careful: ${stale}.`);
       return { status: response.statusCode, text: await response.body.text() };
     } catch (thrown) {
-      throw this.#failureOf(thrown);
+      throw this.#failureOf(command, thrown);
     } finally {
       await client.destroy();
     }
   }
 
-  #failureOf(thrown: unknown): CommandFailure {
-    if (thrown instanceof errors.HeadersTimeoutError || thrown instanceof errors.BodyTimeoutError) {
+  #failureOf(command: AdminCommand, thrown: unknown): CommandFailure {
+    const isTimeout =
+      thrown instanceof errors.HeadersTimeoutError || thrown instanceof errors.BodyTimeoutError;
+    if (isTimeout && isRead(command)) {
       return new CommandFailure(
         'timeout',
+        `the replica has not answered for ${readTimeoutMs / 1_000} s. Requests are served all the same; the supervisor ` +
+          'replaces a replica that hangs. Try again in half a minute.',
+      );
+    }
+    if (isTimeout) {
+      return new CommandFailure(
+        'outcome-unknown',
         `the replica did not answer within ${answerTimeoutMs / 1_000} s. Whether it did what was asked is not known: ` +
-          'look before you repeat it.',
+          `repeat it with --request-id ${this.#requestId}, which does it once at most.`,
+        exitCodes.outcomeUnknown,
       );
     }
     const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : '';
     if (code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE') {
       return new CommandFailure(
         'outcome-unknown',
-        'the replica ended before it answered. Whether it did what was asked is not known: look before you repeat it.',
+        'the replica ended before it answered. Whether it did what was asked is not known: ' +
+          `repeat it with --request-id ${this.#requestId}, which does it once at most.`,
+        exitCodes.outcomeUnknown,
       );
     }
     return connectFailure(this.#socketPath, code, errorText(thrown));
+  }
+}
+
+/** In the replica's words, with the exit code that replication.md gives to what scripts must tell apart. */
+function replicaFailure({
+  code,
+  message,
+}: {
+  readonly code: string;
+  readonly message: string;
+}): CommandFailure {
+  switch (code) {
+    case 'outcome-unknown':
+    case 'log-failed':
+      return new CommandFailure(code, message, exitCodes.outcomeUnknown);
+    case 'no-quorum':
+      return new CommandFailure(code, message, exitCodes.notTaken);
+    default:
+      return new CommandFailure(code, message);
   }
 }
 

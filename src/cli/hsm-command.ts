@@ -6,21 +6,21 @@ import { exitCodes } from './command-failure.js';
 import { fields, indent, type Output, table } from './output.js';
 
 type Token = AdminResponse<'status'>['tokens'][number];
-type HsmObject = AdminResponse<'hsm.list'>['tokens'][number]['objects'][number];
+type Listing = AdminResponse<'hsm.list'>['tokens'][number];
+type HsmObject = NonNullable<Listing['objects']>[number];
 
 const stateColours = { ACTIVE: 'green', DEGRADED: 'yellow', UNAVAILABLE: 'red' } as const;
 
 /** One line a token. */
 export const tokenTable = (output: Output, tokens: readonly Token[]): string =>
   table(
-    ['TOKEN', 'SERIAL', 'STATE', 'SESSIONS', 'MODEL', 'REASON'],
-    tokens.map(({ uri, label, serial, state, sessions, manufacturer, model, reason }) => [
+    ['TOKEN', 'SERIAL', 'STATE', 'SESSIONS', 'MODEL'],
+    tokens.map(({ uri, label, serial, state, sessions, manufacturer, model }) => [
       label ?? uri,
       serial ?? '?',
       output.paint(stateColours[state], state),
       String(sessions),
       [manufacturer, model].filter((part) => part !== null).join(' '),
-      reason ?? '',
     ]),
   );
 
@@ -39,6 +39,11 @@ const objectTable = (objects: readonly HsmObject[]): string =>
       usedBy ?? '',
     ]),
   );
+
+function objectsText({ objects, unlisted }: Listing): string {
+  if (objects === null) return `its objects cannot be listed: ${unlisted ?? 'no reason was given'}`;
+  return objects.length === 0 ? 'no key objects' : objectTable(objects);
+}
 
 export function addHsmCommand(program: Command, run: CommandRunner): void {
   const command = program.command('hsm').description('the tokens this node uses');
@@ -73,9 +78,10 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
         const answer = await client().call('hsm.list', {});
         output.data(answer, () =>
           answer.tokens
-            .map(({ token, objects }) => {
-              const listed = objects.length === 0 ? 'no key objects' : objectTable(objects);
-              return `${tokenTable(output, [token])}\n\n${indent(listed)}`;
+            .map((listing) => {
+              const { reason } = listing.token;
+              const why = reason === null ? [] : [output.paint('yellow', `! ${reason}`)];
+              return [tokenTable(output, [listing.token]), ...why, indent(objectsText(listing))].join('\n\n');
             })
             .join('\n\n'),
         );
@@ -87,7 +93,9 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
 
   command
     .command('login')
-    .description('forget that the PIN was refused, and try it once more: one attempt counts on the HSM')
+    .description(
+      'log in again, and open anew what is ill; a PIN that was refused is tried once more: one attempt counts on the HSM',
+    )
     .action(() =>
       run(async ({ client, output }) => {
         const answer = await client().call('hsm.login', {});

@@ -35,7 +35,11 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
     .command('create')
     .description('create a key store')
     .argument('<name>', '1 to 64 of A–Z, a–z, 0–9, dot, underscore, hyphen')
-    .requiredOption('--region <region...>', 'AWS Region of the KMS that calls it; may be repeated')
+    .requiredOption(
+      '--region <region>',
+      'AWS Region of the KMS that calls it; may be repeated',
+      (region: string, before: string[] = []) => [...before, region],
+    )
     .option(
       '--uri-path-prefix <prefix>',
       'its URI path is /PREFIX/kms/xks/v1 (default: the name; empty for none)',

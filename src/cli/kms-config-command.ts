@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { CommandRunner } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
+import { readKmsConfigFile } from './kms-config-file.js';
 
 const connectivities = ['PUBLIC_ENDPOINT', 'VPC_ENDPOINT_SERVICE'] as const;
 type Connectivity = (typeof connectivities)[number];
@@ -98,7 +99,11 @@ export function addKmsConfigCommand(program: Command, run: CommandRunner): void 
           throw new CommandFailure('usage', message, exitCodes.usage);
         }
         const answer = await client().call('keystore.show', { name: keyStore });
-        const accessKeyId = chooseCredential(keyStore, answer.credentials, options.accessKeyId);
+        const wantedId =
+          options.kmsConfig === undefined
+            ? options.accessKeyId
+            : credentialOfFile(options.kmsConfig, answer.keyStore, options.accessKeyId);
+        const accessKeyId = chooseCredential(keyStore, answer.credentials, wantedId);
         const region = answer.keyStore.regions[0] ?? 'REGION';
         const proxy = {
           name: keyStore,
@@ -137,6 +142,25 @@ export function addKmsConfigCommand(program: Command, run: CommandRunner): void 
     );
 }
 
+/** The credential in a proxy configuration file, which must be this key store's. */
+function credentialOfFile(
+  file: string,
+  keyStore: { readonly name: string; readonly uriPath: string },
+  wanted: string | undefined,
+): string {
+  const { uriPath, accessKeyId } = readKmsConfigFile(file);
+  if (uriPath !== keyStore.uriPath) {
+    throw new CommandFailure(
+      'invalid',
+      `${file} is of the key store at ${uriPath}; ${keyStore.name} is at ${keyStore.uriPath}.`,
+    );
+  }
+  if (wanted !== undefined && wanted !== accessKeyId) {
+    throw new CommandFailure('invalid', `${file} holds the credential ${accessKeyId}, not ${wanted}.`);
+  }
+  return accessKeyId;
+}
+
 function chooseCredential(
   keyStore: string,
   credentials: readonly { readonly accessKeyId: string; readonly createdAtMs: number }[],
@@ -146,13 +170,13 @@ function chooseCredential(
     if (credentials.some(({ accessKeyId }) => accessKeyId === wanted)) return wanted;
     throw new CommandFailure(
       'not-found',
-      `key store ${keyStore} has no credential ${wanted}; \`xksctl credential list ${keyStore}\` shows those it has.`,
+      `key store "${keyStore}" has no credential ${wanted} (xksctl credential list ${keyStore})`,
     );
   }
   const [newest] = [...credentials].sort((left, right) => right.createdAtMs - left.createdAtMs);
   if (newest !== undefined) return newest.accessKeyId;
   throw new CommandFailure(
     'not-found',
-    `key store ${keyStore} has no credential yet: create one with \`xksctl credential create ${keyStore}\`.`,
+    `key store "${keyStore}" has no credential yet: create one with \`xksctl credential create ${keyStore}\`.`,
   );
 }

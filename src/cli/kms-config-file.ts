@@ -1,5 +1,6 @@
-import { closeSync, fsyncSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { z } from 'zod';
 import { errorText } from '../base/guards.js';
 import { CommandFailure } from './command-failure.js';
 
@@ -69,4 +70,39 @@ export class KmsConfigFile {
       // Somebody else took it away: that was all there was to do.
     }
   }
+}
+
+const fileSchema = z.object({
+  XksProxyUriPath: z.string(),
+  XksProxyAuthenticationCredential: z.object({ AccessKeyId: z.string() }),
+});
+
+/**
+ * What such a file says of whose credential it holds. Its secret is not kept.
+ *
+ * @throws CommandFailure when it can't be read, or is no such file.
+ */
+export function readKmsConfigFile(name: string): { readonly uriPath: string; readonly accessKeyId: string } {
+  const path = resolve(name);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (thrown) {
+    throw new CommandFailure('failed', `cannot read ${path}: ${errorText(thrown)}.`);
+  }
+  let json: unknown = null;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // Refused below: what JSON.parse says may quote the secret.
+  }
+  const parsed = fileSchema.safeParse(json);
+  if (!parsed.success) {
+    throw new CommandFailure(
+      'invalid',
+      `${path} is no proxy configuration file: give the one that \`xksctl credential create --kms-config\` wrote.`,
+    );
+  }
+  const { XksProxyUriPath: uriPath, XksProxyAuthenticationCredential: credential } = parsed.data;
+  return { uriPath, accessKeyId: credential.AccessKeyId };
 }

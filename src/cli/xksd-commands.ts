@@ -1,20 +1,21 @@
 import { Command, CommanderError } from 'commander';
 import { systemClock } from '../base/clock.js';
-import { loadConfig } from '../ops/config.js';
-import { loadTlsFiles } from '../ops/tls-files.js';
+import { type Config, loadConfig } from '../ops/config.js';
+import { loadClusterTlsFiles, loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { dataDirectoryProblem } from '../replica/open-data-directory.js';
+import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
-
-/** 2 for whatever a person must put right first: the command line, the configuration, the TLS files. */
-const usageExitCode = 2;
+import { exitCodes, usageFailure } from './command-failure.js';
 
 /** @returns the exit code. `xksdPath`: what the supervisor starts its children with. */
 export async function runXksdCommand(argv: readonly string[], xksdPath: string): Promise<number> {
-  let exitCode = 0;
+  let exitCode: number = exitCodes.ok;
   const program = new Command('xksd')
     .description('AWS KMS external key store proxy')
     .version(softwareVersion())
     .exitOverride()
+    .configureOutput({ outputError: () => {} })
     .addHelpText('after', '\nxksctl administers a running node.');
   const configOption = ['--config <file>', 'the configuration file', '/etc/xksd/xksd.toml'] as const;
 
@@ -25,6 +26,7 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .action(async ({ config }: { readonly config: string }) => {
       exitCode = await runSupervisor({
         configPath: config,
+        obstacle: dataDirectoryProblem,
         childCommand: (role) => [process.execPath, ...process.execArgv, xksdPath, role],
       });
     });
@@ -33,36 +35,73 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .command('config')
     .description('work with the configuration file')
     .command('check')
-    .description('say what is wrong with the configuration and its TLS files')
+    .description('say what is wrong with the configuration and the files that it names')
     .option(...configOption)
-    .action(({ config }: { readonly config: string }) => {
-      exitCode = checkConfig(config);
+    .action(async ({ config }: { readonly config: string }) => {
+      exitCode = await checkConfig(config);
     });
 
   try {
     await program.parseAsync([...argv]);
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) throw thrown;
+    const failure = usageFailure(thrown);
+    if (failure !== null) process.stderr.write(`xksd: ${failure.message}\n`);
     // Help and version are thrown too, with exit code 0.
-    return thrown.exitCode === 0 ? 0 : usageExitCode;
+    return thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   }
   return exitCode;
 }
 
-function checkConfig(path: string): number {
-  const refuse = (message: string): number => {
-    process.stderr.write(`xksd: ${message}\n`);
-    return usageExitCode;
-  };
+async function checkConfig(path: string): Promise<number> {
   const config = loadConfig(path);
-  if (!config.ok) return refuse(config.error.message);
-  const { tlsCertificate, tlsPrivateKey, mtls } = config.value.xks;
+  if (!config.ok) {
+    process.stderr.write(`xksd: ${config.error.message}\n`);
+    return exitCodes.usage;
+  }
+  const credentialsDirectory = process.env['CREDENTIALS_DIRECTORY'] ?? null;
+  const found = [
+    checkTls(config.value, credentialsDirectory),
+    checkClusterTls(config.value, credentialsDirectory),
+    await checkHsmConfig(config.value, credentialsDirectory),
+  ];
+  const problems = found.flatMap((findings) => findings.problems);
+  const notes = found.flatMap((findings) => findings.notes);
+  for (const problem of problems) process.stderr.write(`xksd: configuration ${path}: ${problem}\n`);
+  for (const note of notes) process.stdout.write(`${path}: ${note}\n`);
+  if (problems.length > 0) return exitCodes.usage;
+  process.stdout.write(`${path}: good\n`);
+  return exitCodes.ok;
+}
+
+const onlyTheServiceHas = (setting: string, credential: string): ConfigFindings => ({
+  problems: [],
+  notes: [
+    `${setting} is the systemd ${credential.replace(':', ' ')}, which only the service has; it and the certificate were not checked`,
+  ],
+});
+
+const isOutOfReach = (key: string, credentialsDirectory: string | null): boolean =>
+  key.startsWith('credential:') && credentialsDirectory === null;
+
+function checkClusterTls({ cluster, node }: Config, credentialsDirectory: string | null): ConfigFindings {
+  if (cluster === null) return { problems: [], notes: [] };
+  if (isOutOfReach(cluster.privateKey, credentialsDirectory)) {
+    return onlyTheServiceHas('[cluster] private_key', cluster.privateKey);
+  }
+  const files = loadClusterTlsFiles({ ...cluster, nodeName: node.name, nowMs: systemClock.wallMs() });
+  return { problems: files.ok ? [] : [files.error], notes: [] };
+}
+
+function checkTls({ xks }: Config, credentialsDirectory: string | null): ConfigFindings {
+  const { tlsCertificate, tlsPrivateKey, mtls } = xks;
+  if (isOutOfReach(tlsPrivateKey, credentialsDirectory)) {
+    return onlyTheServiceHas('[xks] tls_private_key', tlsPrivateKey);
+  }
   const nowMs = systemClock.wallMs();
   const tls = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });
-  if (!tls.ok) return refuse(tls.error);
+  if (!tls.ok) return { problems: [tls.error], notes: [] };
   const expiry = new Date(tls.value.notAfterMs).toISOString();
-  process.stdout.write(
-    `${path}: good; the certificate of ${tls.value.subjectNames.join(', ')} expires ${expiry}\n`,
-  );
-  return 0;
+  const note = `the certificate of ${tls.value.subjectNames.join(', ')} expires ${expiry}`;
+  return { problems: [], notes: [note] };
 }

@@ -45,12 +45,23 @@ export async function makeCertificates(options: {
   return { ...ca, ...leaf };
 }
 
+/**
+ * Makes the certificate of a node for its cluster, signed by `ca`: its name is the alternative name that the others
+ * look for, and it serves both directions.
+ */
+export function makeNodeCertificate(directory: string, name: string, ca: Authority): Promise<Leaf> {
+  const extensions = ['extendedKeyUsage=clientAuth,serverAuth', `subjectAltName=DNS:${name}`];
+  return makeLeafCertificate({ directory, name, subject: 'xksd node', extensions, ca });
+}
+
 type KeyType = 'ec' | 'rsa';
 
-type Authority = Pick<CertificateFiles, 'caCertificate' | 'caKey'>;
+/** A certificate authority's own files. */
+export type Authority = Pick<CertificateFiles, 'caCertificate' | 'caKey'>;
 type Leaf = Pick<CertificateFiles, 'certificate' | 'key'>;
 
-async function makeCertificateAuthority(directory: string): Promise<Authority> {
+/** Makes `ca.pem` and `ca.key` in `directory`, which exists. */
+export async function makeCertificateAuthority(directory: string): Promise<Authority> {
   const ca = { caCertificate: join(directory, 'ca.pem'), caKey: join(directory, 'ca.key') };
   await openssl([
     ...['req', '-x509', '-sha256', '-days', validDays, '-subj', '/CN=xksd throwaway CA'],

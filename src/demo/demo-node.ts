@@ -22,6 +22,8 @@ export interface DemoNodeOptions {
   /** A folder of its own for this node. */
   readonly directory: string;
   readonly ports: { readonly xks: number; readonly health: number; readonly metrics: number };
+  /** `null`: a cluster of one that no other node can join. */
+  readonly peer: PeerEndpoint | null;
   readonly certificate: string;
   readonly privateKey: string;
   readonly hsmUri: string;
@@ -35,6 +37,17 @@ export interface DemoNodeOptions {
   readonly requestDeadlineMs: number;
   readonly logLevel: 'info' | 'debug';
   readonly onPidChange: () => void;
+}
+
+/** Where the other nodes reach this one, and how they know it. */
+export interface PeerEndpoint {
+  /** Where it listens, on loopback. */
+  readonly port: number;
+  /** What the others are told; something between the nodes when it is not `127.0.0.1:port`. */
+  readonly advertise: string;
+  readonly ca: string;
+  readonly certificate: string;
+  readonly privateKey: string;
 }
 
 const restartDelayMs = 500;
@@ -144,6 +157,18 @@ export class DemoNode {
   }
 
   #config(): string {
+    const { peer } = this.#options;
+    const cluster =
+      peer === null
+        ? ''
+        : `
+[cluster]
+listen = "127.0.0.1:${peer.port}"
+advertise = ${toml(peer.advertise)}
+ca = ${toml(peer.ca)}
+certificate = ${toml(peer.certificate)}
+private_key = ${toml(peer.privateKey)}
+`;
     const { name, directory, ports, certificate, privateKey, hsmUri, initArgs, requestDeadlineMs, logLevel } =
       this.#options;
     return `# Written by the demo; every start of the demo writes it anew.
@@ -167,7 +192,7 @@ listen = "127.0.0.1:${ports.metrics}"
 [serving]
 processes = 2
 drain_seconds = ${drainSeconds}
-
+${cluster}
 [[hsm]]
 uri = ${toml(hsmUri)}
 init_args = ${toml(initArgs)}

@@ -9,9 +9,9 @@ import { computeCdiv } from '../xks/cdiv.js';
 import { makeCertificates } from './certificates.js';
 import { runNode } from './command.js';
 import { ensureDebianPackages } from './debian-packages.js';
-import { DemoNode } from './demo-node.js';
+import { ClusterFailure, DemoCluster } from './demo-cluster.js';
+import type { DemoNode } from './demo-node.js';
 import { type DemoToken, provideDemoToken } from './demo-token.js';
-import { freePort } from './free-port.js';
 import { type DemoOptions, parseDemoOptions } from './options.js';
 import { deleteObjects, makePartialKeys } from './partial-keys.js';
 import { writeAtomically, writeCliWrapper, writeShellEnvironment } from './shell-files.js';
@@ -19,7 +19,8 @@ import { XksClient } from './xks-client.js';
 
 /**
  * `npm run demo`: the real thing on loopback. Makes a throwaway token, authority and certificates under `var/demo/`,
- * starts a node, sets it up through `xksctl` as an operator would, proves an encrypt and its decrypt, and stays up.
+ * starts three nodes, sets them up through `xksctl` as an operator would, proves an encrypt on one node and its decrypt on
+ * another, and stays up.
  */
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 const xksdPath = join(root, 'dist/src/cli/xksd.js');
@@ -28,7 +29,8 @@ const xksctlPath = join(root, 'dist/src/cli/xksctl.js');
 const region = 'us-east-1';
 const keyStoreName = 'demo';
 const uriPathPrefix = 'demo/keystore';
-const preferredPorts = { xks: 9443, health: 9480, metrics: 9464 };
+const nodeNames = ['node-1', 'node-2', 'node-3'];
+const preferredPorts = { xks: 9443, health: 9480, metrics: 9464, peer: 7443 };
 const readyTimeoutMs = 120_000;
 const readyPollMs = 100;
 const proveAttempts = 3;
@@ -79,7 +81,8 @@ const answers = async (url: string): Promise<boolean> =>
     .then((answer) => answer.ok)
     .catch(() => false);
 
-async function prove(client: XksClient, keyId: string): Promise<void> {
+/** Encrypts through one node and decrypts through another. */
+async function prove(one: XksClient, other: XksClient, keyId: string): Promise<void> {
   const requestMetadata = {
     awsPrincipalArn: 'arn:aws:iam::123456789012:user/demo',
     kmsKeyArn: 'arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000',
@@ -88,7 +91,7 @@ async function prove(client: XksClient, keyId: string): Promise<void> {
   };
   const plaintext = randomBytes(32);
   const aad = Buffer.from('project=nile,department=marketing');
-  const encrypted = await client.call(`/keys/${keyId}/encrypt`, {
+  const encrypted = await one.call(`/keys/${keyId}/encrypt`, {
     requestMetadata,
     plaintext: encodeBase64(plaintext),
     additionalAuthenticatedData: encodeBase64(aad),
@@ -105,7 +108,7 @@ async function prove(client: XksClient, keyId: string): Promise<void> {
   });
   if (encodeBase64(cdiv) !== text(encrypted, 'ciphertextDataIntegrityValue'))
     throw new DemoFailure('the integrity value does not match');
-  const decrypted = await client.call(`/keys/${keyId}/decrypt`, {
+  const decrypted = await other.call(`/keys/${keyId}/decrypt`, {
     requestMetadata: { ...requestMetadata, kmsOperation: 'Decrypt' },
     ciphertext: text(encrypted, 'ciphertext'),
     ciphertextMetadata: text(encrypted, 'ciphertextMetadata'),
@@ -116,7 +119,9 @@ async function prove(client: XksClient, keyId: string): Promise<void> {
   });
   if (text(decrypted, 'plaintext') !== encodeBase64(plaintext))
     throw new DemoFailure('decrypt gave another plaintext');
-  say('proved: what was encrypted in the token came back from it, and the integrity value matches');
+  say(
+    'proved: what one node had encrypted in the token came back through another, and the integrity value matches',
+  );
 }
 
 /** KMS repeats a call that timed out. So does the demo: a busy machine may take longer than the deadline. */
@@ -168,7 +173,8 @@ function isRunning(pid: number): boolean {
 interface SetUp {
   readonly keyId: string;
   readonly environment: Readonly<Record<string, string>>;
-  readonly client: XksClient;
+  /** One for each node. */
+  readonly clients: readonly XksClient[];
   /** CKA_IDs of everything that the demo made on the token. */
   readonly madeObjects: readonly string[];
 }
@@ -192,8 +198,15 @@ async function objectLabel(node: DemoNode, objectId: string): Promise<string> {
   throw new DemoFailure(`the token shows no object ${objectId}`);
 }
 
-async function setUp(options: DemoOptions, node: DemoNode, token: DemoToken, caFile: string): Promise<SetUp> {
+async function setUp(
+  options: DemoOptions,
+  nodes: readonly DemoNode[],
+  token: DemoToken,
+  caFile: string,
+): Promise<SetUp> {
   const { directory } = options;
+  const [node] = nodes;
+  if (node === undefined) throw new DemoFailure('there is no node');
   const run = randomBytes(4).toString('hex');
   const partial = [
     { label: `demo-encrypt-only-${run}`, encrypt: true, decrypt: false },
@@ -231,17 +244,14 @@ async function setUp(options: DemoOptions, node: DemoNode, token: DemoToken, caF
   const url = node.description.url;
   const accessKeyId = text(credential, 'credential', 'accessKeyId');
   const secretAccessKey = text(credential, 'secretAccessKey');
-  const client = new XksClient({
-    url,
-    uriPathPrefix,
-    region,
-    accessKeyId,
-    secretAccessKey,
-    ca: readFileSync(caFile, 'utf8'),
-  });
+  const ca = readFileSync(caFile, 'utf8');
+  const clients = nodes.map(
+    ({ description }) =>
+      new XksClient({ url: description.url, uriPathPrefix, region, accessKeyId, secretAccessKey, ca }),
+  );
   return {
     keyId: 'demo-key',
-    client,
+    clients,
     madeObjects: [
       ...partialIds,
       objectIdOf(key),
@@ -250,7 +260,7 @@ async function setUp(options: DemoOptions, node: DemoNode, token: DemoToken, caF
     ],
     environment: {
       XKS_PROXY_HOST: new URL(url).host,
-      XKS_PROXY_HOSTS: new URL(url).host,
+      XKS_PROXY_HOSTS: nodes.map(({ description }) => new URL(description.url).host).join(' '),
       URI_PREFIX: uriPathPrefix,
       REGION: region,
       SIGV4_ACCESS_KEY_ID: accessKeyId,
@@ -293,50 +303,45 @@ async function main(): Promise<number> {
     ips: ['127.0.0.1'],
   });
 
-  const node = new DemoNode({
-    name: 'node-1',
-    directory: join(directory, 'node-1'),
-    ports: {
-      xks: await freePort(preferredPorts.xks),
-      health: await freePort(preferredPorts.health),
-      metrics: await freePort(preferredPorts.metrics),
-    },
+  const cluster = await DemoCluster.make({
+    directory,
+    names: nodeNames,
+    preferredPorts,
     certificate: certificates.certificate,
     privateKey: certificates.key,
     hsmUri: token.uri,
     initArgs: options.initArgs,
     environment: token.environment,
     xksdPath,
+    xksctlPath,
     restart: true,
     requestDeadlineMs: 150,
     logLevel: 'info',
     onPidChange: () => writeNodes(),
   });
-  const writeNodes = (): void =>
-    writeAtomically(join(directory, 'nodes.json'), `${JSON.stringify([node.description], null, 2)}\n`, 0o644);
+  const writeNodes = (): void => {
+    const nodes = cluster.nodes.map(({ description }) => description);
+    writeAtomically(join(directory, 'nodes.json'), `${JSON.stringify(nodes, null, 2)}\n`, 0o644);
+  };
 
   const stopRequested = new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
   let made: readonly string[] = [];
   try {
-    const initialised = await runNode([xksctlPath, 'cluster', 'init', '--config', node.configPath], {});
-    if (initialised.status !== 0)
-      throw new DemoFailure(`xksctl cluster init failed: ${initialised.stderr.trim()}`);
-    node.start();
-    await until(
-      'the admin socket',
-      node,
-      async () => (await runNode([xksctlPath, '--socket', node.adminSocket, 'status'], {})).status !== 1,
-    );
-    const demo = await setUp(options, node, token, certificates.caCertificate);
+    const first = await cluster.found();
+    await administrable(first);
+    const demo = await setUp(options, cluster.nodes, token, certificates.caCertificate);
     made = demo.madeObjects;
-    await until('ready', node, () => answers(node.description.healthUrl));
-    await retried(() => prove(demo.client, demo.keyId));
-    await demo.client.close();
+    await growCluster(cluster, first);
+    for (const node of cluster.nodes) await until('ready', node, () => answers(node.description.healthUrl));
+    const [one, other = one] = demo.clients;
+    if (one !== undefined && other !== undefined) await retried(() => prove(one, other, demo.keyId));
+    await Promise.all(demo.clients.map((client) => client.close()));
     writeShellEnvironment(join(directory, 'env'), demo.environment);
-    writeCliWrapper(join(directory, 'xksctl'), { xksctlPath, sockets: { 'node-1': node.adminSocket } });
-    await report(options, node);
+    const sockets = cluster.nodes.map(({ description, adminSocket }) => [description.name, adminSocket]);
+    writeCliWrapper(join(directory, 'xksctl'), { xksctlPath, sockets: Object.fromEntries(sockets) });
+    await report(options, first);
     if (!options.once) {
       say('\nRunning. Ctrl-C stops it.');
       await stopRequested;
@@ -344,14 +349,37 @@ async function main(): Promise<number> {
     }
     return 0;
   } finally {
-    await node.stop();
+    await cluster.stop();
     if (token.ownedByOperator) deleteObjects(token.access, made);
   }
 }
 
+const administrable = (node: DemoNode): Promise<void> =>
+  until(
+    'the admin socket',
+    node,
+    async () => (await runNode([xksctlPath, '--socket', node.adminSocket, 'status'], {})).status !== 1,
+  );
+
+/** Adds the other nodes to the first, one at a time, and gives each a vote once it has caught up. */
+async function growCluster(cluster: DemoCluster, first: DemoNode): Promise<void> {
+  for (const node of cluster.nodes.slice(1)) {
+    await cluster.join(first, node);
+    await administrable(node);
+    const promote = ['--socket', first.adminSocket, 'cluster', 'promote', node.description.name];
+    await until(
+      'the promotion',
+      node,
+      async () => (await runNode([xksctlPath, ...promote], {})).status === 0,
+    );
+  }
+}
+
 async function report(options: DemoOptions, node: DemoNode): Promise<void> {
-  const status = await runNode([xksctlPath, '--socket', node.adminSocket, 'status'], {});
-  say(`\n${status.stdout.trimEnd()}\n`);
+  for (const command of [['status'], ['cluster', 'status']]) {
+    const status = await runNode([xksctlPath, '--socket', node.adminSocket, ...command], {});
+    say(`\n${status.stdout.trimEnd()}\n`);
+  }
   if (options.once) return;
   const env = join(options.directory, 'env');
   say(`Call it as KMS would (${env} holds the names):
@@ -363,12 +391,14 @@ async function report(options: DemoOptions, node: DemoNode): Promise<void> {
     --data-binary '{"requestMetadata":{"kmsRequestId":"1","kmsOperation":"KmsHealthCheck"}}' \\
     "https://$XKS_PROXY_HOST/$URI_PREFIX/kms/xks/v1/health"
 
-Administer it:     ${join(options.directory, 'xksctl')} status
+Administer it:     ${join(options.directory, 'xksctl')} [--node node-2] cluster status
 Health, metrics:   ${node.description.healthUrl}   ${node.description.metricsUrl}
 Log:               ${node.logFile}`);
 }
 
 process.exitCode = await main().catch((failure: unknown) => {
-  process.stderr.write(`demo: ${failure instanceof DemoFailure ? failure.message : errorText(failure)}\n`);
+  process.stderr.write(
+    `demo: ${failure instanceof DemoFailure || failure instanceof ClusterFailure ? failure.message : errorText(failure)}\n`,
+  );
   return 1;
 });

@@ -1,3 +1,4 @@
+import { isExternalKeyId } from '../xks/uri-path.js';
 import { settingsProblem } from './cluster-settings.js';
 import { type ClusterCommand, clusterLimits, type UnconfirmedGrant } from './cluster-types.js';
 import { commandFormatMax } from './command-format.js';
@@ -10,7 +11,6 @@ const digestPattern = /^[0-9a-f]{64}$/;
 /** RFC 3986 §3.2: a registered name or IPv4 address, or an IPv6 address in brackets. */
 const addressPattern = /^(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})$/;
 const portMax = 65_535;
-const pendingNameCharactersMax = 128;
 
 /** What is wrong with a command about the cluster whatever the state; `null` when nothing is. Worded for operators. */
 export function clusterProblem(command: ClusterCommand & CommandEnvelope): string | null {
@@ -112,6 +112,6 @@ function recoveryProblem(command: Extract<ClusterCommand, { type: 'cluster.recov
 const grantProblem = ({ digest, keyStore, name }: UnconfirmedGrant): string | null =>
   digestProblem('a command', digest) ??
   nameProblem('key store', keyStore) ??
-  (name === null || name.length <= pendingNameCharactersMax
+  (name === null || isExternalKeyId(name)
     ? null
-    : `a pending name has at most ${pendingNameCharactersMax} characters`);
+    : 'a grant is named by an external key id or an access key id');

@@ -16,7 +16,7 @@ export interface Member {
   /** `host:port` of its peer listener. */
   readonly address: string;
   readonly status: MemberStatus;
-  /** SHA-256 of the one-time join secret, hexadecimal; `null` once used. */
+  /** SHA-256 of the join secret, hexadecimal: good for one member until it votes; `null` then. */
   readonly joinSecretDigest: string | null;
   readonly invitedAtMs: number;
   readonly inviteExpiresAtMs: number;

@@ -59,6 +59,12 @@ export class KeyState implements KeyStateQueries {
     this.#follow(index);
   }
 
+  outcomeOf(requestId: string): { readonly ok: boolean; readonly revision: number } | null {
+    const record = this.#tables.requests.get(requestId);
+    if (record === null) return null;
+    return { ok: record.refusal === null, revision: record.revision ?? record.index };
+  }
+
   #follow(index: number): void {
     invariant(index === this.#tables.appliedIndex + 1, `index ${index} after ${this.#tables.appliedIndex}`);
     this.#tables.appliedIndex = index;

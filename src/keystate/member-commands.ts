@@ -152,6 +152,9 @@ function join(tables: Tables, index: number, command: MemberCommandOf<'member.jo
   const { memberId, joinSecretDigest, address, atMs } = command;
   const member = tables.member(memberId);
   if (member === null) return noMember(tables, memberId);
+  // A learner whose answer was lost asks again. It may do so with an empty disk: learners count for no quorum.
+  if (member.status === 'learner' && member.joinSecretDigest === joinSecretDigest)
+    return done(member.revision);
   if (member.status !== 'invited') {
     return refused(
       'conflict',
@@ -172,7 +175,6 @@ function join(tables: Tables, index: number, command: MemberCommandOf<'member.jo
     ...member,
     address,
     status: 'learner',
-    joinSecretDigest: null,
     joinedIndex: index,
     revision: index,
   });
@@ -186,7 +188,7 @@ function promote(tables: Tables, index: number, command: MemberCommandOf<'member
   if (member.status === 'invited') {
     return refused('conflict', `member "${member.name}" has not joined yet: start it with its join token`);
   }
-  tables.putMember({ ...member, status: 'voter', revision: index });
+  tables.putMember({ ...member, status: 'voter', joinSecretDigest: null, revision: index });
   return done(index);
 }
 

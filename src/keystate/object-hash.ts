@@ -6,8 +6,9 @@ export class ObjectHash {
   readonly #hash = new StateHash();
   #format = 1;
 
-  add<K extends ObjectKind>(kind: K, value: RecordValues[K]): void {
-    this.#hash.add(encodeRecord(kind, value));
+  /** @param encoded `value` as its record, where it is at hand: a restore has all of them. */
+  add<K extends ObjectKind>(kind: K, value: RecordValues[K], encoded?: Uint8Array): void {
+    this.#hash.add(encoded ?? encodeRecord(kind, value));
   }
 
   remove<K extends ObjectKind>(kind: K, value: RecordValues[K]): void {
@@ -18,9 +19,10 @@ export class ObjectHash {
     kind: K,
     before: RecordValues[K] | null | undefined,
     after: RecordValues[K],
+    encoded?: Uint8Array,
   ): void {
     if (before !== null && before !== undefined) this.remove(kind, before);
-    this.add(kind, after);
+    this.add(kind, after, encoded);
   }
 
   /** The active format, which snapshots have in their header. */

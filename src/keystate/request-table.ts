@@ -28,6 +28,8 @@ export interface RequestRecord {
   readonly refusal: CommandRefusal | null;
 }
 
+const movesUpAfter = 1_024;
+
 /** Ids whose first six digits are the same were minted within 2^24 ms (4.7 hours). */
 const spanOf = (requestId: string): string => requestId.slice(0, 6);
 
@@ -40,8 +42,9 @@ const spanOf = (requestId: string): string => requestId.slice(0, 6);
 export class RequestTable {
   readonly #hash: ObjectHash;
   readonly #records = new Map<string, RequestRecord>();
-  /** Ascending. */
-  readonly #ids: string[] = [];
+  /** Ascending from `#first` on; what is before it is forgotten. */
+  #ids: string[] = [];
+  #first = 0;
   /** By span. */
   readonly #floors = new Map<string, string>();
 
@@ -54,7 +57,7 @@ export class RequestTable {
   }
 
   get size(): number {
-    return this.#ids.length;
+    return this.#records.size;
   }
 
   get floorCount(): number {
@@ -63,8 +66,8 @@ export class RequestTable {
 
   /** In order of time. */
   *records(): Iterable<RequestRecord> {
-    for (const id of this.#ids) {
-      const record = this.#records.get(id);
+    for (let place = this.#first; place < this.#ids.length; place += 1) {
+      const record = this.#records.get(this.#ids[place] ?? '');
       if (record !== undefined) yield record;
     }
   }
@@ -81,21 +84,21 @@ export class RequestTable {
     return this.#floors.size >= requestLimits.floorsMax && spanOf(requestId) < this.#oldestSpan();
   }
 
-  /** Remembers an id that neither is nor may have been. */
-  put(record: RequestRecord): void {
+  /** Remembers an id that neither is nor may have been. @param encoded its record, where it is at hand. */
+  put(record: RequestRecord, encoded?: Uint8Array): void {
     const { requestId } = record;
     invariant(!this.#records.has(requestId), `request ${requestId} twice`);
     this.#records.set(requestId, record);
     this.#ids.splice(this.#placeOf(requestId), 0, requestId);
-    this.#hash.add('request', record);
+    this.#hash.add('request', record, encoded);
   }
 
   /** Forgets the oldest: those beyond the limit, and some of those before `beforeId`. */
   prune(beforeId: string): void {
     for (let count = 0; count < requestLimits.prunesPerCommandMax; count += 1) {
-      const [oldest] = this.#ids;
+      const oldest = this.#ids[this.#first];
       if (oldest === undefined) return;
-      if (this.#ids.length <= requestLimits.requestIdsMax && oldest >= beforeId) return;
+      if (this.size <= requestLimits.requestIdsMax && oldest >= beforeId) return;
       this.#forget(oldest);
     }
   }
@@ -110,7 +113,12 @@ export class RequestTable {
   #forget(oldest: string): void {
     const record = this.#records.get(oldest);
     invariant(record !== undefined, `request ${oldest} is listed and not there`);
-    this.#ids.shift();
+    this.#first += 1;
+    // Moved up once in a while, not at every one.
+    if (this.#first >= movesUpAfter) {
+      this.#ids = this.#ids.slice(this.#first);
+      this.#first = 0;
+    }
     this.#records.delete(oldest);
     this.#hash.remove('request', record);
     this.#setFloor(oldest);
@@ -140,10 +148,10 @@ export class RequestTable {
   }
 
   #placeOf(requestId: string): number {
-    let low = 0;
+    let low = this.#first;
     let high = this.#ids.length;
     // Nearly always the newest.
-    if (requestId > (this.#ids[high - 1] ?? '')) return high;
+    if (low === high || requestId > (this.#ids[high - 1] ?? '')) return high;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if ((this.#ids[middle] ?? '') < requestId) low = middle + 1;

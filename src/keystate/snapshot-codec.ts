@@ -171,7 +171,7 @@ export class SnapshotReader {
   push(bytes: Uint8Array): void {
     if (this.#failure !== null) return;
     const decoded = decodeRecord(bytes);
-    const problem = decoded.ok ? this.#take(decoded.value) : decoded.error;
+    const problem = decoded.ok ? this.#take(decoded.value, bytes) : decoded.error;
     if (problem !== null) this.#failure = `snapshot record ${this.#digest.end().records + 1}: ${problem}`;
     this.#digest.add(bytes);
   }
@@ -200,7 +200,7 @@ export class SnapshotReader {
   }
 
   /** Returns what is wrong with `record` in this place; `null` when nothing is. */
-  #take(record: SnapshotRecord): string | null {
+  #take(record: SnapshotRecord, bytes: Uint8Array): string | null {
     if (this.#ended) return 'it comes after the end';
     if ((this.#header === null) !== (record.record === 'header')) return 'a header comes first, and once';
     const tables = this.#tables;
@@ -237,9 +237,10 @@ export class SnapshotReader {
       case 'credential':
         return this.#takeCredential(record.value);
       case 'key':
-        return this.#takeKey(record.value);
+        return this.#takeKey(record.value, bytes);
       case 'retired': {
         const { accessKeyId, keyStore, revision } = record.value;
+        if (tables.retired(accessKeyId) !== null) return 'a retired credential twice';
         if (tables.retiredCount() >= limits.retiredCredentialsMax) return 'too many retired credentials';
         tables.putRetired(accessKeyId, { keyStore, revision }, limits.retiredCredentialsMax);
         return null;
@@ -253,7 +254,7 @@ export class SnapshotReader {
         if (parseRequestId(record.value.requestId) === null) return 'a request floor that is no request id';
         return tables.requests.putFloor(record.value.requestId) ? null : 'a request floor too many';
       case 'request':
-        return this.#takeRequest(record.value);
+        return this.#takeRequest(record.value, bytes);
       case 'end': {
         this.#ended = true;
         const { records, sha256 } = this.#digest.end();
@@ -272,13 +273,13 @@ export class SnapshotReader {
     return null;
   }
 
-  #takeRequest(record: RequestRecord): string | null {
+  #takeRequest(record: RequestRecord, bytes: Uint8Array): string | null {
     const { requests } = this.#tables;
     if (parseRequestId(record.requestId) === null) return 'a request that is none';
     if ((record.revision === null) === (record.refusal === null)) return 'a request without its one result';
     if (requests.get(record.requestId) !== null) return 'a request twice';
     if (requests.size >= requestLimits.requestIdsMax) return 'too many requests';
-    requests.put(record);
+    requests.put(record, bytes);
     return null;
   }
 
@@ -301,14 +302,14 @@ export class SnapshotReader {
     return null;
   }
 
-  #takeKey(key: Key): string | null {
+  #takeKey(key: Key, bytes: Uint8Array): string | null {
     const tables = this.#tables;
     if (tables.keyStore(key.keyStore) === null) return 'a key without its key store';
     if (tables.key(key.keyStore, key.externalKeyId) !== null) return 'a key twice';
     if (key.versions.some(({ objectId }) => tables.objectUse(objectId) !== null)) return 'an object twice';
     if (!key.versions.some(({ version }) => version === key.currentVersion))
       return 'a key without its version';
-    tables.putKey(key);
+    tables.putKey(key, bytes);
     return null;
   }
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 const lanes = 4;
 const laneBytes = 4;
@@ -41,4 +41,4 @@ export class StateHash {
   }
 }
 
-const digestOf = (encoded: Uint8Array): Buffer => createHash('sha256').update(encoded).digest();
+const digestOf = (encoded: Uint8Array): Buffer => hash('sha256', encoded, 'buffer');

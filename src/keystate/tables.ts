@@ -270,8 +270,7 @@ export class Tables {
 
   /** Remembers that the id was used; forgets the oldest beyond `max`. */
   putRetired(accessKeyId: string, retired: RetiredCredential, max: number): void {
-    const before = this.#retired.get(accessKeyId);
-    if (before !== undefined) this.#hash.remove('retired', { accessKeyId, ...before });
+    invariant(!this.#retired.has(accessKeyId), `${accessKeyId} is retired once`);
     this.#hash.add('retired', { accessKeyId, ...retired });
     this.#retired.set(accessKeyId, retired);
     const [oldest] = this.#retired;
@@ -280,10 +279,11 @@ export class Tables {
     this.#hash.remove('retired', { accessKeyId: oldest[0], ...oldest[1] });
   }
 
-  putKey(key: Key): void {
+  /** @param encoded its record, where it is at hand. */
+  putKey(key: Key, encoded?: Uint8Array): void {
     const { keys } = this.#row(key.keyStore);
     const replaced = keys.get(key.externalKeyId);
-    this.#hash.replace('key', replaced, key);
+    this.#hash.replace('key', replaced, key, encoded);
     for (const { objectId } of replaced?.versions ?? []) this.#keysByObject.delete(objectId);
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);

@@ -210,6 +210,8 @@ export interface KeyStateQueries extends ClusterQueries {
   credentials(keyStore: string): Iterable<Credential>;
   keys(keyStore: string): Iterable<Key>;
   preparedTokens(): Iterable<PreparedToken>;
+  /** What became of a request lately; `null` when it is not known. */
+  outcomeOf(requestId: string): { readonly ok: boolean; readonly revision: number } | null;
   counts(): { readonly keyStores: number; readonly credentials: number; readonly keys: number };
 }
 

@@ -15,10 +15,10 @@ type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonl
  * `config-schema.ts` describes each setting.
  */
 export type Config = DeepReadonly<z.output<ReturnType<typeof configSchema>>>;
+export type ClusterConfig = NonNullable<Config['cluster']>;
 export type LogLevel = Config['log']['level'];
 /** An IPv4 or IPv6 literal; port 0: any free one. */
 export type ListenAddress = Config['xks']['listen'];
-export type HsmConfig = Config['hsm'][number];
 
 /** Why a configuration cannot be used. Never holds a PIN. */
 export interface ConfigError {
@@ -50,7 +50,13 @@ export function loadConfig(path: string): Result<Config, ConfigError> {
     return failed([syntaxProblem(thrown)]);
   }
   const parsed = configSchema(dirname(file)).safeParse(document);
-  if (!parsed.success) return failed(parsed.error.issues.flatMap((issue) => describeIssue(issue, document)));
+  if (!parsed.success) {
+    const { issues } = parsed.error;
+    const meant = new Set(issues.flatMap(meantPaths));
+    // What is there under a misspelt name is said to be misspelt, not also to be missing.
+    const told = issues.filter(({ path }) => !meant.has(path.join('.')));
+    return failed(told.flatMap((issue) => describeIssue(issue, document)));
+  }
 
   const problems = crossCheck(parsed.data);
   const holdsSecret = parsed.data.hsm.some((hsm) => hsm.uri.includes('pin-value'));
@@ -62,12 +68,20 @@ export function loadConfig(path: string): Result<Config, ConfigError> {
   return problems.length === 0 ? ok(parsed.data) : failed(problems);
 }
 
+/** For processes that log in nowhere. */
+export const withoutPins = (config: Config): Config => ({
+  ...config,
+  hsm: config.hsm.map((hsm) => ({ ...hsm, uri: hsm.uri.replaceAll(/pin-value=[^&]*/g, 'pin-value=') })),
+});
+
 function unreadable(thrown: unknown): string {
   switch ((thrown as NodeJS.ErrnoException).code) {
     case 'ENOENT':
       return 'no such file (give its path with --config)';
     case 'EACCES':
       return `not readable by this user (uid ${process.getuid?.()})`;
+    case 'EISDIR':
+      return 'a directory: give the file in it';
     default:
       return errorText(thrown);
   }
@@ -104,6 +118,7 @@ function crossCheck(config: Config): string[] {
     ['[xks] listen', config.xks.listen],
     ['[health] listen', config.health.listen],
     ['[metrics] listen', config.metrics.listen],
+    ...(config.cluster === null ? [] : [['[cluster] listen', config.cluster.listen] as const]),
   ] as const;
   listeners.forEach(([setting, listen], index) => {
     for (const [otherSetting, other] of listeners.slice(index + 1)) {
@@ -118,6 +133,21 @@ function collide(one: ListenAddress, other: ListenAddress): boolean {
   const isWildcard = ({ address }: ListenAddress): boolean => address === '0.0.0.0' || address === '::';
   if (one.port !== other.port || one.port === 0) return false;
   return one.address === other.address || isWildcard(one) || isWildcard(other);
+}
+
+const sectionsOfAFile: Readonly<Record<string, object>> = configShape('/');
+
+/** Names that may stand where `path` leads: sections, or the keys of one. */
+const knownNames = ([section]: readonly PropertyKey[]): readonly string[] =>
+  Object.keys(section === undefined ? sectionsOfAFile : (sectionsOfAFile[String(section)] ?? {}));
+
+/** Where the unknown keys of an issue were meant to be, as far as their names tell. */
+function meantPaths(issue: z.core.$ZodIssue): string[] {
+  if (issue.code !== 'unrecognized_keys') return [];
+  return issue.keys.flatMap((key) => {
+    const nearest = nearestName(key, knownNames(issue.path));
+    return nearest === null ? [] : [[...issue.path, nearest].join('.')];
+  });
 }
 
 function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
@@ -136,12 +166,10 @@ function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
 }
 
 function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
-  const sections: Readonly<Record<string, object>> = configShape('/');
-  const section = path.length === 0 ? null : String(path[0]);
-  const known = Object.keys(section === null ? sections : (sections[section] ?? {}));
+  const known = knownNames(path);
   const unknown =
-    section === null ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
-  const elsewhere = Object.entries(sections).find(([, keys]) => Object.hasOwn(keys, key));
+    path.length === 0 ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
+  const elsewhere = Object.entries(sectionsOfAFile).find(([, keys]) => Object.hasOwn(keys, key));
   if (elsewhere !== undefined) return `${unknown}: did you mean ${describePath([elsewhere[0], key])}?`;
   const nearest = nearestName(key, known);
   if (nearest !== null) return `${unknown}: did you mean "${nearest}"?`;

@@ -47,6 +47,24 @@ export function encodeIndexFrame(
   return encodeFrame(type, head, rest);
 }
 
+/** A `fresh` frame; `asOfMs` in whole milliseconds of the boot clock, rounded down: never fresher than it was. */
+export function encodeFreshFrame(asOfMs: number, index: number): Buffer {
+  const rest = Buffer.alloc(indexBytes);
+  rest.writeBigUInt64BE(BigInt(index));
+  return encodeIndexFrame(FrameType.fresh, Math.floor(asOfMs), rest);
+}
+
+/** What a `fresh` frame says; `null` when it is malformed. */
+export function readFreshPayload(
+  payload: Buffer,
+): { readonly asOfMs: number; readonly index: number } | null {
+  const asOf = readIndexPayload(payload);
+  const at = asOf === null ? null : readIndexPayload(asOf.rest);
+  return asOf === null || at === null || at.rest.byteLength > 0
+    ? null
+    : { asOfMs: asOf.index, index: at.index };
+}
+
 /** A frame whose payload is JSON. */
 export function encodeJsonFrame(type: FrameType, value: object): Buffer {
   return encodeFrame(type, Buffer.from(JSON.stringify(value), 'utf8'));

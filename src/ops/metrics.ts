@@ -60,8 +60,8 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
     registers,
   });
   const readiness = new Gauge({
-    name: 'xks_serving_processes_ready',
-    help: 'Serving processes that can answer requests now.',
+    name: 'xks_serving_ready',
+    help: '1 while this serving process can answer requests, else 0.',
     registers,
   });
   return {

@@ -33,6 +33,13 @@ export const FrameType = {
   hsmReply: 8,
   /** serving → replica, every `metricsIntervalMs`: JSON `MetricsReport`. */
   metrics: 9,
+  /**
+   * replica → serving, among the entries: `uint64 asOfMs ‖ uint64 index`. As of that moment (boot clock) nothing later
+   * than `index`, which this link has carried already, was acknowledged anywhere in the cluster.
+   */
+  fresh: 10,
+  /** replica → serving, after the snapshot and whenever it changes: JSON `Standing`. */
+  standing: 11,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
@@ -43,10 +50,22 @@ export interface Frame {
 
 export const metricsIntervalMs = 1_000;
 
+/** Where this node stands in its cluster, as far as serving is concerned. */
+export interface Standing {
+  /** False: what this node knows may be no state to serve by (replication.md, _A stale node must not lie_). */
+  readonly mayServe: boolean;
+  /** Why not, for people; empty when it may. */
+  readonly reason: string;
+  /** Live proxies, this one included (X-H2). */
+  readonly fleetSize: number;
+}
+
 export interface Hello {
   readonly linkVersion: 1;
   readonly pid: number;
   readonly slot: number;
+  /** `XKSD_SUPERVISOR_NONCE`: a replica has no use for the processes of another supervisor. */
+  readonly supervisorNonce: string;
   /** Random, new at every start of the process: counters of one `processId` only grow. */
   readonly processId: string;
   readonly startedAtMs: number;
@@ -124,8 +143,11 @@ export type HsmOperation =
   | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
-  /** Forgets that the PIN was refused and tries it once more. */
-  | { readonly op: 'retry-login' };
+  /**
+   * Tries once more to log in where this process is not, and opens the module anew where the token is ill. `forgive`: forgets first that the token refused
+   * the PIN; for one process of a node only, or a wrong PIN is tried once for each of them.
+   */
+  | { readonly op: 'retry-login'; readonly forgive: boolean };
 
 export type HsmReply =
   | { readonly id: number; readonly ok: true; readonly value: unknown }
@@ -145,7 +167,9 @@ export interface HsmReplyValues {
   'list-objects': {
     readonly tokens: readonly {
       readonly token: TokenStatus;
-      readonly objects: readonly ObjectDescription[];
+      /** `null` when they could not be looked at; then `unlisted` says why. */
+      readonly objects: readonly ObjectDescription[] | null;
+      readonly unlisted: string | null;
     }[];
   };
   'prepare-token': {

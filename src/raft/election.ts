@@ -18,6 +18,7 @@ export function campaign(core: Core, kind: CampaignKind): boolean {
     core.becomeCandidate();
   }
   const lastLog = core.log.lastPosition();
+  const committed = core.log.committedPosition();
   for (const voter of core.tracker.voters) {
     if (voter === core.memberId) continue;
     core.outbox.send({
@@ -27,6 +28,7 @@ export function campaign(core: Core, kind: CampaignKind): boolean {
       term: kind === 'preVote' ? core.currentTerm + 1 : core.currentTerm,
       lastLog,
       leadershipTransfer: kind === 'transfer',
+      committed,
     });
   }
   settleElection(core);
@@ -40,7 +42,7 @@ export function takeOver(core: Core): void {
 }
 
 /** What the votes come to by now. */
-export function settleElection(core: Core): void {
+function settleElection(core: Core): void {
   const outcome = tally(core.tracker.voters, core.votes);
   if (outcome === 'pending') return;
   if (outcome === 'lost') core.becomeFollower(core.currentTerm, null);
@@ -53,6 +55,23 @@ export function isIgnoredForLeader(core: Core, message: VoteRequest): boolean {
   return (
     !message.leadershipTransfer && core.leader !== null && core.electionElapsed < core.options.electionTicks
   );
+}
+
+/**
+ * Members whose voters became fewer need the old majority until they hear of it, perhaps with the vote of one that was
+ * removed, knows it, and refuses because its log is longer: so campaigns carry what is committed both ways (as in
+ * tikv/raft-rs). A log that holds the position holds all before it as well (log matching, paper §5.3).
+ */
+export function learnCommitted(core: Core, { kind, term, committed }: VoteRequest | VoteResponse): void {
+  const { log } = core;
+  // A leader counts by itself.
+  if (core.role === 'leader' || committed.index <= log.commitIndex || !log.matches(committed)) return;
+  // Leaders of terms before the one it was committed in may lack it, and are still heeded in such a term (paper §5.4).
+  const senderTermMax = kind === 'preVote' ? term - 1 : term;
+  if (core.currentTerm < senderTermMax) return;
+  log.commitTo(committed.index);
+  // It may be about to learn that its majority is another one (etcd-io/etcd#12133).
+  if (core.role !== 'follower' && !core.isPromotable()) core.becomeFollower(core.currentTerm, null);
 }
 
 /**
@@ -76,6 +95,7 @@ export function handleVoteRequest(core: Core, message: VoteRequest): void {
     // The term of the campaign when granted, so that a pre-candidate far behind can tell it from a refusal.
     term: granted ? message.term : core.currentTerm,
     granted,
+    committed: core.log.committedPosition(),
   });
 }
 

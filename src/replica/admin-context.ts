@@ -5,6 +5,7 @@ import type { KeyStateQueries } from '../keystate/types.js';
 import type { AdminCommand, AdminRequest, AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import type { AdminCaller, ChangeProposer } from './change-proposer.js';
+import type { ClusterControl } from './cluster-control.js';
 import type { CredentialUse } from './credential-use.js';
 import type { HsmRequests } from './hsm-requests.js';
 import type { StatePublication } from './state-publication.js';
@@ -20,6 +21,7 @@ export interface AdminContext {
   readonly credentialUse: CredentialUse;
   readonly clock: Clock;
   readonly random: RandomSource;
+  readonly cluster: ClusterControl;
   /** As the supervisor counts serving processes. */
   readonly fleet: () => { readonly configured: number; readonly ready: number };
 }

@@ -1,11 +1,17 @@
 import { z } from 'zod';
 
+export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+
 /**
  * The administrative interface: `POST /v1/<command>` with a JSON object, answered with the JSON object named here or
  * with `{"error": {"code", "message"}}`. The replica and `xksctl` share this file; nothing else defines it.
  */
 
 export const adminApiVersion = 'v1';
+/** Header with the id of what is asked (`mintRequestId`): a repetition under the same id is carried out once. */
+export const requestIdHeader = 'xksd-request-id';
+/** Header of an answer that may not be up to date: why, in words. */
+export const staleHeader = 'xksd-stale';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
@@ -45,6 +51,8 @@ const unconfirmedProcess = z.object({
 /** What became of a change: durable at `index`, and whether every serving process of this node acts on it. */
 const change = z.object({
   index: z.number(),
+  /** It was made before, under the same request id; nothing was done now. */
+  repeated: z.boolean(),
   applied: z.boolean(),
   unconfirmed: z.array(unconfirmedProcess),
 });
@@ -113,7 +121,8 @@ const servingProcess = z.object({
   pid: z.int(),
   version: z.string(),
   startedAtMs: timestampMs,
-  ready: z.boolean(),
+  /** `null`: not known, the process has not reported to this replica yet. */
+  ready: z.boolean().nullable(),
   /** What is missing when not ready. */
   reason: z.string(),
   appliedIndex: z.number(),
@@ -145,6 +154,62 @@ const newKey = {
   description: z.string().max(1_024).optional(),
 };
 const nothing = z.strictObject({});
+
+const nullableNumber = z.number().nullable();
+
+const clusterMember = z.object({
+  name: z.string(),
+  memberId: z.string(),
+  /** Where the others reach it: host:port. */
+  address: z.string(),
+  status: z.enum(['invited', 'learner', 'voter']),
+  isLeader: z.boolean(),
+  isSelf: z.boolean(),
+  /** As the leader knows it; `null` on other nodes, and of who is invited. */
+  matchIndex: nullableNumber,
+  /** From its last report; `null` when it was never heard of since this replica started. */
+  version: z.string().nullable(),
+  appliedIndex: nullableNumber,
+  servingAppliedIndex: nullableNumber,
+  readyServingProcesses: nullableNumber,
+  heardMsAgo: nullableNumber,
+  clockOffsetMs: nullableNumber,
+  /** What an operator should look at. */
+  findings: z.array(z.string()),
+});
+
+const clusterStatus = z.object({
+  node: z.string(),
+  clusterId: z.string(),
+  memberId: z.string(),
+  role: z.enum(['follower', 'preCandidate', 'candidate', 'leader']),
+  /** Name of the leader; `null` when none is known here. */
+  leader: z.string().nullable(),
+  term: z.number(),
+  commitIndex: z.number(),
+  appliedIndex: z.number(),
+  snapshotIndex: z.number(),
+  /** Of the state as of `appliedIndex`. */
+  stateHash: z.string(),
+  activeFormat: z.int(),
+  /** Since a quorum last confirmed that this node knew everything; `null` when none has since its start. */
+  freshnessAgeMs: nullableNumber,
+  /** Why replication has stopped here for good; `null` while it runs. */
+  halted: z.string().nullable(),
+  members: z.array(clusterMember),
+  formerMembers: z.array(
+    z.object({
+      name: z.string(),
+      memberId: z.string(),
+      removedAtMs: timestampMs,
+      reason: z.string(),
+      destroyed: z.boolean(),
+    }),
+  ),
+  degraded: z.array(z.string()),
+});
+
+const memberAnswer = z.object({ member: clusterMember, change });
 
 /** Every command: what it takes and what it answers. */
 export const adminCommands = {
@@ -220,6 +285,47 @@ export const adminCommands = {
   'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
   'key.disable': { request: z.strictObject(keyName), response: keyAnswer },
 
+  'cluster.status': { request: nothing, response: clusterStatus },
+  'cluster.add': {
+    request: z.strictObject({
+      name,
+      address: z.string().min(3).max(256),
+      expiresSeconds: z.int().min(60).max(604_800).optional(),
+    }),
+    response: memberAnswer.extend({
+      /** Shown here and never again. */
+      joinToken: z.string(),
+      expiresAtMs: timestampMs,
+    }),
+  },
+  'cluster.promote': {
+    request: z.strictObject({ name, force: z.boolean().optional() }),
+    response: memberAnswer,
+  },
+  'cluster.remove': {
+    request: z.strictObject({ name, force: z.boolean().optional() }),
+    response: z.object({
+      name: z.string(),
+      memberId: z.string(),
+      change,
+      /** Voters not known to have applied it: until they have, they may still need the one that was removed. */
+      unapplied: z.array(z.string()),
+    }),
+  },
+  /** Of a former member: its disk was destroyed, so no kill-switch report need mention it. */
+  'cluster.forget': {
+    request: z.strictObject({ name, destroyed: z.literal(true) }),
+    response: z.object({ name: z.string(), memberId: z.string(), change }),
+  },
+  'cluster.transfer': {
+    request: z.strictObject({ to: name }),
+    response: z.object({ leader: z.string(), term: z.number() }),
+  },
+  'cluster.upgrade': {
+    request: z.strictObject({ finalize: z.literal(true) }),
+    response: z.object({ activeFormat: z.int(), change: change.nullable() }),
+  },
+
   'hsm.prepare': {
     request: nothing,
     response: z.object({
@@ -236,7 +342,16 @@ export const adminCommands = {
   },
   'hsm.list': {
     request: nothing,
-    response: z.object({ tokens: z.array(z.object({ token: tokenStatus, objects: z.array(hsmObject) })) }),
+    response: z.object({
+      tokens: z.array(
+        z.object({
+          token: tokenStatus,
+          /** `null` when they could not be looked at; then `unlisted` says why. */
+          objects: z.array(hsmObject).nullable(),
+          unlisted: z.string().nullable(),
+        }),
+      ),
+    }),
   },
   'hsm.login': {
     request: nothing,

@@ -20,7 +20,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       return {
         code: 'refused',
         message:
-          `${accessKeyId} is the last credential of key store ${keyStore}: KMS could not call it any more. ` +
+          `${accessKeyId} is the last credential of key store "${keyStore}": KMS could not call it any more. ` +
           'Create another one, give it to KMS, then retire this one; or repeat with --force.',
       };
     }
@@ -36,6 +36,17 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
     };
   }
 
+  /** What was minted for the repetition is forgotten; the secret of the first attempt was shown then, or never. */
+  function createdBefore(keyStore: string, revision: number): AdminError {
+    const created = [...context.state.credentials(keyStore)].find((one) => one.revision === revision);
+    const message =
+      created === undefined
+        ? 'This request created a credential before, which was retired since: create another one.'
+        : `This request created ${created.accessKeyId} before; its secret can't be shown again. Use it if you have it; ` +
+          `else retire it (xksctl credential retire ${created.accessKeyId}) and create another one.`;
+    return { code: 'already-exists', message };
+  }
+
   return {
     'credential.create': async ({ keyStore }, caller) => {
       const store = context.state.keyStore(keyStore);
@@ -49,6 +60,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
         caller,
       );
       if (!report.ok) return report;
+      if (report.value.repeated) return err(createdBefore(keyStore, report.value.index));
       const credential = context.state.credential(accessKeyId);
       invariant(credential !== null, 'a credential that was created exists');
       return ok({
@@ -75,14 +87,14 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       if (credential === null) {
         return err({
           code: 'not-found',
-          message: `There is no credential ${accessKeyId}; it may be retired already.`,
+          message: `there is no credential ${accessKeyId}; it may be retired already`,
         });
       }
       const { keyStore } = credential;
       if (retiring.has(keyStore)) {
         return err({
           code: 'conflict',
-          message: `Another credential of key store ${keyStore} is being retired; try again.`,
+          message: `another credential of key store "${keyStore}" is being retired; try again`,
         });
       }
       const against = force === true ? null : objection(credential);

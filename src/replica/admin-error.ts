@@ -15,9 +15,9 @@ export type AdminErrorCode =
   | 'timeout'
   /** It may have been done: look before repeating it. */
   | 'outcome-unknown'
+  /** No leader took it: it is in no log, and never will be. */
+  | 'no-quorum'
   | 'overloaded'
-  /** No leader, or none with a quorum: no log took it. */
-  | 'not-taken'
   | 'log-failed'
   | 'internal';
 

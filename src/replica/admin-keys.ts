@@ -1,10 +1,10 @@
+import { createHash } from 'node:crypto';
 import { encodeHex } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
-import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
 import type { Key } from '../keystate/types.js';
-import type { ObjectDescription, WitnessJson } from '../ops/state-link.js';
+import type { HsmReplyValues, ObjectDescription, WitnessJson } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import { type AdminRequest, type AdminResponse, keysPerPageMax } from './admin-contract.js';
 import { compareText, describeKey, noSuchKeyStore } from './admin-descriptions.js';
@@ -26,10 +26,10 @@ const unknownYet = {
   by: '',
 } as const;
 
-/** A version 4 UUID (RFC 9562 §5.4): says nothing, meets X-U3. */
-function randomKeyId(random: RandomSource): string {
-  const bytes = Uint8Array.from(random.bytes(16));
-  bytes.set([((bytes[6] ?? 0) & 0x0f) | 0x40], 6);
+/** A UUID (RFC 9562 §5.8, version 8) made of the request id, so that a repetition means the same key. Meets X-U3. */
+function keyIdOf(requestId: string): string {
+  const bytes = createHash('sha256').update(`external key id of ${requestId}`).digest().subarray(0, 16);
+  bytes.set([((bytes[6] ?? 0) & 0x0f) | 0x80], 6);
   bytes.set([((bytes[8] ?? 0) & 0x3f) | 0x80], 8);
   return encodeHex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
@@ -57,7 +57,8 @@ function warningsAbout(object: ObjectDescription): string[] {
   for (const usage of ['ENCRYPT', 'DECRYPT']) {
     if (!object.usage.includes(usage)) {
       warnings.push(
-        `The object lacks CKA_${usage}: KMS can create a KMS key on it, but every ${usage.toLowerCase()} with it will fail.`,
+        `The object lacks CKA_${usage}: every ${usage.toLowerCase()} with it fails, and KMS makes no KMS key on it ` +
+          '(XksKeyInvalidConfigurationException).',
       );
     }
   }
@@ -73,7 +74,7 @@ function warningsAbout(object: ObjectDescription): string[] {
 }
 
 export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
-  const { proposer, hsm, random } = context;
+  const { proposer, hsm } = context;
 
   const find = (keyStore: string, externalKeyId: string): Result<Key, AdminError> => {
     if (context.state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
@@ -81,14 +82,17 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     if (key !== null) return ok(key);
     return err({
       code: 'not-found',
-      message: `Key store ${keyStore} has no key ${externalKeyId}; \`xksctl key list ${keyStore}\` shows those it has.`,
+      message: `key store "${keyStore}" has no key "${externalKeyId}" (xksctl key list ${keyStore})`,
     });
   };
 
   /** Before the HSM is asked for anything: the name must be free. */
-  const claim = ({ keyStore, externalKeyId, description }: NewKey): Result<string, AdminError> => {
+  const claim = (
+    { keyStore, externalKeyId, description }: NewKey,
+    { requestId }: AdminCaller,
+  ): Result<string, AdminError> => {
     if (context.state.keyStore(keyStore) === null) return err(noSuchKeyStore(keyStore));
-    const id = externalKeyId ?? randomKeyId(random);
+    const id = externalKeyId ?? keyIdOf(requestId);
     const invalid = checkCommand({
       type: 'key.create',
       keyStore,
@@ -98,7 +102,28 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     });
     if (invalid !== null) return err(invalid);
     if (context.state.key(keyStore, id) === null) return ok(id);
-    return err({ code: 'already-exists', message: `Key store ${keyStore} has a key ${id} already.` });
+    return err({ code: 'already-exists', message: `key store "${keyStore}" has a key "${id}" already` });
+  };
+
+  /** The answer to a request that was carried out before; `null` to a new one. */
+  const repeatOf = ({ keyStore, externalKeyId }: NewKey, { requestId }: AdminCaller): KeyAnswer | null => {
+    const outcome = context.state.outcomeOf(requestId);
+    if (outcome === null || !outcome.ok) return null;
+    const key = context.state.key(keyStore, externalKeyId ?? keyIdOf(requestId));
+    if (key === null) return null;
+    const change = { index: outcome.revision, repeated: true, applied: true, unconfirmed: [] };
+    return ok({ key: describeKey(key), change, warnings: [] });
+  };
+
+  /** The object that an earlier attempt of this request made, or else a new one. */
+  const generatedBefore = async (
+    label: string,
+    generate: () => Promise<Result<HsmReplyValues['generate-key'], AdminError>>,
+  ): Promise<Result<HsmReplyValues['generate-key'], AdminError>> => {
+    const found = await hsm.ask<'inspect-key'>({ op: 'inspect-key', objectId: null, label });
+    if (!found.ok) return found.error.code === 'object-not-found' ? generate() : found;
+    const { object, witness } = found.value;
+    return witness === null ? generate() : ok({ object, witness });
   };
 
   const changed = async (
@@ -141,19 +166,24 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
 
   return {
     'key.generate': async (request, caller) => {
-      const claimed = claim(request);
+      const before = repeatOf(request, caller);
+      if (before !== null) return before;
+      const claimed = claim(request, caller);
       if (!claimed.ok) return claimed;
       const externalKeyId = claimed.value;
-      const label = `xksd/${request.keyStore}/${externalKeyId}`;
-      const generated = await hsm.ask<'generate-key'>({ op: 'generate-key', label });
+      // The request id makes the object that a first attempt left behind this request's own.
+      const label = `xksd/${request.keyStore}/${externalKeyId}/${caller.requestId}`;
+      const generated = await generatedBefore(label, () =>
+        hsm.ask<'generate-key'>({ op: 'generate-key', label }),
+      );
       if (!generated.ok) {
         const unknown = generated.error.code === 'outcome-unknown' || generated.error.code === 'timeout';
         if (!unknown) return generated;
         return err({
           code: 'outcome-unknown',
           message:
-            `${generated.error.message} An object labelled ${label} may be on the token: look with ` +
-            `\`xksctl hsm list\`, and take it with \`xksctl key add --object-label ${label}\` or delete it there.`,
+            `${generated.error.message} An object labelled ${label} may be on the token: repeat this with ` +
+            `--request-id ${caller.requestId}, which takes it; or look with \`xksctl hsm list\` and delete it there.`,
         });
       }
       const { object, witness } = generated.value;
@@ -166,7 +196,9 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     },
 
     'key.add': async (request, caller) => {
-      const claimed = claim(request);
+      const before = repeatOf(request, caller);
+      if (before !== null) return before;
+      const claimed = claim(request, caller);
       if (!claimed.ok) return claimed;
       const inspected = await hsm.ask<'inspect-key'>({
         op: 'inspect-key',
@@ -176,12 +208,12 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       if (!inspected.ok) return inspected;
       const { object, witness } = inspected.value;
       const unsuitable = unsuitability(object);
-      if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `Refused: ${unsuitable}.` });
+      if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `refused: ${unsuitable}` });
       const user = context.state.objectUser(object.objectId);
       if (user !== null) {
         return err({
           code: 'conflict',
-          message: `Refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own.`,
+          message: `refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own`,
         });
       }
       return create(request, claimed.value, object, witness, caller);

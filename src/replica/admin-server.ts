@@ -1,14 +1,17 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Server as NetServer, Socket } from 'node:net';
 import type { Result } from '../base/result.js';
+import { parseRequestId } from '../keystate/request-id.js';
 import type { AdminApi } from './admin-api.js';
-import { adminApiVersion, adminRequestBytesMax } from './admin-contract.js';
+import { adminApiVersion, adminRequestBytesMax, requestIdHeader, staleHeader } from './admin-contract.js';
 import type { AdminError, AdminErrorCode } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 import { listenOnUnixSocket } from './unix-socket.js';
 
 const connectionsMax = 64;
 const requestTimeoutMs = 10_000;
+/** What commands under way have when the server closes; the supervisor kills the replica after 10 s. */
+const closeMsMax = 3_000;
 const headerBytesMax = 8 * 1024;
 /** root and the socket's group (xksd-admin). */
 const socketMode = 0o660;
@@ -30,7 +33,7 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
   refused: 409,
   limit: 409,
   overloaded: 503,
-  'not-taken': 503,
+  'no-quorum': 503,
   'no-serving-process': 503,
   'token-unavailable': 503,
   'log-failed': 503,
@@ -43,6 +46,8 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
 export interface AdminServerOptions {
   readonly socketPath: string;
   readonly api: AdminApi;
+  /** For those who bring none. */
+  readonly mintRequestId: () => string;
   /** SO_PEERCRED of a connected socket. */
   readonly peerCredentials: (fd: number) => { readonly uid: number } | null;
 }
@@ -51,8 +56,10 @@ export interface AdminServerOptions {
 export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #server: Server;
+  #requestsInFlight = 0;
+  #closing = false;
   /** Asked for at connection time: the peer's rights then are what counts. */
-  readonly #callers = new WeakMap<Socket, AdminCaller>();
+  readonly #uids = new WeakMap<Socket, number | null>();
 
   constructor(options: AdminServerOptions) {
     this.#options = options;
@@ -63,13 +70,20 @@ export class AdminServer {
         maxHeaderSize: headerBytesMax,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => {
+        this.#requestsInFlight += 1;
+        response.once('close', () => {
+          this.#requestsInFlight -= 1;
+          this.#closeWhenIdle();
+        });
+        void this.#serve(request, response);
+      },
     );
     this.#server.maxConnections = connectionsMax;
     this.#server.on('connection', (socket: Socket) => {
       const fd = fdOf(socket);
       const peer = fd === null ? null : options.peerCredentials(fd);
-      this.#callers.set(socket, { uid: peer?.uid ?? null });
+      this.#uids.set(socket, peer?.uid ?? null);
     });
   }
 
@@ -77,12 +91,29 @@ export class AdminServer {
     return listenOnUnixSocket(this.#server as NetServer, this.#options.socketPath, socketMode);
   }
 
-  /** Lets commands that are under way finish. */
+  /** Lets commands that are under way finish, within bounds. A connection without one is nothing to wait for. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeIdleConnections();
+      const timer = setTimeout(() => this.#server.closeAllConnections(), closeMsMax);
+      this.#server.close(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#closing = true;
+      this.#closeWhenIdle();
     });
+  }
+
+  /** As given, or a new one; `null` when it is malformed. */
+  #requestIdOf({ headers }: IncomingMessage): string | null {
+    const given = headers[requestIdHeader];
+    if (given === undefined) return this.#options.mintRequestId();
+    return typeof given === 'string' && parseRequestId(given) !== null ? given : null;
+  }
+
+  /** Node's `closeIdleConnections` leaves those that have not sent anything yet. */
+  #closeWhenIdle(): void {
+    if (this.#closing && this.#requestsInFlight === 0) this.#server.closeAllConnections();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -103,8 +134,16 @@ export class AdminServer {
       answerError(response, { code: 'bad-request', message });
       return;
     }
-    const caller = this.#callers.get(socket) ?? { uid: null };
-    const result = await this.#options.api.run(url.slice(routePrefix.length), body, caller);
+    const requestId = this.#requestIdOf(request);
+    if (requestId === null) {
+      answerError(response, { code: 'bad-request', message: `Malformed ${requestIdHeader} header.` });
+      return;
+    }
+    const caller: AdminCaller = { uid: this.#uids.get(socket) ?? null, requestId };
+    const command = url.slice(routePrefix.length);
+    const stale = await this.#options.api.catchUp(command);
+    if (stale !== null) response.setHeader(staleHeader, stale);
+    const result = await this.#options.api.run(command, body, caller);
     if (result.ok) answer(response, 200, result.value);
     else answerError(response, result.error);
   }

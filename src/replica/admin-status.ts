@@ -1,5 +1,6 @@
 import { ok } from '../base/result.js';
 import type { TokenStatus } from '../ops/state-link.js';
+import { processName } from '../ops/supervision.js';
 import type { AdminContext, AdminHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 
@@ -17,26 +18,57 @@ function worstOfEach(tokens: readonly TokenStatus[]): TokenStatus[] {
   return [...byUri.values()];
 }
 
+/** Who is not ready, by reason. */
+function reasonsOf(serving: NodeStatus['serving']): Map<string, string[]> {
+  const reasons = new Map<string, string[]>();
+  for (const { process, ready, reason } of serving) {
+    if (ready === false) reasons.set(reason, [...(reasons.get(reason) ?? []), process]);
+  }
+  return reasons;
+}
+
 /** What an operator should look at. */
 function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   const found: string[] = [];
   const { serving, servingProcesses, replica } = status;
-  if (serving.every(({ ready }) => !ready))
+  if (serving.every(({ ready }) => ready === false))
     found.push('no serving process is ready: this node serves no request');
   if (serving.length < servingProcesses.configured) {
     found.push(`${serving.length} of ${servingProcesses.configured} serving processes are connected`);
   }
-  for (const { process, ready, reason, appliedIndex } of serving) {
-    if (!ready) found.push(`${process} is not ready: ${reason}`);
+  const unheard = serving.filter(({ ready }) => ready === null);
+  if (unheard.length > 0) {
+    found.push(`${unheard.map(({ process }) => process).join(', ')}: not heard of since the replica started`);
+  }
+  for (const [reason, processes] of reasonsOf(serving)) {
+    found.push(`${processes.join(', ')}: not ready: ${reason}`);
+  }
+  for (const { process, appliedIndex } of serving) {
     if (appliedIndex < replica.appliedIndex) {
       found.push(`${process} has applied index ${appliedIndex}, the replica ${replica.appliedIndex}`);
     }
   }
   for (const { uri, label, state, reason } of status.tokens) {
-    if (state !== 'ACTIVE')
-      found.push(`token ${label ?? uri} is ${state}${reason === null ? '' : `: ${reason}`}`);
+    if (state === 'ACTIVE') continue;
+    // Who is not ready for that very reason has said it.
+    const isSaid = reason === null || found.some((finding) => finding.includes(reason));
+    found.push(`token ${label ?? uri} is ${state}${isSaid ? '' : `: ${reason}`}`);
   }
-  if (status.preparedTokens.length === 0) found.push('no token is prepared: run `xksctl hsm prepare`');
+  const isReachable = status.tokens.some(({ state }) => state !== 'UNAVAILABLE');
+  if (status.preparedTokens.length === 0 && isReachable) {
+    found.push('no token is prepared: run `xksctl hsm prepare`');
+  }
+  return found;
+}
+
+/** What is wrong between this node and the others. */
+function clusterFindings({ cluster }: AdminContext): string[] {
+  const { raft, halted } = cluster.status();
+  const found: string[] = [];
+  if (halted !== null) found.push(`replication has stopped on this node: ${halted}`);
+  else if (raft.leader === null && raft.membership.voters.length > 0) {
+    found.push('no leader is known here: no change can be made (`xksctl cluster status`)');
+  }
   return found;
 }
 
@@ -44,11 +76,11 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
   const { node, publication, fleet } = context;
   return async () => {
     const serving = publication.links().map((link) => ({
-      process: `serving-${link.hello.slot}`,
+      process: processName('serving', link.hello.slot),
       pid: link.hello.pid,
       version: link.hello.version,
       startedAtMs: link.hello.startedAtMs,
-      ready: link.report?.readiness.ready ?? false,
+      ready: link.report?.readiness.ready ?? null,
       reason: link.report?.readiness.reason ?? 'it has not reported yet',
       appliedIndex: link.appliedIndex,
       tokens: [...(link.report?.tokens ?? [])],
@@ -64,6 +96,6 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
       preparedTokens: [...context.state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
       counts: context.state.counts(),
     };
-    return ok({ ...status, degraded: findings(status) });
+    return ok({ ...status, degraded: [...clusterFindings(context), ...findings(status)] });
   };
 }

@@ -6,6 +6,7 @@ import type { Config } from '../ops/config.js';
 import { initialiseDataDirectory } from '../replication/data-directory.js';
 import { systemFiles } from '../replication/file-operations.js';
 import type { Identity } from '../replication/identity-file.js';
+import { parseJoinToken } from './join-token.js';
 
 const idBytes = 16;
 
@@ -15,15 +16,40 @@ const idBytes = 16;
  *
  * @returns a sentence for the operator when it cannot be done.
  */
-export async function initialiseNode({ node }: Config): Promise<Result<Identity, string>> {
-  const foreign = foreignOwner(node.dataDir);
-  if (foreign !== null) return err(foreign);
-  const identity: Identity = {
-    role: 'founder',
-    nodeName: node.name,
+export function initialiseFounder(config: Config): Promise<Result<Identity, string>> {
+  return initialise(config, {
+    nodeName: config.node.name,
     clusterId: encodeHex(systemRandom.bytes(idBytes)),
     memberId: encodeHex(systemRandom.bytes(idBytes)),
-  };
+    role: 'founder',
+  });
+}
+
+/**
+ * Makes this node a member-to-be of a cluster (`xksctl cluster join`), as the token says. It joins when its replica
+ * first starts.
+ *
+ * @returns a sentence for the operator when it cannot be done. Never holds the token.
+ */
+export async function initialiseJoiner(config: Config, tokenText: string): Promise<Result<Identity, string>> {
+  const token = parseJoinToken(tokenText);
+  if (!token.ok) return token;
+  const { nodeName, clusterId, memberId, secret, peers } = token.value;
+  if (nodeName !== config.node.name) {
+    return err(
+      `the join token is for a node named "${nodeName}", and this one is "${config.node.name}" ([node] name): a token is good for the node it was made for`,
+    );
+  }
+  if (config.cluster === null) {
+    return err('the configuration has no [cluster] section: without it the other nodes cannot be reached');
+  }
+  const join = { joinSecret: secret, peers };
+  return initialise(config, { nodeName, clusterId, memberId, role: 'joiner', join });
+}
+
+async function initialise({ node }: Config, identity: Identity): Promise<Result<Identity, string>> {
+  const foreign = foreignOwner(node.dataDir);
+  if (foreign !== null) return err(foreign);
   const made = await initialiseDataDirectory({ ...identity, dir: node.dataDir, files: systemFiles });
   return made.ok ? ok(identity) : err(made.error.message);
 }

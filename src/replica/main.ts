@@ -1,27 +1,53 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
-import type { Result } from '../base/result.js';
+import { err, type Result } from '../base/result.js';
+import { systemTimers } from '../base/timers.js';
 import { encodeCommand } from '../keystate/command-codec.js';
+import { commandFormatMax } from '../keystate/command-format.js';
+import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+import type { CommandResult } from '../keystate/types.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
-import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
-import type { SupervisorMessage } from '../ops/supervision.js';
+import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
+import { eraseJoinSecret } from '../replication/data-directory.js';
+import { writeFence } from '../replication/fence-file.js';
 import { systemFiles } from '../replication/file-operations.js';
+import type { AppliedEntry } from '../replication/ordered-log.js';
+import type { Refusal } from '../replication/transport/refusal.js';
 import { AdminApi } from './admin-api.js';
+import type { AdminError } from './admin-error.js';
 import { AdminServer } from './admin-server.js';
 import { ChangeProposer } from './change-proposer.js';
+import type { ClusterControl } from './cluster-control.js';
+import { peerFormats } from './cluster-peers.js';
 import { CredentialUse } from './credential-use.js';
+import { foundCluster } from './found-cluster.js';
 import { HsmRequests } from './hsm-requests.js';
+import { joinCluster, welcomeJoiner } from './join-cluster.js';
+import { LastConfirmation } from './last-confirmation.js';
 import { MetricsAggregation } from './metrics-aggregation.js';
 import { MetricsServer } from './metrics-server.js';
+import { configHash, nodeReport } from './node-report.js';
 import { type OpenedLog, openLog } from './open-log.js';
 import { ReplicaMetrics } from './replica-metrics.js';
+import { StandingWatch } from './standing-watch.js';
 import { StatePublication } from './state-publication.js';
 import { timedFiles } from './timed-files.js';
+
+/** Address of a node that no other can reach (RFC 2606 §2): its configuration has no `[cluster]`. */
+const nowhere = 'no-cluster-section.invalid:7443';
+
+/** How often liveness of other nodes and the like are looked at anew. */
+const standingIntervalMs = 1_000;
+const addressRetryMs = 5_000;
+/** One that has heard from a quorum so lately is no former member, whatever somebody says. */
+const fenceAfterStaleMs = 5_000;
 
 /** The composition root of the replica. Returns once it runs; the process ends by its supervisor's word. */
 export async function runReplica(): Promise<void> {
@@ -33,36 +59,55 @@ export async function runReplica(): Promise<void> {
   const config = await supervisor.config;
   const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const native = loadNativeBinding();
   let observeSync: (durationMs: number) => void = () => {};
+  let replica: Replica | null = null;
   const opened = await openLog({
-    node: config.node,
+    config,
     files: timedFiles(systemFiles, systemClock, (durationMs) => observeSync(durationMs)),
     tryLockFile: (fd) => native.tryLockFile(fd),
     clock: systemClock,
+    timers: systemTimers,
+    bootTimeMs: () => native.bootTimeMs(),
     random: systemRandom,
     logger,
+    report: () =>
+      nodeReport({
+        config,
+        version: softwareVersion(),
+        wallMs: systemClock.wallMs(),
+        readyServingProcesses: replica?.fleet.ready ?? 0,
+        publication: replica?.publication ?? null,
+      }),
     // Nothing is retried in place: what the disk holds now is found out by reading it anew.
     onFatal: (reason) => {
       logger.error('the durable log failed; the replica ends', { reason });
       logger.flush();
       process.exit(1);
     },
+    onHalted: (reason) => {
+      logger.error('replication has stopped on this node; what it serves grows old', { reason });
+      replica?.standing.update();
+    },
   });
   if (!opened.ok) return supervisor.reportFatal(opened.error);
 
-  const replica = new Replica({ config, logger, startedAtMs, opened: opened.value });
-  observeSync = (durationMs) => replica.metrics.observeLogSync(durationMs);
-  const listening = await replica.listen(process.env['XKSD_METRICS_FD']);
-  if (!listening.ok) {
-    await replica.close();
-    return supervisor.reportFatal(listening.error);
-  }
+  const lastConfirmation = await LastConfirmation.open(systemFiles, config.node.dataDir);
+  replica = new Replica({ config, logger, startedAtMs, opened: opened.value, lastConfirmation });
+  const running = replica;
+  observeSync = (durationMs) => running.metrics.observeLogSync(durationMs);
   receive = (message) => {
-    if (message.kind === 'fleet') replica.fleetChanged(message);
-    else void replica.close().then(() => process.exit(0));
+    if (message.kind === 'fleet') running.fleetChanged(message);
+    else void running.close().then(() => process.exit(0));
   };
+  // Before anybody can ask what has been applied: who is to apply it.
   for (const message of early) receive(message);
+  const started = await running.start(process.env['XKSD_METRICS_FD']);
+  if (!started.ok) {
+    await running.close();
+    return supervisor.reportFatal(started.error);
+  }
   supervisor.reportReadiness(true, 'ready');
   logger.info('the replica is up', {
     appliedIndex: opened.value.log.appliedIndex,
@@ -75,38 +120,57 @@ interface ReplicaParts {
   readonly logger: ProcessLogger;
   readonly startedAtMs: number;
   readonly opened: OpenedLog;
+  readonly lastConfirmation: LastConfirmation;
 }
 
 class Replica {
   readonly metrics: ReplicaMetrics;
-  readonly #logger: ProcessLogger;
-  readonly #opened: OpenedLog;
-  readonly #publication: StatePublication;
+  readonly publication: StatePublication;
+  readonly standing: StandingWatch;
+  fleet: { readonly configured: number; readonly ready: number };
+  readonly #parts: ReplicaParts;
   readonly #adminServer: AdminServer;
   readonly #metricsServer: MetricsServer;
-  #fleet: { readonly configured: number; readonly ready: number };
+  readonly #proposer: ChangeProposer;
+  readonly #api: AdminApi;
+  readonly #ending = new AbortController();
+  #running: readonly RunningServingProcess[] | null = null;
+  #cancelStanding: () => void = () => {};
   #closing: Promise<void> | null = null;
 
-  constructor({ config, logger, startedAtMs, opened }: ReplicaParts) {
-    const { log, machine } = opened;
-    this.#logger = logger;
-    this.#opened = opened;
-    this.#fleet = { configured: config.serving.processes, ready: 0 };
-    this.#publication = new StatePublication({
+  constructor(parts: ReplicaParts) {
+    this.#parts = parts;
+    const { config, logger, startedAtMs, opened, lastConfirmation } = parts;
+    const { log, machine, engine } = opened;
+    const native = loadNativeBinding();
+    const bootTimeMs = (): number => native.bootTimeMs();
+    const state = () => machine.state;
+    this.fleet = { configured: config.serving.processes, ready: 0 };
+    this.standing = new StandingWatch({
+      state,
+      replication: () => engine.status(),
+      lastConfirmation,
+      fence: opened.fence,
+      clock: systemClock,
+      bootTimeMs,
+    });
+    this.publication = new StatePublication({
       socketPath: stateSocketPath(config),
+      supervisorNonce: supervisorNonce(),
       state: {
         get appliedIndex() {
           return log.appliedIndex;
         },
         snapshot: () => machine.snapshot(),
-        subscribe: (onEntry) => log.subscribe(onEntry),
+        subscribe: (subscriber) => log.subscribe(subscriber),
       },
       logger,
       isProcessAlive,
-      readyServingProcesses: () => this.#fleet.ready,
+      runningServingProcesses: () => this.#running,
+      standing: this.standing.standing(),
     });
-    const publication = this.#publication;
-    const state = () => machine.state;
+    const { publication } = this;
+    this.standing.watch((standing) => publication.standingChanged(standing));
     const aggregation = new MetricsAggregation();
     publication.observe({
       onHello: (_, hello) => aggregation.linked(hello),
@@ -114,46 +178,231 @@ class Replica {
       onHsmReply: () => {},
       onClosed: (_, hello) => aggregation.unlinked(hello),
     });
-    this.metrics = new ReplicaMetrics({ state, publication, aggregation });
+    this.metrics = new ReplicaMetrics({ state, publication, aggregation, engine, bootTimeMs });
     const processRegistry = createProcessRegistry({ droppedLogLines: () => logger.droppedLines() });
     this.#metricsServer = new MetricsServer(async () =>
       aggregation.families(await this.metrics.json(), await processRegistry.getMetricsAsJSON()),
     );
     const common = { publication, clock: systemClock, random: systemRandom };
-    const api = new AdminApi(
+    this.#proposer = new ChangeProposer({
+      ...common,
+      log,
+      encodeCommand,
+      activeFormat: () => machine.state.activeFormat(),
+      logger,
+    });
+    this.#api = new AdminApi(
       {
         ...common,
         node: { name: config.node.name, version: softwareVersion(), startedAtMs },
         get state() {
           return machine.state;
         },
-        proposer: new ChangeProposer({ ...common, log, encodeCommand, logger }),
+        proposer: this.#proposer,
         hsm: new HsmRequests(publication),
         credentialUse: new CredentialUse(publication, state, systemClock),
-        fleet: () => this.#fleet,
+        cluster: this.#control(bootTimeMs),
+        fleet: () => this.fleet,
       },
       logger,
     );
-    const native = loadNativeBinding();
     this.#adminServer = new AdminServer({
       socketPath: config.admin.socket,
-      api,
+      api: this.#api,
+      mintRequestId: () => mintRequestId(systemClock.wallMs(), systemRandom.bytes(requestIdRandomBytes)),
       peerCredentials: (fd) => native.peerCredentials(fd),
     });
   }
 
-  /** @param metricsFd number of the descriptor of the metrics listener; without it none is served. */
-  async listen(metricsFd: string | undefined): Promise<Result<null, string>> {
-    const publishing = await this.#publication.listen();
-    if (!publishing.ok) return publishing;
-    const administering = await this.#adminServer.listen();
-    if (!administering.ok || metricsFd === undefined) return administering;
-    return this.#metricsServer.listen(Number(metricsFd));
+  #control(bootTimeMs: () => number): ClusterControl {
+    const { config, opened } = this.#parts;
+    const { engine, log, machine, peers } = opened;
+    return {
+      memberId: engine.memberId,
+      clusterId: engine.clusterId,
+      status: () => engine.status(),
+      stateHash: () => machine.stateHash(),
+      transferLeadership: (memberId) => engine.transferLeadership(memberId),
+      readIndex: async (timeoutMs) => {
+        const read = await log.readIndex(timeoutMs);
+        return read.ok ? read : err({ code: 'no-quorum', message: read.error.reason });
+      },
+      ask: (memberId, command, body, caller) =>
+        peers === null
+          ? Promise.resolve(err({ code: 'no-quorum', message: 'This node has no way to other members.' }))
+          : peers.call(memberId, command, { body, uid: caller.uid, requestId: caller.requestId }),
+      found: () => this.#found(),
+      bootTimeMs,
+      formatMax: commandFormatMax,
+      configHash: configHash(config),
+    };
   }
 
-  fleetChanged(fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number }): void {
-    this.#fleet = { configured: fleet.servingProcesses, ready: fleet.readyServingProcesses };
-    this.#publication.fleetChanged();
+  /** @param metricsFd number of the descriptor of the metrics listener; without it none is served. */
+  async start(metricsFd: string | undefined): Promise<Result<null, string>> {
+    const { opened } = this.#parts;
+    opened.log.subscribe({
+      onEntry: (entry) => this.#onEntry(entry),
+      onRestore: () => this.#membersMayHaveChanged(),
+      onFresh: () => this.standing.confirmed(),
+    });
+    this.#bindPeers();
+    const publishing = await this.publication.listen();
+    if (!publishing.ok) return publishing;
+    const administering = await this.#adminServer.listen();
+    if (!administering.ok) return administering;
+    if (metricsFd !== undefined) {
+      const measuring = await this.#metricsServer.listen(Number(metricsFd));
+      if (!measuring.ok) return measuring;
+    }
+    this.#watchStanding();
+    const founded = await this.#found();
+    void this.#join().then(() => this.#tellAddress());
+    return founded;
+  }
+
+  #found(): Promise<Result<null, string>> {
+    const { config, opened } = this.#parts;
+    const { machine, directory } = opened;
+    const address = config.cluster?.advertise ?? nowhere;
+    return foundCluster(() => machine.state, directory.identity, address, this.#proposer);
+  }
+
+  #bindPeers(): void {
+    const { opened } = this.#parts;
+    opened.peers?.bind({
+      inbox: opened.inbox,
+      onJoin: (request) => welcomeJoiner(request, () => opened.machine.state, this.#proposer),
+      onCall: (from, command, body) => this.#runForMember(from, command, body),
+      onRefused: (by, refusal) => void this.#refused(by, refusal),
+    });
+  }
+
+  /** A command that another member was given and that is this one's to carry out. */
+  #runForMember(from: string, command: string, body: unknown): Promise<Result<unknown, AdminError>> {
+    const asked = typeof body === 'object' && body !== null ? body : {};
+    const { uid, requestId, body: inner } = asked as { uid?: unknown; requestId?: unknown; body?: unknown };
+    if (typeof requestId !== 'string') {
+      return Promise.resolve(
+        err({ code: 'bad-request', message: 'a forwarded command without its request id' }),
+      );
+    }
+    const member = this.#parts.opened.machine.state.member(from);
+    const by = `uid=${typeof uid === 'number' ? uid : 'unknown'} on ${member?.name ?? from}`;
+    return this.#api.run(command, inner, { uid: typeof uid === 'number' ? uid : null, by, requestId });
+  }
+
+  #onEntry(_entry: AppliedEntry<CommandResult>): void {
+    this.#membersMayHaveChanged();
+  }
+
+  #membersMayHaveChanged(): void {
+    const { machine, engine, peers } = this.#parts.opened;
+    peers?.refresh();
+    for (const { memberId } of machine.state.formerMembers()) {
+      if (memberId === engine.memberId) void this.#fence('this node was removed from the cluster');
+    }
+  }
+
+  /** Others that do not listen to this node may know better than it whether it is still a member (replication.md 14). */
+  async #refused(by: string, { reason, detail }: Refusal): Promise<void> {
+    const { opened, logger } = this.#parts;
+    const name = opened.machine.state.member(by)?.name ?? by;
+    if (reason !== 'removed' && reason !== 'other-cluster') {
+      logger.warn('a member does not listen to this node', { member: name, reason, detail });
+      return;
+    }
+    const { freshAsOfMs } = opened.engine.status();
+    const nowMs = loadNativeBinding().bootTimeMs();
+    if (freshAsOfMs !== null && nowMs - freshAsOfMs < fenceAfterStaleMs) return;
+    await this.#fence(
+      reason === 'removed'
+        ? `${name} says that this node was removed from the cluster`
+        : `${name} says that it belongs to another cluster: this node was left behind`,
+    );
+  }
+
+  async #fence(cause: string): Promise<void> {
+    if (this.standing.fence !== null) return;
+    const { config, logger } = this.#parts;
+    const reason = `${cause}: it does not serve any more. To use this host again, empty ${config.node.dataDir}, and add and join it anew`;
+    this.standing.fenced(reason);
+    logger.error('fenced off', { reason });
+    const written = await writeFence(systemFiles, config.node.dataDir, reason);
+    if (!written.ok) logger.error('the fence is not durable', { reason: written.error.message });
+  }
+
+  /** A node that was added shows its token until key state, which then comes, says that it is a member. */
+  async #join(): Promise<void> {
+    const { config, opened, logger } = this.#parts;
+    const { directory, machine, peers } = opened;
+    const { identity } = directory;
+    if (identity.role !== 'joiner' || peers === null || config.cluster === null) return;
+    const { joinSecret } = identity.join;
+    if (machine.state.member(identity.memberId) === null && joinSecret !== null) {
+      await joinCluster({
+        join: { ...identity.join, joinSecret },
+        request: {
+          clusterId: identity.clusterId,
+          memberId: identity.memberId,
+          nodeName: identity.nodeName,
+          advertise: config.cluster.advertise,
+          formatMin: peerFormats.min,
+          formatMax: commandFormatMax,
+        },
+        ask: (peer, request) => peers.join(peer, request),
+        onWelcome: (members) => {
+          logger.info('this node may join', { members: members.map(({ name }) => name) });
+          peers.introduced(members);
+        },
+        warn: (reason) => logger.warn('joining the cluster', { reason }),
+        wait: (ms) => this.#wait(ms),
+      });
+    }
+    while (machine.state.member(identity.memberId) === null) {
+      if (!(await this.#wait(standingIntervalMs))) return;
+    }
+    await eraseJoinSecret(directory).catch((thrown: unknown) => {
+      logger.warn('the used join secret could not be erased', { error: thrown });
+    });
+  }
+
+  /** The others reach this node where its configuration says, once key state has it. */
+  async #tellAddress(): Promise<void> {
+    const { config, opened, logger } = this.#parts;
+    const address = config.cluster?.advertise;
+    if (address === undefined || opened.fence !== null) return;
+    for (;;) {
+      const member = opened.machine.state.member(opened.engine.memberId);
+      if (member === null || member.address === address) return;
+      const { memberId } = member;
+      const told = await this.#proposer.propose(
+        { type: 'member.update', memberId, address },
+        { by: 'configuration' },
+      );
+      if (told.ok) return;
+      logger.warn("the other nodes do not know this node's address yet", {
+        address,
+        reason: told.error.message,
+      });
+      if (!(await this.#wait(addressRetryMs))) return;
+    }
+  }
+
+  /** False when this process ends first. */
+  #wait(ms: number): Promise<boolean> {
+    return delay(ms, true, { signal: this.#ending.signal }).catch(() => false);
+  }
+
+  #watchStanding(): void {
+    this.standing.update();
+    this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
+  }
+
+  fleetChanged(fleet: Extract<SupervisorMessage, { kind: 'fleet' }>): void {
+    this.fleet = { configured: fleet.servingProcesses, ready: fleet.readyServingProcesses };
+    this.#running = fleet.running;
+    this.publication.fleetChanged();
   }
 
   /** Finishes commands under way, then the log. */
@@ -163,11 +412,36 @@ class Replica {
   }
 
   async #close(): Promise<void> {
+    const { opened, lastConfirmation, logger } = this.#parts;
+    this.#ending.abort();
+    this.#cancelStanding();
+    this.#handOver();
     await this.#adminServer.close();
-    await Promise.all([this.#publication.close(), this.#metricsServer.close()]);
-    await this.#opened.log.close();
-    this.#logger.flush();
+    await Promise.all([this.publication.close(), this.#metricsServer.close()]);
+    await opened.log.close();
+    await lastConfirmation.close();
+    logger.flush();
   }
+
+  /** A leader that ends leaves the lead to another, so that nobody waits for an election. */
+  #handOver(): void {
+    const { engine } = this.#parts.opened;
+    const { raft } = engine.status();
+    if (raft.role !== 'leader') return;
+    const [successor] = raft.progress
+      .filter(
+        ({ memberId, learner, recentlyActive }) => !learner && recentlyActive && memberId !== engine.memberId,
+      )
+      .sort((left, right) => right.matchIndex - left.matchIndex);
+    if (successor !== undefined) engine.transferLeadership(successor.memberId);
+  }
+}
+
+function supervisorNonce(): string {
+  const value = process.env['XKSD_SUPERVISOR_NONCE'];
+  if (value === undefined)
+    throw new Error('XKSD_SUPERVISOR_NONCE is not set: the supervisor starts this process');
+  return value;
 }
 
 function isProcessAlive(pid: number): boolean {

@@ -1,112 +1,116 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { encodeHex } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
-import { encodeCommand } from '../keystate/command-codec.js';
+import type { Timers } from '../base/timers.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { CommandResult } from '../keystate/types.js';
-import type { Config } from '../ops/config.js';
-import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
+import type { ClusterConfig, Config } from '../ops/config.js';
+import { loadClusterTlsFiles } from '../ops/tls-files.js';
+import type { ClusterEngine } from '../replication/cluster-engine.js';
+import type { DataDirectory } from '../replication/data-directory.js';
+import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
-import { openLogOfOne } from '../replication/log-of-one.js';
 import type { OrderedLog } from '../replication/ordered-log.js';
-
-/** A predecessor that was killed holds the lock until the kernel is done with it. */
-const lockWaitMs = 5_000;
-const lockRetryMs = 50;
-const ewouldblock = 11;
+import type { NodeReport } from '../replication/peer-message.js';
+import type { PeerInbox } from '../replication/peer-transport.js';
+import { openRaftLog } from '../replication/raft-log.js';
+import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
+import { ClusterPeers } from './cluster-peers.js';
+import { openWhenFree } from './open-data-directory.js';
 
 export interface OpenLogOptions {
-  readonly node: Config['node'];
+  readonly config: Pick<Config, 'node' | 'cluster'>;
   readonly files: FileOperations;
   readonly tryLockFile: (fd: number) => number;
   readonly clock: Clock;
+  readonly timers: Timers;
+  /** CLOCK_BOOTTIME, ms. */
+  readonly bootTimeMs: () => number;
   readonly random: RandomSource;
   readonly logger: Logger;
+  readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes'>;
   /** The log can go on no more; the process should end. */
   readonly onFatal: (message: string) => void;
+  /** Replication has stopped here for good; serving goes on. */
+  readonly onHalted: (reason: string) => void;
 }
 
 export interface OpenedLog {
   readonly log: OrderedLog<CommandResult>;
+  readonly engine: ClusterEngine;
+  readonly inbox: PeerInbox;
   readonly machine: KeyStateMachine;
+  readonly directory: DataDirectory;
+  /** `null`: a cluster of one, or fenced off. */
+  readonly peers: ClusterPeers | null;
+  /** Why this node must not serve; `null` when it may. */
+  readonly fence: string | null;
 }
 
 /**
- * Opens this node's data directory and the log in it, and brings key state to its end. The first start of a new cluster
- * puts the cluster's identity into key state.
+ * Opens this node's data directory, the log in it and the way to the other members, and brings key state to the end of
+ * what is known to be committed.
  *
  * @returns a sentence for the operator when it cannot be done; a restart would not help.
  */
 export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog, string>> {
-  const { logger, onFatal } = options;
-  const directory = await openWhenFree(options);
-  if (!directory.ok) return directory;
-  const { identity } = directory.value;
+  const { config, files, logger } = options;
+  const opened = await openWhenFree({ ...options, node: config.node });
+  if (!opened.ok) return opened;
+  const directory = opened.value;
+  const giveUp = async (problem: string): Promise<Result<never, string>> => {
+    await directory.close();
+    return err(problem);
+  };
+  const fence = await readFence(files, directory.path);
+  if (!fence.ok) return giveUp(fence.error.message);
   const machine = new KeyStateMachine();
-  const log = await openLogOfOne({
-    directory: directory.value,
+  const { identity } = directory;
+  if (identity.role === 'joiner' && config.cluster === null) {
+    return giveUp('this node joined a cluster, and its configuration has no [cluster] section');
+  }
+  const { cluster } = config;
+  const peers =
+    cluster !== null && fence.value === null
+      ? await ClusterPeers.start({
+          config: cluster,
+          identity,
+          state: () => machine.state,
+          loadTls: () => peerTlsFiles(cluster, config.node.name, options.clock),
+          timers: options.timers,
+          logger,
+        })
+      : ok(null);
+  if (!peers.ok) return giveUp(peers.error);
+  const log = await openRaftLog({
+    directory,
     stateMachine: machine,
-    onFatal,
-    onWarning: (message) => logger.warn('the durable log was mended', { reason: message }),
+    ...(peers.value !== null && { transport: peers.value.transport }),
+    timers: options.timers,
+    bootTimeMs: options.bootTimeMs,
+    random: () => unitInterval(options.random),
+    report: options.report,
+    onFatal: options.onFatal,
+    onHalted: options.onHalted,
+    onWarning: (reason) => logger.warn('replication', { reason }),
   });
-  if (!log.ok) return err(log.error.message);
-  const problem = await initialiseCluster(options, log.value, machine, identity.clusterId);
-  if (problem === null) return ok({ log: log.value, machine });
-  await log.value.close();
-  return err(problem);
+  if (log.ok) {
+    return ok({ ...log.value, machine, directory, peers: peers.value, fence: fence.value });
+  }
+  await peers.value?.transport.close();
+  return err(log.error.message);
 }
 
-async function openWhenFree(options: OpenLogOptions): Promise<Result<DataDirectory, string>> {
-  const { node, files, tryLockFile, clock } = options;
-  const endMs = clock.monotonicMs() + lockWaitMs;
-  for (;;) {
-    let isHeld = false;
-    const directory = await openDataDirectory({
-      dir: node.dataDir,
-      nodeName: node.name,
-      files,
-      tryLockFile: (fd) => {
-        const errno = tryLockFile(fd);
-        isHeld = errno === ewouldblock;
-        return errno;
-      },
-      pid: process.pid,
-    });
-    if (directory.ok) return directory;
-    if (!isHeld || clock.monotonicMs() >= endMs) return err(directory.error.message);
-    await delay(lockRetryMs);
-  }
+function peerTlsFiles(cluster: ClusterConfig, nodeName: string, clock: Clock): Result<PeerTlsFiles, string> {
+  const files = loadClusterTlsFiles({ ...cluster, nodeName, nowMs: clock.wallMs() });
+  if (!files.ok) return files;
+  const { ca, cert: certificate, key } = files.value;
+  return ok({ ca, certificate, key });
 }
 
-/** What is in the way, if anything. */
-async function initialiseCluster(
-  { node, clock, random }: OpenLogOptions,
-  log: OrderedLog<CommandResult>,
-  machine: KeyStateMachine,
-  clusterId: string,
-): Promise<string | null> {
-  const known = machine.state.cluster();
-  if (known !== null) {
-    if (known.clusterId === clusterId) return null;
-    return (
-      `the log in ${node.dataDir} is of cluster ${known.clusterId}, its identity.json of cluster ${clusterId}: ` +
-      'they were mixed up; restore the directory from a backup of this node'
-    );
-  }
-  const proposed = await log.propose(
-    encodeCommand({
-      type: 'cluster.init',
-      clusterId,
-      nodeName: node.name,
-      requestId: encodeHex(random.bytes(16)),
-      atMs: clock.wallMs(),
-      by: 'cluster init',
-    }),
-  );
-  if (!proposed.ok) return `the identity of the cluster could not be logged: ${proposed.error.kind}`;
-  const { result } = proposed.value;
-  return result.ok ? null : result.error.message;
+/** In [0, 1). */
+function unitInterval(random: RandomSource): number {
+  const bytes = Buffer.from(random.bytes(6));
+  return bytes.readUIntBE(0, 6) / 2 ** 48;
 }

@@ -1,9 +1,13 @@
 import { Gauge, Histogram, Registry } from 'prom-client';
 import type { KeyStateQueries } from '../keystate/types.js';
+import type { ClusterEngine } from '../replication/cluster-engine.js';
 import type { MetricsAggregation } from './metrics-aggregation.js';
 import type { StatePublication } from './state-publication.js';
 
 export interface ReplicaMetricsOptions {
+  readonly engine: Pick<ClusterEngine, 'status' | 'memberId'>;
+  /** Boot clock, ms. */
+  readonly bootTimeMs: () => number;
   readonly state: () => KeyStateQueries;
   readonly publication: StatePublication;
   readonly aggregation: MetricsAggregation;
@@ -14,7 +18,7 @@ export class ReplicaMetrics {
   readonly #registry = new Registry();
   readonly #logSync: Histogram;
 
-  constructor({ state, publication, aggregation }: ReplicaMetricsOptions) {
+  constructor({ state, publication, aggregation, engine, bootTimeMs }: ReplicaMetricsOptions) {
     const registers = [this.#registry];
     const gauge = (name: string, help: string, value: () => number): void => {
       new Gauge({
@@ -42,6 +46,58 @@ export class ReplicaMetrics {
     );
     gauge('xks_key_stores', 'Key stores in key state.', () => state().counts().keyStores);
     gauge('xks_keys', 'Keys in key state.', () => state().counts().keys);
+    const raft = () => engine.status().raft;
+    gauge('xks_raft_term', 'Current term.', () => raft().term);
+    gauge('xks_raft_is_leader', '1 while this node leads the cluster, else 0.', () => {
+      return raft().role === 'leader' ? 1 : 0;
+    });
+    gauge('xks_raft_has_leader', '1 while this node knows who leads the cluster, else 0.', () => {
+      return raft().leader === null ? 0 : 1;
+    });
+    gauge('xks_raft_commit_index', 'Index up to which entries are known to be committed.', () => {
+      return raft().commitIndex;
+    });
+    gauge('xks_raft_applied_index', 'Index of the last entry applied.', () => raft().appliedIndex);
+    gauge('xks_raft_last_index', 'Index of the last entry in the log.', () => raft().lastIndex);
+    gauge('xks_raft_snapshot_index', 'Index of the newest snapshot; 0 before the first.', () => {
+      return engine.status().snapshotIndex;
+    });
+    gauge(
+      'xks_raft_halted',
+      '1 when replication has stopped on this node for good, else 0: look at its status.',
+      () => (engine.status().halted === null ? 0 : 1),
+    );
+    gauge('xks_cluster_members', 'Members of the cluster that have joined.', () => {
+      const { voters, learners } = raft().membership;
+      return voters.length + learners.length;
+    });
+    gauge('xks_cluster_divergent_members', 'Members whose state hash differs from ours.', () => {
+      return engine.status().divergent.length;
+    });
+    new Gauge({
+      name: 'xks_key_state_freshness_age_seconds',
+      help: 'Since a quorum last confirmed that this node knew everything; absent before the first time.',
+      registers,
+      collect() {
+        const { freshAsOfMs } = engine.status();
+        this.reset();
+        if (freshAsOfMs !== null) this.set((bootTimeMs() - freshAsOfMs) / 1_000);
+      },
+    });
+    new Gauge({
+      name: 'xks_raft_peer_lag_entries',
+      help: 'Entries that a member lacks, as the leader sees it; absent on other nodes.',
+      labelNames: ['member'],
+      registers,
+      collect() {
+        const { progress, lastIndex } = raft();
+        this.reset();
+        for (const { memberId, matchIndex } of progress) {
+          if (memberId === engine.memberId) continue;
+          this.set({ member: state().member(memberId)?.name ?? memberId }, lastIndex - matchIndex);
+        }
+      },
+    });
     gauge('xks_metric_series_left_out', 'Reports of series left out because there were too many.', () => {
       return aggregation.leftOut;
     });

@@ -1,8 +1,15 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Logger } from '../base/logger.js';
 import type { Result } from '../base/result.js';
-import { encodeIndexFrame } from '../ops/frames.js';
-import { FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
+import { encodeFreshFrame, encodeIndexFrame, encodeJsonFrame } from '../ops/frames.js';
+import {
+  FrameType,
+  type Hello,
+  type HsmReply,
+  type MetricsReport,
+  type Standing,
+} from '../ops/state-link.js';
+import type { RunningServingProcess } from '../ops/supervision.js';
 import { ServingLink } from './serving-link.js';
 import { listenOnUnixSocket } from './unix-socket.js';
 
@@ -18,7 +25,16 @@ export interface PublishedState {
   readonly appliedIndex: number;
   /** The whole state as of `appliedIndex`. */
   snapshot(): Iterable<Uint8Array>;
-  subscribe(onEntry: (entry: { readonly index: number; readonly command: Uint8Array }) => void): () => void;
+  subscribe(subscriber: StateSubscriber): () => void;
+}
+
+export interface StateSubscriber {
+  /** `command` is empty where the log's engine took an index for itself. */
+  onEntry(entry: { readonly index: number; readonly command: Uint8Array }): void;
+  /** The state was replaced by a snapshot as of `index`. */
+  onRestore(index: number): void;
+  /** Confirmed by a quorum as of `asOfMs` (boot clock), up to `index`, which is applied. */
+  onFresh(asOfMs: number, index: number): void;
 }
 
 /** A link whose peer has said who it is. */
@@ -34,7 +50,7 @@ export interface PublicationObserver {
 
 /** A serving process that has not applied an index, or may not have. */
 export interface Laggard {
-  /** `null`: the supervisor says there is one more, which has no link. */
+  /** `null`: the supervisor has not said yet which there are. */
   readonly slot: number | null;
   readonly pid: number | null;
   readonly appliedIndex: number | null;
@@ -43,12 +59,19 @@ export interface Laggard {
 
 export interface PublicationOptions {
   readonly socketPath: string;
+  /** `XKSD_SUPERVISOR_NONCE`. */
+  readonly supervisorNonce: string;
   readonly state: PublishedState;
   readonly logger: Logger;
   /** Whether a process with that id exists. */
   readonly isProcessAlive: (pid: number) => boolean;
-  /** How many serving processes the supervisor holds for ready. They serve, whether linked or not. */
-  readonly readyServingProcesses: () => number;
+  /**
+   * The serving processes that the supervisor runs; `null` before it has said so. Any of them may serve, whether linked
+   * or not, ready or not.
+   */
+  readonly runningServingProcesses: () => readonly RunningServingProcess[] | null;
+  /** Until `standingChanged` says otherwise. */
+  readonly standing: Standing;
   readonly linkBufferBytesMax?: number;
 }
 
@@ -65,6 +88,7 @@ export class StatePublication {
   /** By processId: serving processes that had a link. Still serving with the state they have, for all we know. */
   readonly #departed = new Map<string, { readonly hello: Hello; readonly appliedIndex: number }>();
   readonly #waiters = new Set<() => void>();
+  #standing: Standing;
   readonly #unsubscribe: () => void;
   /** The last snapshot, while a link is still sending it: links that start together share one. */
   #snapshot: WeakRef<readonly Uint8Array[]> | null = null;
@@ -72,9 +96,15 @@ export class StatePublication {
 
   constructor(options: PublicationOptions) {
     this.#options = options;
+    this.#standing = options.standing;
     this.#server = createServer((socket) => this.#accept(socket));
     this.#server.maxConnections = linksMax;
-    this.#unsubscribe = options.state.subscribe(({ index, command }) => this.#publish(index, command));
+    this.#unsubscribe = options.state.subscribe({
+      onEntry: ({ index, command }) => this.#publish(index, command),
+      // Each connects again and gets the new state whole; until then it serves by the one it has.
+      onRestore: () => this.#cutAll('the state was replaced by a snapshot from another node'),
+      onFresh: (asOfMs, index) => this.#publishFreshness(asOfMs, index),
+    });
   }
 
   listen(): Promise<Result<null, string>> {
@@ -96,11 +126,21 @@ export class StatePublication {
     this.#unsubscribe();
     return new Promise((resolve) => {
       this.#server.close(() => resolve());
-      for (const link of this.#links) link.cut('the replica ends');
+      this.#cutAll('the replica ends');
     });
   }
 
-  /** The supervisor's count of ready serving processes changed. */
+  /** Tells every serving process, also those that come later. */
+  standingChanged(standing: Standing): void {
+    const { mayServe, reason, fleetSize } = this.#standing;
+    if (mayServe === standing.mayServe && reason === standing.reason && fleetSize === standing.fleetSize)
+      return;
+    this.#standing = standing;
+    const frame = encodeJsonFrame(FrameType.standing, standing);
+    for (const link of this.links()) link.enqueue(frame);
+  }
+
+  /** The supervisor's word on its serving processes changed. */
   fleetChanged(): void {
     this.#recheck();
   }
@@ -151,14 +191,12 @@ export class StatePublication {
         appliedIndex,
         connected: false,
       }));
-    const strangers = Math.max(0, this.#options.readyServingProcesses() - links.length - departed.length);
-    const unknown = Array.from({ length: strangers }, () => ({
-      slot: null,
-      pid: null,
-      appliedIndex: null,
-      connected: false,
-    }));
-    return [...linked, ...unlinked, ...unknown];
+    const known = new Set([...links, ...departed].map(({ hello }) => hello.pid));
+    const running = this.#options.runningServingProcesses() ?? [{ slot: null, pid: null }];
+    const strangers = running
+      .filter(({ pid }) => pid === null || !known.has(pid))
+      .map((stranger) => ({ ...stranger, appliedIndex: null, connected: false }));
+    return [...linked, ...unlinked, ...strangers];
   }
 
   #forgetEndedProcesses(): void {
@@ -176,10 +214,23 @@ export class StatePublication {
     for (const link of this.links()) link.enqueueEntry(index, frame);
   }
 
+  #cutAll(reason: string): void {
+    for (const link of this.#links) link.cut(reason);
+  }
+
+  #publishFreshness(asOfMs: number, index: number): void {
+    const frame = encodeFreshFrame(asOfMs, index);
+    for (const link of this.links()) link.enqueue(frame);
+  }
+
   #accept(socket: Socket): void {
     const link = new ServingLink(
       socket,
       {
+        refusal: ({ supervisorNonce, slot, pid }) =>
+          supervisorNonce === this.#options.supervisorNonce
+            ? null
+            : `process ${pid} (slot ${slot}) is of another xksd with the same runtime directory`,
         onHello: (greeted, hello) => this.#greet(greeted, hello),
         onApplied: () => this.#recheck(),
         onMetrics: ({ hello }, report) => {
@@ -212,6 +263,7 @@ export class StatePublication {
     // It is in the set from here on (`links`), before its snapshot is taken: no command falls between the two.
     const { appliedIndex: index } = this.#options.state;
     link.startSnapshot(index, this.#snapshotAt(index));
+    link.enqueue(encodeJsonFrame(FrameType.standing, this.#standing));
     for (const observer of this.#observers) observer.onHello(link, hello);
     this.#recheck();
   }

@@ -26,6 +26,7 @@ export function timedFiles(
     rename: (from, to) => files.rename(from, to),
     remove: (path) => files.remove(path),
     syncDirectory: (path) => files.syncDirectory(path),
+    freeBytes: (path) => files.freeBytes(path),
     open: async (path, mode) => timed(await files.open(path, mode)),
   };
 }

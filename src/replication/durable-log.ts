@@ -8,7 +8,13 @@ import { itemsOf, partsOf } from './log-batch.js';
 import { encodeItems, type LogItem } from './log-items.js';
 import { type ChainPosition, encodeRecord } from './log-record.js';
 import { type Recovered, recoverLog } from './log-recovery.js';
-import { cutFile, removeTemporaryFiles, settleReceived, tidySnapshots } from './log-tidying.js';
+import {
+  makeEndDurable,
+  removeTemporaryFiles,
+  settleReceived,
+  syncDirectories,
+  tidySnapshots,
+} from './log-tidying.js';
 import type { PersistBatch } from './replication-loop.js';
 import { createSegment, segmentName } from './segment-file.js';
 import { receivedSnapshotName, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
@@ -82,10 +88,11 @@ export class DurableLog {
       if (last.torn !== null) {
         const cut = last.sizeBytes - last.goodBytes;
         warnings.push(
-          `${last.path} ended in a write that a crash interrupted (${last.torn.reason}): its last ${cut} bytes, which were never acknowledged, were cut off`,
+          `${last.path} ended in an incomplete write (${last.torn.reason}): its last ${cut} bytes were cut off. A crash leaves that of a change nobody was told of; if nothing crashed, the disk has lost data`,
         );
-        await cutFile(file, last.goodBytes);
       }
+      await makeEndDurable(file, last);
+      await syncDirectories(directory);
       const recovered = { ...read.value, warnings };
       const current = { file, sizeBytes: last.goodBytes, position: last.position };
       return ok({ log: new DurableLog(directory, segmentBytesMax, recovered, current), recovered });

@@ -3,10 +3,34 @@ import { type KeyObject, objectId } from '../hsm/types.js';
 import type { Key, KeyStateQueries, KeyVersion } from '../keystate/types.js';
 import { type XksError, xksError } from '../xks/errors.js';
 
+/** Key state, and whether it is known to be up to date. */
+export interface Known {
+  readonly state: KeyStateQueries;
+  /** Whether what is unknown here is unknown everywhere. */
+  readonly isCurrent: boolean;
+}
+
+/**
+ * The answer about something that key state does not know: `definite` where this node would know of it, else 503. KMS
+ * takes a 401 or 404 for the truth and doesn't ask again (replication.md, _A stale node must not lie_).
+ */
+export const unknownHere = (isCurrent: boolean, definite: XksError): XksError =>
+  isCurrent
+    ? definite
+    : xksError(
+        'DependencyTimeoutException',
+        'This node does not know what was asked for, and its key state may be out of date.',
+      );
+
 /** Whether a key store serves anything at all: a disabled one answers every API so, health included. */
-export function checkKeyStore(state: KeyStateQueries, name: string): XksError | null {
+export function checkKeyStore({ state, isCurrent }: Known, name: string): XksError | null {
   const keyStore = state.keyStore(name);
-  if (keyStore === null) return xksError('InvalidUriPathException', 'No key store has this URI path prefix.');
+  if (keyStore === null) {
+    return unknownHere(
+      isCurrent,
+      xksError('InvalidUriPathException', 'No key store has this URI path prefix.'),
+    );
+  }
   return keyStore.status === 'ENABLED'
     ? null
     : xksError('InvalidStateException', `The key store ${name} is disabled.`);
@@ -14,25 +38,21 @@ export function checkKeyStore(state: KeyStateQueries, name: string): XksError | 
 
 /** A key as key state knows it, whatever its status (X-K2). 404 only for what key state does not know (X-X2). */
 export function findKey(
-  state: KeyStateQueries,
+  { state, isCurrent }: Known,
   keyStore: string,
   externalKeyId: string,
 ): Result<Key, XksError> {
   const key = state.key(keyStore, externalKeyId);
-  return key === null
-    ? err(xksError('KeyNotFoundException', `The key store ${keyStore} has no key ${externalKeyId}.`))
-    : ok(key);
+  if (key !== null) return ok(key);
+  const definite = xksError('KeyNotFoundException', `The key store ${keyStore} has no key ${externalKeyId}.`);
+  return err(unknownHere(isCurrent, definite));
 }
 
 /** A key that may be used now: it, and its key store, enabled. */
-export function findUsableKey(
-  state: KeyStateQueries,
-  keyStore: string,
-  externalKeyId: string,
-): Result<Key, XksError> {
-  const fault = checkKeyStore(state, keyStore);
+export function findUsableKey(known: Known, keyStore: string, externalKeyId: string): Result<Key, XksError> {
+  const fault = checkKeyStore(known, keyStore);
   if (fault !== null) return err(fault);
-  const key = findKey(state, keyStore, externalKeyId);
+  const key = findKey(known, keyStore, externalKeyId);
   if (!key.ok || key.value.status === 'ENABLED') return key;
   return err(xksError('InvalidStateException', `The key ${externalKeyId} is disabled.`));
 }
@@ -68,12 +88,12 @@ export function findUsableVersion(key: Key, versionNumber: number): Result<KeyVe
 
 /** Asked after the HSM has answered: whoever disabled the key meanwhile gets no further answer made with it. */
 export function checkStillUsable(
-  state: KeyStateQueries,
+  known: Known,
   keyStore: string,
   externalKeyId: string,
   used: KeyVersion,
 ): XksError | null {
-  const key = findUsableKey(state, keyStore, externalKeyId);
+  const key = findUsableKey(known, keyStore, externalKeyId);
   if (!key.ok) return key.error;
   const version = findUsableVersion(key.value, used.version);
   if (version !== null && !version.ok) return version.error;

@@ -29,9 +29,10 @@ import { type Route, routeTarget } from '../xks/uri-path.js';
 import type { CredentialUse } from './credential-use.js';
 import { DeadlineGuard } from './deadline-guard.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
-import { checkKeyStore } from './key-lookup.js';
+import { checkKeyStore, type Known, unknownHere } from './key-lookup.js';
 import { newTrace, type RequestTrace, traceLogFields } from './request-trace.js';
 import type { SecretStore } from './secret-store.js';
+import type { StateFreshness } from './state-freshness.js';
 import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
 import { decrypt } from './use-cases/decrypt.js';
 import { encrypt } from './use-cases/encrypt.js';
@@ -47,8 +48,7 @@ const cryptographicRequestsInFlightMax = 2_048;
 export interface PipelineDependencies {
   /** Key state as of now, `null` before any was applied. */
   readonly state: () => KeyStateQueries | null;
-  /** Whether key state is known to be up to date: the replica is linked. */
-  readonly isStateFresh: () => boolean;
+  readonly freshness: StateFreshness;
   readonly secrets: Pick<SecretStore, 'available' | 'secretOf'>;
   readonly signingKeys: SigningKeyCache;
   readonly credentialUse: Pick<CredentialUse, 'used'>;
@@ -107,9 +107,12 @@ class Pipeline {
     } catch (thrown) {
       this.#deps.logger.error('a bug ended a request', { operation: trace.operation, error: thrown });
       outcome = err(xksError('InternalException', 'The proxy failed; its log says how.'));
+    } finally {
+      // Also what was refused may hold a plaintext.
+      wipe(request.body);
     }
     this.#report(request, trace, outcome);
-    return answerOf(outcome);
+    return answerOf(outcome, trace);
   }
 
   async #serve(request: HttpRequest, trace: RequestTrace): Promise<Outcome> {
@@ -128,8 +131,13 @@ class Pipeline {
     const { secrets, clock } = this.#deps;
     const state = this.#deps.state();
     if (state === null) return err(noStateYet);
+    const { freshness } = this.#deps;
+    if (!freshness.standing.mayServe) {
+      trace.note = freshness.standing.reason;
+      return err(mayNotServe);
+    }
     const keyStore = state.keyStoreByPrefix(route.uriPathPrefix);
-    if (keyStore === null) return err(noSuchPath); // X-U4: signed or not
+    if (keyStore === null) return err(unknownHere(freshness.isCurrent(), noSuchPath)); // X-U4: signed or not
     trace.keyStore = keyStore.name;
     // We cannot tell then who is authentic: never 401 (hsm.md, Sealed secrets).
     if (!secrets.available) return err(noSecretsYet);
@@ -153,7 +161,10 @@ class Pipeline {
     if (!verified.ok) {
       if (unsealable) return err(unsealableSecret);
       trace.authFailure = verified.error;
-      return err(authenticationFailed);
+      const isUnknown =
+        verified.error.reason === 'unknown-access-key' &&
+        state.credential(verified.error.accessKeyId ?? '') === null;
+      return err(unknownHere(!isUnknown || freshness.isCurrent(), authenticationFailed));
     }
     const { accessKeyId } = verified.value;
     trace.accessKeyId = accessKeyId;
@@ -171,14 +182,18 @@ class Pipeline {
         const parsed = parseGetHealthStatusRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
         // X-H3: outside quota and overload control.
-        const fault = checkKeyStore(state, keyStore.name);
+        const fault = checkKeyStore(this.#known(state), keyStore.name);
         return fault === null ? ok(getHealthStatus(this.#deps.proxy(), this.#deps.tokens())) : err(fault);
       }
       case 'GetKeyMetadata': {
         const parsed = parseGetKeyMetadataRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        const fault = this.#deadlineFault(request) ?? checkKeyStore(state, keyStore.name);
-        return fault === null ? getKeyMetadata(state, keyStore.name, route.externalKeyId) : err(fault);
+        const known = this.#known(state);
+        const fault =
+          this.#deadlineFault(request) ??
+          checkKeyStore(known, keyStore.name) ??
+          this.#isolationFault(state, keyStore.name);
+        return fault === null ? getKeyMetadata(known, keyStore.name, route.externalKeyId) : err(fault);
       }
       case 'Encrypt': {
         const parsed = parseEncryptRequest(request.body, keepMetadata);
@@ -213,7 +228,8 @@ class Pipeline {
     trace: RequestTrace,
     run: (context: KeyUseContext) => Promise<Outcome>,
   ): Promise<Outcome> {
-    const fault = this.#deadlineFault(request);
+    const fault =
+      this.#deadlineFault(request) ?? this.#isolationFault(authentic.state, authentic.keyStore.name);
     if (fault !== null) return err(fault);
     if (this.#inFlight >= this.#inFlightMax) {
       return err(
@@ -223,13 +239,18 @@ class Pipeline {
     this.#inFlight += 1;
     try {
       const outcome = await run({
-        state: () => this.#deps.state() ?? authentic.state,
-        isStateFresh: this.#deps.isStateFresh,
+        known: () => this.#known(authentic.state),
         hsm: this.#deadlined(request.receivedAtMs + this.#deps.requestDeadlineMs, trace),
         keyStore: authentic.keyStore.name,
         externalKeyId,
       });
       if (!outcome.ok) return outcome;
+      // Again, right before the answer leaves: the promise counts from there.
+      const isolated = this.#isolationFault(authentic.state, authentic.keyStore.name);
+      if (isolated !== null) {
+        wipe(outcome.value);
+        return err(isolated);
+      }
       // A credential that was retired while the HSM worked gets nothing either.
       const credential = this.#deps.state()?.credential(authentic.accessKeyId) ?? null;
       if (credential?.keyStore === authentic.keyStore.name) return outcome;
@@ -239,6 +260,17 @@ class Pipeline {
     } finally {
       this.#inFlight -= 1;
     }
+  }
+
+  /** Key state as of now; `before` where a link that is being made anew has left none. */
+  #known(before: KeyStateQueries): Known {
+    return { state: this.#deps.state() ?? before, isCurrent: this.#deps.freshness.isCurrent() };
+  }
+
+  /** A key store whose rule is to stop in isolation, on a node that has heard of no quorum for too long. */
+  #isolationFault(before: KeyStateQueries, name: string): XksError | null {
+    const keyStore = (this.#deps.state() ?? before).keyStore(name);
+    return keyStore === null || this.#deps.freshness.permits(keyStore) ? null : isolated;
   }
 
   /** Who comes too late has waited for us, not for the HSM. */
@@ -290,12 +322,19 @@ class Pipeline {
   }
 }
 
-function answerOf(outcome: Outcome): HttpAnswer {
-  if (outcome.ok) return { status: 200, body: outcome.value };
+function answerOf(outcome: Outcome, trace: RequestTrace): HttpAnswer {
+  // With a credential that was retired meanwhile it is not.
+  const refused = !outcome.ok && outcome.error === authenticationFailed;
+  const authentic = trace.accessKeyId === null || refused ? {} : ({ authenticated: true } as const);
+  if (outcome.ok) {
+    const answer: HttpAnswer = { status: 200, body: outcome.value, ...authentic };
+    return trace.operation === 'Decrypt' ? { ...answer, secret: true } : answer;
+  }
   const { error } = outcome;
   return {
     status: error.status,
     body: errorBody(error),
+    ...authentic,
     ...(error.status === 405 && { headers: { allow: 'POST' } }),
   };
 }
@@ -305,6 +344,16 @@ const noSuchPath = xksError('InvalidUriPathException', 'Nothing is served under 
 const noStateYet = xksError(
   'DependencyTimeoutException',
   'This node has just started and does not know its key stores yet.',
+);
+
+const mayNotServe = xksError(
+  'DependencyTimeoutException',
+  'This node does not serve: its key state is not known to be that of the cluster. Its status says why.',
+);
+
+const isolated = xksError(
+  'DependencyTimeoutException',
+  'This node is cut off from the others, and this key store is set to stop then.',
 );
 
 const noSecretsYet = xksError(

@@ -1,4 +1,4 @@
-import type { TokenStatus } from '../ops/state-link.js';
+import type { Standing, TokenStatus } from '../ops/state-link.js';
 
 export interface Readiness {
   readonly ready: boolean;
@@ -10,6 +10,9 @@ export interface ReadinessInputs {
   readonly draining: boolean;
   /** Whether key state was applied once: an older one serves, too. */
   readonly hasState: boolean;
+  readonly standing: Standing;
+  /** Cut off, and every key store is set to stop then. */
+  readonly isolated: boolean;
   readonly tokens: readonly TokenStatus[];
   /** Whether key state has a test key and a wrapped cluster secret for one of `tokens`. */
   readonly prepared: boolean;
@@ -27,6 +30,10 @@ export function judgeReadiness(inputs: ReadinessInputs): Readiness {
 function whatIsMissing(inputs: ReadinessInputs): string | null {
   if (inputs.draining) return 'draining: this process is about to end';
   if (!inputs.hasState) return 'key state has not arrived from the replica yet';
+  if (!inputs.standing.mayServe) return inputs.standing.reason;
+  if (inputs.isolated) {
+    return 'this node is cut off from the others, and every key store is set to stop then (on-isolation)';
+  }
   if (!inputs.tokens.some(({ state }) => state !== 'UNAVAILABLE')) {
     const reasons = inputs.tokens.map(
       ({ uri, label, reason }) => `${label ?? uri}: ${reason ?? 'unavailable'}`,

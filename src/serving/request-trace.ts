@@ -65,7 +65,8 @@ export function traceLogFields(
     ...(trace.requestMetadata !== null && {
       requestMetadata: requestMetadataLogFields(trace.requestMetadata),
     }),
-    ...(trace.operation === null && {
+    // Of what no key store serves, the path is all there is to go by.
+    ...(trace.keyStore === null && {
       method: request.method.slice(0, 16),
       target: request.target.slice(0, targetCharactersMax),
     }),

@@ -17,6 +17,7 @@ import { createPipeline } from './pipeline.js';
 import { judgeReadiness, type Readiness } from './readiness.js';
 import { SecretStore } from './secret-store.js';
 import { StateClient } from './state-client.js';
+import { FreshnessTracker } from './state-freshness.js';
 import { TokenSecrets } from './token-secrets.js';
 
 export interface ServingCoreOptions {
@@ -29,10 +30,14 @@ export interface ServingCoreOptions {
   readonly metrics: ServingMetrics;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** CLOCK_BOOTTIME. */
+  readonly bootTimeMs: () => number;
   readonly timers: Timers;
   readonly random: RandomSource;
   /** Called when `readiness()` may have changed. */
   readonly onReadiness: (readiness: Readiness) => void;
+  /** Why this process cannot recover by itself; `null` once it has all the same. Called on every change. */
+  readonly onStuck: (reason: string | null) => void;
 }
 
 /** A serving process without its listeners and its supervisor: key state, secrets, the token, and the pipeline. */
@@ -42,6 +47,7 @@ export class ServingCore {
   readonly #options: ServingCoreOptions;
   readonly #client: StateClient;
   readonly #secrets: SecretStore;
+  readonly #freshness: FreshnessTracker;
   readonly #tokenSecrets: TokenSecrets;
   readonly #signingKeys = new SigningKeyCache();
   readonly #credentialUse = new CredentialUse();
@@ -50,12 +56,14 @@ export class ServingCore {
   #hsmName: string | null = null;
   #cancelReport: () => void = () => {};
   #metricsLeftOut = false;
+  #stuck: string | null = null;
   #draining = false;
   #closed = false;
 
   constructor(options: ServingCoreOptions) {
     const { token, clock, timers, random, logger, metrics } = options;
     this.#options = options;
+    this.#freshness = new FreshnessTracker(options.bootTimeMs);
     this.#secrets = new SecretStore(random);
     const state = (): KeyState | null => this.#client.state;
     const operations = new HsmOperations({ token, secrets: this.#secrets, state, random, clock, logger });
@@ -77,19 +85,23 @@ export class ServingCore {
       logger,
       onState: (changed, command) => this.#onState(changed, command),
       onLink: () => this.#tellReadiness(),
+      onFresh: (asOfMs) => this.#freshness.confirmed(asOfMs),
+      onStanding: (standing) => {
+        this.#freshness.standingChanged(standing);
+        this.#tellReadiness();
+      },
       onHsmRequest: (request) => operations.answer(request),
     });
     this.handler = createPipeline({
       state,
-      isStateFresh: () => this.#client.linked,
+      freshness: this.#freshness,
       secrets: this.#secrets,
       signingKeys: this.#signingKeys,
       credentialUse: this.#credentialUse,
       crypto: token.crypto,
       hsmName: () => this.#hsmName,
       tokens: () => [token.status()],
-      // One node, so far.
-      proxy: () => ({ fleetSize: 1, version: options.hello.version }),
+      proxy: () => ({ fleetSize: this.#freshness.standing.fleetSize, version: options.hello.version }),
       metrics,
       logger,
       clock,
@@ -113,11 +125,23 @@ export class ServingCore {
     return judgeReadiness({
       draining: this.#draining,
       hasState: this.#client.state !== null,
+      standing: this.#freshness.standing,
+      isolated: this.#isIsolated(),
       tokens: [this.#options.token.status()],
       prepared: this.#tokenSecrets.prepared() !== null,
       secretsAvailable: this.#secrets.available,
       secretFault: this.#tokenSecrets.fault,
     });
+  }
+
+  /** No key store can be served here; never so without any. */
+  #isIsolated(): boolean {
+    let some = false;
+    for (const keyStore of this.#client.state?.keyStores() ?? []) {
+      if (this.#freshness.permits(keyStore)) return false;
+      some = true;
+    }
+    return some;
   }
 
   /** Not ready any more; goes on answering. */
@@ -156,10 +180,18 @@ export class ServingCore {
     if (!this.#closed) this.#options.onReadiness(this.readiness());
   }
 
+  #tellStuck(): void {
+    const reason = this.#options.token.beyondRecovery();
+    if (reason === this.#stuck) return;
+    this.#stuck = reason;
+    this.#options.onStuck(reason);
+  }
+
   /** Each second, for `xks_…` metrics and `xksctl status`. */
   #report(): void {
     const { timers, logger, metrics, token } = this.#options;
     this.#cancelReport = timers.after(metricsIntervalMs, () => this.#report());
+    this.#tellStuck();
     metricsFrame(metrics, this.#credentialUse, this.readiness(), [token.status()]).then(
       ({ frame, metricsLeftOut }) => {
         if (this.#closed) return;

@@ -13,10 +13,18 @@ import {
   encodeIndexFrame,
   encodeJsonFrame,
   FrameDecoder,
+  readFreshPayload,
   readIndexPayload,
   readJsonPayload,
 } from '../ops/frames.js';
-import { type Frame, FrameType, frameBytesMax, type Hello, type HsmReply } from '../ops/state-link.js';
+import {
+  type Frame,
+  FrameType,
+  frameBytesMax,
+  type Hello,
+  type HsmReply,
+  type Standing,
+} from '../ops/state-link.js';
 
 /** Key state is taken in for so long before requests get their turn: 100,000 keys take many such slices. */
 const sliceMs = 3;
@@ -24,6 +32,8 @@ export const reconnectFirstMs = 50;
 export const reconnectMaxMs = 1_000;
 /** Until the first link: the replica starts at the same time, and nobody is served before. */
 const reconnectFirstLinkMaxMs = 100;
+/** So many attempts may fail before it is worth a warning that no replica was ever there: about two seconds. */
+const quietAttempts = 25;
 /** What waits for a replica that does not read: reports beyond it are left out, the next one says the same. */
 const writeBufferBytesMax = 1024 * 1024;
 
@@ -43,6 +53,9 @@ export interface StateClientOptions {
   readonly onState: (state: KeyState, command: Command | null) => void;
   /** The link came up (key state is whole) or went. */
   readonly onLink: () => void;
+  /** As of `asOfMs` (boot clock) the state now in force held everything that was acknowledged anywhere. */
+  readonly onFresh: (asOfMs: number) => void;
+  readonly onStanding: (standing: Standing) => void;
   /** Does what administration asks of the HSM. Never rejects. */
   readonly onHsmRequest: (request: Readonly<Record<string, unknown>>) => Promise<HsmReply | null>;
 }
@@ -117,19 +130,30 @@ export class StateClient {
     if (this.#link !== link) return;
     this.#link = null;
     if (this.#closed) return;
-    // One line per reason, not per attempt.
-    if (link.whole || reason !== this.#lastReason) {
-      this.#options.logger.warn('no link to the replica: going on with the key state at hand', {
-        reason,
-        appliedIndex: this.#state?.appliedIndex ?? null,
-      });
-      this.#lastReason = reason;
-    }
+    this.#logEnd(link, reason);
     if (link.whole) this.#options.onLink();
     // A link that goes again at once is no success: a fault that repeats must not have snapshots sent for ever.
     const heldMs = this.#options.clock.monotonicMs() - link.wholeSinceMs;
     this.#failures = heldMs >= reconnectMaxMs ? 1 : this.#failures + 1;
     this.#cancelReconnect = this.#options.timers.after(this.#backOffMs(), () => this.#connect());
+  }
+
+  /** One line per reason, not per attempt. */
+  #logEnd(link: Link, reason: string): void {
+    const { logger } = this.#options;
+    if (this.#state === null && this.#failures < quietAttempts) {
+      if (reason !== this.#lastReason) logger.info('waiting for the replica', { reason });
+    } else if (this.#state === null) {
+      if (reason !== this.#lastReason || this.#failures === quietAttempts) {
+        logger.warn('no link to the replica, and no key state yet', { reason });
+      }
+    } else if (link.whole || reason !== this.#lastReason) {
+      logger.warn('no link to the replica: going on with the key state at hand', {
+        reason,
+        appliedIndex: this.#state.appliedIndex,
+      });
+    }
+    this.#lastReason = reason;
   }
 
   /** Doubles from `reconnectFirstMs`; half of it at random, so that a node's processes don't all come at once. */
@@ -153,6 +177,10 @@ export class StateClient {
         return this.#endSnapshot(link, frame.payload);
       case FrameType.entry:
         return this.#takeEntry(link, frame.payload);
+      case FrameType.fresh:
+        return this.#takeFreshness(link, frame.payload);
+      case FrameType.standing:
+        return this.#takeStanding(frame.payload);
       case FrameType.hsmRequest:
         return this.#takeHsmRequest(link, frame.payload);
       default:
@@ -216,6 +244,26 @@ export class StateClient {
     state.apply(entry.index, command.value);
     link.unacknowledged = true;
     this.#options.onState(state, command.value);
+    return null;
+  }
+
+  #takeFreshness(link: Link, payload: Buffer): string | null {
+    const fresh = readFreshPayload(payload);
+    if (fresh === null) return 'a malformed freshness';
+    if (!link.whole || this.#state === null) return 'a freshness before a whole snapshot';
+    // It comes after every entry up to its index, so that a lower one means that entries are missing.
+    if (this.#state.appliedIndex < fresh.index) return `freshness of index ${fresh.index} came too early`;
+    this.#options.onFresh(fresh.asOfMs);
+    return null;
+  }
+
+  #takeStanding(payload: Buffer): string | null {
+    const json = readJsonPayload(payload);
+    const { mayServe, reason, fleetSize } = json ?? {};
+    if (typeof mayServe !== 'boolean' || typeof reason !== 'string' || typeof fleetSize !== 'number') {
+      return 'a malformed standing';
+    }
+    this.#options.onStanding({ mayServe, reason, fleetSize });
     return null;
   }
 

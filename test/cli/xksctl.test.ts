@@ -30,6 +30,10 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.equal(listed.exitCode, 0);
     t.match(listed.stdout, /fake +0001 +ACTIVE/);
     t.match(listed.stdout, /xksd-test +CKK_AES 256/);
+    fake.unlisted = 'the PIN is wrong';
+    t.match((await run('hsm', 'list')).stdout, /its objects cannot be listed: the PIN is wrong/);
+    t.match(await json('hsm', 'list'), { tokens: [{ objects: null, unlisted: 'the PIN is wrong' }] });
+    fake.unlisted = null;
     t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
   });
 
@@ -37,6 +41,10 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     const region = ['--region', 'us-east-1'];
     t.match(await json('keystore', 'create', 'store', '--uri-path-prefix', '/pre/fix', ...region), {
       keyStore: { uriPath: '/pre/fix/kms/xks/v1' },
+    });
+    const regions = ['--region', 'eu-west-1', '--region', 'eu-central-1'];
+    t.match(await json('keystore', 'create', ...regions, 'option-first'), {
+      keyStore: { name: 'option-first', regions: ['eu-west-1', 'eu-central-1'] },
     });
     t.match(
       (await run('keystore', 'list')).stdout,
@@ -88,7 +96,7 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match(await json('credential', 'retire', second), { credential: { accessKeyId: second } });
     const last = await run('credential', 'retire', first);
     t.equal(last.exitCode, 1);
-    t.match(last.stderr, /last credential of key store store.*--force/);
+    t.match(last.stderr, /last credential of key store "store".*--force/);
   });
 
   await t.test('key', async (t) => {
@@ -105,19 +113,22 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match((await run('key', 'add', 'store', '--object-label', 'short')).stderr, /AES key of 128 bits/);
     t.match((await run('key', 'list', 'store')).stdout, /^one +ENABLED +1 +ENCRYPT,DECRYPT .*first$/m);
     t.match((await run('key', 'show', 'store', 'two')).stdout, /1 \(current\) +ENABLED +abcd/);
+    const disabled = await run('key', 'disable', 'store', 'one');
+    t.equal(disabled.stderr, 'Every serving process of this node has stopped using it.\n');
+    t.match(disabled.stdout, /^1 \(current\) +DISABLED /m, 'no version of it is of use');
     t.match(await json('key', 'disable', 'store', 'one'), { key: { status: 'DISABLED' } });
     t.match((await run('key', 'enable', 'store', 'one', '--revision', '1')).stderr, /^xksctl: /);
   });
 
   await t.test('status: exit 0 while all is well, 3 when something wants a look', async (t) => {
-    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 1 });
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 1, running: [] });
     let well = await run('status');
     // The report and the count of processes arrive on their own ways.
     while (well.exitCode === 3 && !well.stdout.includes('All is well.')) well = await run('status');
     t.equal(well.exitCode, 0, well.stdout);
     t.match(well.stdout, /^node +node-1$/m);
     t.match(well.stdout, /serving-1 +\d+ +yes/);
-    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 3 });
+    replica.send({ kind: 'fleet', readyServingProcesses: 1, servingProcesses: 3, running: [] });
     let ill = await run('status');
     while (ill.exitCode === 0) ill = await run('status');
     t.equal(ill.exitCode, 3);
@@ -142,8 +153,30 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     }
     t.notOk(both.stdout.includes(fake.secrets.get(first) ?? 'none'));
     const file = join(files.directory, 'for kms.json');
-    const credential = { AccessKeyId: 'ID', RawSecretAccessKey: 'a+/=' };
-    writeFileSync(file, JSON.stringify({ XksProxyAuthenticationCredential: credential }));
+    const credential = { AccessKeyId: first, RawSecretAccessKey: 'a+/=' };
+    const write = (uriPath: string, AccessKeyId: string): void =>
+      writeFileSync(
+        file,
+        JSON.stringify({
+          XksProxyUriPath: uriPath,
+          XksProxyAuthenticationCredential: { ...credential, AccessKeyId },
+        }),
+      );
+    for (const [uriPath, accessKeyId, reason] of [
+      ['/other/kms/xks/v1', first, /is of the key store at \/other\/kms\/xks\/v1/],
+      ['/pre/fix/kms/xks/v1', 'AAAAAAAAAAAAAAAAAAAA', /has no credential AAAAAAAAAAAAAAAAAAAA/],
+    ] as const) {
+      write(uriPath, accessKeyId);
+      const refused = await run('kms-config', 'store', '--kms-config', file);
+      t.equal(refused.exitCode, 1);
+      t.match(refused.stderr, reason);
+    }
+    writeFileSync(file, '{"RawSecretAccessKey": "a+/="');
+    const damaged = await run('kms-config', 'store', '--kms-config', file);
+    t.match(damaged, { exitCode: 1, stderr: /is no proxy configuration file/ });
+    t.notMatch(damaged.stderr, 'a+/=', 'no secret is quoted');
+    t.equal((await run('kms-config', 'store', '--kms-config', join(files.directory, 'none'))).exitCode, 1);
+    write('/pre/fix/kms/xks/v1', first);
     const one = await run(
       'kms-config',
       'store',
@@ -247,8 +280,8 @@ t.test('a disk that takes no more ends the replica, with the reason', async (t) 
   const limited = spawnSync('prlimit', ['--pid', String(replica.child.pid), '--fsize=1']);
   t.equal(limited.status, 0);
   const created = await run('keystore', 'create', 'store', '--region', 'us-east-1');
-  t.equal(created.exitCode, 1);
-  t.match(created.stderr, /Whether it did what was asked is not known: look before you repeat it/);
+  t.equal(created.exitCode, 11, 'outcome unknown');
+  t.match(created.stderr, /--request-id [0-9a-f]{12}-[0-9a-f]{20}/);
   t.equal(await replica.ended(), 1, 'the supervisor starts it anew');
   t.match(replica.log, /"reason":"[^"]*EFBIG[^"]*","message":"the durable log failed; the replica ends"/);
 });
@@ -258,7 +291,7 @@ t.test('the command line: usage, help, version', async (t) => {
     const result = await runXksctl(args);
     t.equal(result.exitCode, 2, `xksctl ${args.join(' ')}`);
     t.equal(result.stdout, '');
-    t.not(result.stderr, '');
+    t.match(result.stderr, args.length === 0 ? /^Usage: / : /^xksctl: [^\n]+\n$/);
   };
   await Promise.all([
     usage(),
@@ -269,6 +302,10 @@ t.test('the command line: usage, help, version', async (t) => {
     usage('key', 'add', 'store', '--object-id', 'xyz'),
     usage('key', 'enable', 'store', 'one', '--revision', '-1'),
   ]);
+  const misspelt = await runXksctl(['keystroe', 'list', '-o', 'json']);
+  t.same(JSON.parse(misspelt.stderr), {
+    error: { code: 'usage', message: "unknown command 'keystroe' (Did you mean keystore?)" },
+  });
   const help = await runXksctl(['keystore', 'create', '--help']);
   t.equal(help.exitCode, 0);
   t.match(help.stdout, /--uri-path-prefix/);
@@ -303,6 +340,23 @@ t.test('no permission: who has it, and what to do', async (t) => {
   const hidden = join(path, '..', 'hidden', 'admin.sock');
   t.match(connectFailure(hidden, 'EACCES', '').message, /no permission to open .*: .* belongs to uid/);
 });
+
+t.test(
+  'a replica that does not answer: a read gives up soon, and says that requests are served',
+  async (t) => {
+    const { createServer } = await import('node:net');
+    const socket = join(shortDirectory(t), 'silent.sock');
+    const server = createServer((connection) => void connection.resume().on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    t.teardown(() => server.close());
+    const result = await runXksctl(['--socket', socket, 'status']);
+    t.equal(result.exitCode, 1);
+    t.match(
+      result.stderr,
+      /^xksctl: the replica has not answered for 5 s\. Requests are served all the same/,
+    );
+  },
+);
 
 t.test('a peer that is not xksd is recognised', async (t) => {
   const { createServer } = await import('node:http');

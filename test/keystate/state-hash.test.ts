@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import t from 'tap';
+import { ObjectHash } from '../../src/keystate/object-hash.js';
 import { StateHash } from '../../src/keystate/state-hash.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
@@ -38,4 +39,27 @@ t.test('the hash is the sum over a set, whatever came and went in which order', 
   other.remove(Uint8Array.of(1));
   other.add(Uint8Array.of(1));
   t.equal(other.hex(), '0'.repeat(32), 'it borrows from beyond and gives back');
+});
+
+t.test('the active format counts as one object', async (t) => {
+  const hash = new ObjectHash();
+  const first = hash.hex();
+  hash.setFormat(2);
+  t.not(hash.hex(), first);
+  hash.setFormat(3);
+  const other = new ObjectHash();
+  other.setFormat(3);
+  t.equal(hash.hex(), other.hex(), 'whichever came before');
+});
+
+t.test('an object counts with its kind', async (t) => {
+  const [one, other] = [new ObjectHash(), new ObjectHash()];
+  const requestId = '0199c82cc000-00010203040506070809';
+  one.add('requestFloor', { requestId });
+  other.replace('requestFloor', null, { requestId });
+  t.equal(one.hex(), other.hex());
+  other.replace('requestFloor', { requestId }, { requestId: `${requestId}0` });
+  t.not(one.hex(), other.hex());
+  other.remove('requestFloor', { requestId: `${requestId}0` });
+  t.equal(other.hex(), '0'.repeat(32));
 });

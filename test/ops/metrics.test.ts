@@ -34,7 +34,7 @@ t.test('requests are counted and timed under the names of operations.md', async 
     'xks_request_duration_seconds_bucket{le="0.5",operation="unknown",key_store=""} 1',
     'xks_auth_failures_total{reason="signature"} 1',
     'xks_tls_certificate_not_after_timestamp_seconds 1800000000',
-    'xks_serving_processes_ready 1',
+    'xks_serving_ready 1',
     'xks_log_lines_dropped_total 5',
   ]) {
     t.ok(text.split('\n').includes(line), line);

@@ -1,9 +1,12 @@
 import t, { type Test } from 'tap';
 import type { LogFields, Logger } from '../../src/base/logger.js';
-import type { Result } from '../../src/base/result.js';
+import { err, type Result } from '../../src/base/result.js';
+import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { requestIdAt } from '../support/founded-cluster.js';
 import { aesObject, FakeHsm } from './fake-hsm.js';
-import { type FakeServingProcess, readyReport } from './fake-serving-process.js';
-import { makeReplica, type ReplicaAtSeams, type SeamOptions } from './replica-at-seams.js';
+import { activeToken, type FakeServingProcess, readyReport } from './fake-serving-process.js';
+import type { MemoryLog } from './memory-log.js';
+import { caller, makeReplica, type ReplicaAtSeams, type SeamOptions } from './replica-at-seams.js';
 
 interface Prepared extends ReplicaAtSeams {
   readonly fake: FakeHsm;
@@ -68,7 +71,7 @@ t.test('key stores are created, listed, shown, disabled and enabled', async (t) 
     ok: false,
     error: {
       code: 'not-found',
-      message: 'There is no key store third; `xksctl keystore list` shows those there are.',
+      message: 'there is no key store "third" (xksctl keystore list)',
     },
   });
   t.match(await run('keystore.create', { name: 'second', regions: ['eu-west-1'] }), {
@@ -87,6 +90,45 @@ t.test('a grant on a revision that is past is refused', async (t) => {
   });
   t.equal(must(await run('keystore.show', { name: 'store' })).keyStore.status, 'DISABLED');
 });
+
+/** Makes the cluster one that carries requests out once. */
+async function found(log: MemoryLog): Promise<void> {
+  const envelope = { requestId: caller().requestId, atMs: Date.now(), by: '' };
+  const founding = { memberId: 'm', address: 'a:1', format: 2 };
+  await log.propose(
+    encodeCommand({ ...envelope, type: 'cluster.init', clusterId: 'c', nodeName: 'node-1', ...founding }),
+  );
+}
+
+t.test(
+  'a credential asked for twice under one request id is made once, and its secret shown once',
+  async (t) => {
+    const { run, log, now } = await prepared(t);
+    await found(log);
+    const requestId = requestIdAt(now.wallMs, 1);
+    const { credential } = must(await run('credential.create', { keyStore: 'store' }, requestId));
+    const again = await run('credential.create', { keyStore: 'store' }, requestId);
+    t.match(again, {
+      ok: false,
+      error: {
+        code: 'already-exists',
+        message: new RegExp(
+          `created ${credential.accessKeyId} before; its secret can't be shown again.*retire`,
+        ),
+      },
+    });
+    t.equal(log.machine.state.counts().credentials, 1);
+    must(await run('credential.retire', { accessKeyId: credential.accessKeyId, force: true }));
+    t.match(await run('credential.create', { keyStore: 'store' }, requestId), {
+      ok: false,
+      error: { message: /created a credential before, which was retired since/ },
+    });
+    t.match(await run('credential.create', { keyStore: 'store' }, requestIdAt(1)), {
+      ok: false,
+      error: { code: 'expired', message: /whether it was executed is not known any more/ },
+    });
+  },
+);
 
 t.test('a credential comes with its secret, once, and without it afterwards', async (t) => {
   const { run, fake, log } = await prepared(t);
@@ -110,7 +152,7 @@ t.test('the last credential of a key store is retired by force only (X-A4)', asy
   const { accessKeyId } = must(await run('credential.create', { keyStore: 'store' })).credential;
   t.match(await run('credential.retire', { accessKeyId }), {
     ok: false,
-    error: { code: 'refused', message: /last credential of key store store.*--force/ },
+    error: { code: 'refused', message: /last credential of key store "store".*--force/ },
   });
   t.ok(log.machine.state.credential(accessKeyId));
   must(await run('credential.retire', { accessKeyId, force: true }));
@@ -163,7 +205,7 @@ t.test('a generated key lies on the token under a label that names it', async (t
   const answer = must(
     await run('key.generate', { keyStore: 'store', externalKeyId: 'one', description: 'd' }),
   );
-  const object = fake.objects.find(({ label }) => label === 'xksd/store/one');
+  const object = fake.objects.find(({ label }) => label.startsWith('xksd/store/one/'));
   t.match(answer, {
     key: { externalKeyId: 'one', status: 'ENABLED', usage: ['ENCRYPT', 'DECRYPT'], description: 'd' },
     warnings: [],
@@ -173,11 +215,42 @@ t.test('a generated key lies on the token under a label that names it', async (t
   t.equal(answer.key.versions[0]?.verified, true);
 });
 
+t.test('a key asked for twice under one request id is one key, on one object', async (t) => {
+  const { run, fake, log } = await prepared(t);
+  await found(log);
+  const before = fake.objects.length;
+  const { requestId } = caller();
+  const first = must(await run('key.generate', { keyStore: 'store' }, requestId));
+  const again = must(await run('key.generate', { keyStore: 'store' }, requestId));
+  t.equal(fake.objects.length, before + 1);
+  t.strictSame(again.key, first.key);
+  t.strictSame([first.change.repeated, again.change.repeated], [false, true]);
+  t.equal(again.change.index, first.change.index);
+});
+
+t.test('a key whose object was made before the outcome got lost takes that object', async (t) => {
+  const { run, fake, log } = await prepared(t);
+  await found(log);
+  const propose = log.propose.bind(log);
+  log.propose = async () => err({ kind: 'unknown', reason: 'the leader ended' });
+  const { requestId } = caller();
+  const lost = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId);
+  t.match(lost, {
+    ok: false,
+    error: { code: 'outcome-unknown', message: new RegExp(`--request-id ${requestId}`) },
+  });
+  log.propose = propose;
+  const objects = fake.objects.length;
+  const { key } = must(await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId));
+  t.equal(fake.objects.length, objects);
+  t.equal(key.versions[0]?.objectId, fake.objects.find(({ label }) => label.endsWith(requestId))?.objectId);
+});
+
 t.test('an external key id that is not given is a random UUID (X-U3)', async (t) => {
   const { run } = await prepared(t);
   const one = must(await run('key.generate', { keyStore: 'store' })).key.externalKeyId;
   const two = must(await run('key.generate', { keyStore: 'store' })).key.externalKeyId;
-  t.match(one, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  t.match(one, /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   t.not(one, two);
 });
 
@@ -206,8 +279,9 @@ t.test('an object that was made for nothing is named', async (t) => {
     must(await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }));
     return propose(command);
   };
-  const refused = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' });
-  const left = fake.objects.filter(({ label }) => label === 'xksd/store/one')[0];
+  const { requestId } = caller();
+  const refused = await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }, requestId);
+  const left = fake.objects.find(({ label }) => label === `xksd/store/one/${requestId}`);
   t.match(refused, {
     ok: false,
     error: { code: 'already-exists', message: new RegExp(`${left?.objectId}.* was left on the token`) },
@@ -270,7 +344,9 @@ t.test('an object of partial use or weak protection is taken with a warning', as
     aesObject({ label: 'weak', extractable: true, sensitive: false }),
   );
   const oneWay = must(await run('key.add', { keyStore: 'store', objectLabel: 'one-way' }));
-  t.match(oneWay.warnings, [/lacks CKA_DECRYPT/]);
+  t.match(oneWay.warnings, [
+    /lacks CKA_DECRYPT: every decrypt with it fails, and KMS makes no KMS key on it/,
+  ]);
   t.equal(oneWay.key.versions[0]?.verified, false);
   t.match(must(await run('key.add', { keyStore: 'store', objectLabel: 'weak' })).warnings, [
     /CKA_EXTRACTABLE/,
@@ -329,8 +405,30 @@ t.test('status tells what wants a look, and nothing else', async (t) => {
   t.same(must(await replica.run('status', {})).degraded, [
     'no serving process is ready: this node serves no request',
     '0 of 2 serving processes are connected',
-    'no token is prepared: run `xksctl hsm prepare`',
   ]);
+  const reason = 'no usable token (fake: the PIN was refused)';
+  const ill = { ...activeToken, state: 'UNAVAILABLE', reason: 'the PIN was refused' } as const;
+  const early = await Promise.all([1, 2].map((slot) => replica.link({ slot })));
+  const unheard = must(await replica.run('status', {}));
+  t.strictSame(
+    unheard.serving.map(({ ready }) => ready),
+    [null, null],
+    'a replica that has just started does not know',
+  );
+  t.same(unheard.degraded, ['serving-1, serving-2: not heard of since the replica started']);
+  for (const serving of early) {
+    serving.report({ ...readyReport, readiness: { ready: false, reason }, tokens: [ill] });
+  }
+  while (must(await replica.run('status', {})).tokens.length === 0) await new Promise(setImmediate);
+  t.same(
+    must(await replica.run('status', {})).degraded,
+    [
+      'no serving process is ready: this node serves no request',
+      `serving-1, serving-2: not ready: ${reason}`,
+      'token fake is UNAVAILABLE',
+    ],
+    'each reason once, and no advice that cannot be followed',
+  );
   const fake = new FakeHsm();
   for (const slot of [1, 2]) {
     const serving = await replica.link({ slot, onHsmRequest: fake.answer });
@@ -351,8 +449,8 @@ t.test('a login goes from process to process and stops at the first refusal', as
   for (const slot of [1, 2]) {
     await replica.link({
       slot,
-      onHsmRequest: ({ id }) => {
-        asked.push(slot);
+      onHsmRequest: ({ id, op }) => {
+        if (op === 'retry-login') asked.push(slot);
         return { id, ok: false, code: 'token-unavailable', message: 'CKR_PIN_INCORRECT' };
       },
     });
@@ -364,6 +462,26 @@ t.test('a login goes from process to process and stops at the first refusal', as
   t.same(asked, [1], 'each attempt counts on the HSM');
 });
 
+t.test('only the first process that logs in forgets what the token refused', async (t) => {
+  const replica = await makeReplica(t);
+  const asked: unknown[] = [];
+  for (const slot of [1, 2]) {
+    const fake = new FakeHsm();
+    await replica.link({
+      slot,
+      onHsmRequest: (request) => {
+        if (request.op === 'retry-login') asked.push([slot, request.forgive]);
+        return fake.answer(request);
+      },
+    });
+  }
+  must(await replica.run('hsm.login', {}));
+  t.same(asked, [
+    [1, true],
+    [2, false],
+  ]);
+});
+
 t.test('a change is logged with who asked, and its secret never', async (t) => {
   const lines: { readonly message: string; readonly fields: LogFields }[] = [];
   const note = (message: string, fields: LogFields = {}): void => void lines.push({ message, fields });
@@ -371,13 +489,13 @@ t.test('a change is logged with who asked, and its secret never', async (t) => {
   const { run } = await prepared(t, { logger });
   const { secretAccessKey } = must(await run('credential.create', { keyStore: 'store' }));
   const line = lines.find(({ fields }) => fields['command'] === 'credential.create');
-  t.match(line, { message: 'key state changed', fields: { uid: 0, keyStore: 'store' } });
+  t.match(line, { message: 'key state changed', fields: { by: 'uid=0', keyStore: 'store' } });
   t.notOk(JSON.stringify(lines).includes(secretAccessKey));
 });
 
 t.test('a malformed or unknown command is answered, not obeyed', async (t) => {
   const { api, log } = await makeReplica(t);
-  const run = (command: string, body: unknown) => api.run(command, body, { uid: null });
+  const run = (command: string, body: unknown) => api.run(command, body, { ...caller(), uid: null });
   t.match(await run('keystore.destroy', {}), { ok: false, error: { code: 'unknown-command' } });
   t.match(await run('constructor', {}), { ok: false, error: { code: 'unknown-command' } });
   for (const body of [

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import type { LogFields, Logger } from '../../src/base/logger.js';
 import { loadNativeBinding } from '../../src/base/native.js';
 import { AdminServer } from '../../src/replica/admin-server.js';
-import { makeReplica } from './replica-at-seams.js';
+import { caller, makeReplica } from './replica-at-seams.js';
 
 interface Answer {
   readonly status: number | undefined;
@@ -22,6 +22,7 @@ async function setUp(t: Test, logger?: Logger) {
   const server = new AdminServer({
     socketPath,
     api: replica.api,
+    mintRequestId: () => caller().requestId,
     peerCredentials: (fd) => native.peerCredentials(fd),
   });
   t.same(await server.listen(), { ok: true, value: null });
@@ -35,7 +36,7 @@ async function setUp(t: Test, logger?: Logger) {
     for await (const chunk of response.setEncoding('utf8')) text += chunk;
     return { status: response.statusCode, allow: response.headers.allow, body: JSON.parse(text) };
   };
-  return { ...replica, socketPath, send };
+  return { ...replica, socketPath, send, server };
 }
 
 t.test('the socket is for its owner and its group', async (t) => {
@@ -73,13 +74,40 @@ t.test('a body that is no JSON, or too long, is refused', async (t) => {
 
 t.test('who changed something is taken from the socket, not from what is sent', async (t) => {
   const uids: unknown[] = [];
-  const note = (_: string, fields: LogFields = {}): void =>
-    void ('uid' in fields && uids.push(fields['uid']));
+  const note = (_: string, fields: LogFields = {}): void => void ('by' in fields && uids.push(fields['by']));
   const logger: Logger = { debug: note, info: note, warn: note, error: note, child: () => logger };
   const { send } = await setUp(t, logger);
   const body = JSON.stringify({ name: 'store', regions: ['us-east-1'] });
   t.match(await send('POST', '/v1/keystore.create', body), { status: 200 });
-  t.same(uids, [process.getuid?.()]);
+  t.same(uids, [`uid=${process.getuid?.()}`]);
+});
+
+t.test('closing waits for the command under way and for nobody who only holds a connection', async (t) => {
+  const { send, socketPath, server, log, run } = await setUp(t);
+  const idle = connect(socketPath);
+  await once(idle, 'connect');
+  const propose = log.propose.bind(log);
+  let proceed = (): void => {};
+  let begun = (): void => {};
+  const proposed = new Promise<void>((resolve) => {
+    proceed = resolve;
+  });
+  const underWay = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  log.propose = async (command) => {
+    begun();
+    await proposed;
+    return propose(command);
+  };
+  const sent = send('POST', '/v1/keystore.create', JSON.stringify({ name: 'store', regions: ['us-east-1'] }));
+  await underWay;
+  const closed = server.close();
+  proceed();
+  t.match(await sent, { status: 200 });
+  await closed;
+  if (!idle.closed) await once(idle, 'close');
+  t.match(await run('keystore.show', { name: 'store' }), { ok: true });
 });
 
 t.test('a client that goes away in the middle costs nothing', async (t) => {

@@ -6,6 +6,7 @@ import {
   encodeIndexFrame,
   encodeJsonFrame,
   FrameDecoder,
+  readFreshPayload,
   readIndexPayload,
   readJsonPayload,
 } from '../../src/ops/frames.js';
@@ -16,8 +17,12 @@ import {
   type HsmReply,
   type HsmRequest,
   type MetricsReport,
+  type Standing,
   type TokenStatus,
 } from '../../src/ops/state-link.js';
+
+/** Of the supervisor that tests stand for. */
+export const testNonce = 'nonce-of-the-test';
 
 export type HsmScript = (request: HsmRequest) => HsmReply | null;
 
@@ -26,6 +31,7 @@ export interface FakeServingOptions {
   readonly processId?: string;
   readonly pid?: number;
   readonly linkedBefore?: boolean;
+  readonly supervisorNonce?: string;
   readonly onHsmRequest?: HsmScript;
 }
 
@@ -56,6 +62,8 @@ export class FakeServingProcess {
   /** While set, entries are applied but not acknowledged. */
   silent = false;
   snapshots = 0;
+  freshAsOfMs: number | null = null;
+  standing: Standing | null = null;
 
   readonly #socket: Socket;
   readonly #options: FakeServingOptions;
@@ -70,6 +78,7 @@ export class FakeServingProcess {
       linkVersion: 1,
       pid: options.pid ?? process.pid,
       slot: options.slot ?? 1,
+      supervisorNonce: options.supervisorNonce ?? testNonce,
       processId: options.processId ?? randomBytes(8).toString('hex'),
       startedAtMs: Date.now(),
       linkedBefore: options.linkedBefore ?? false,
@@ -156,11 +165,21 @@ export class FakeServingProcess {
       case FrameType.entry: {
         const entry = readIndexPayload(payload);
         if (entry === null) throw new Error('malformed entry');
-        // Throws on a gap.
-        this.machine.apply(entry.index, entry.rest);
+        // Both throw on a gap.
+        if (entry.rest.byteLength === 0) this.machine.skip(entry.index);
+        else this.machine.apply(entry.index, entry.rest);
         if (!this.silent) this.acknowledge();
         break;
       }
+      case FrameType.fresh: {
+        const fresh = readFreshPayload(payload);
+        if (fresh === null) throw new Error('malformed freshness');
+        this.freshAsOfMs = fresh.asOfMs;
+        break;
+      }
+      case FrameType.standing:
+        this.standing = readJsonPayload(payload) as unknown as Standing;
+        break;
       case FrameType.hsmRequest: {
         const request = readJsonPayload(payload) as unknown as HsmRequest;
         const reply = this.#options.onHsmRequest?.(request) ?? null;

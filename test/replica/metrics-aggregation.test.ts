@@ -12,6 +12,7 @@ const hello = (processId: string, slot = 1, linkedBefore = false): Hello => ({
   linkVersion: 1,
   pid: 1,
   slot,
+  supervisorNonce: 'n',
   processId,
   startedAtMs: 0,
   linkedBefore,
@@ -157,7 +158,7 @@ t.test('label values and help are escaped as the exposition format says', async 
 });
 
 t.test('promtool finds nothing to say about what Prometheus gets', async (t) => {
-  const { publication, log } = await makeReplica(t);
+  const { publication, log, cluster } = await makeReplica(t);
   const aggregation = new MetricsAggregation();
   for (const slot of [1, 2]) {
     const serving = createServingMetrics({ droppedLogLines: () => 0 });
@@ -175,7 +176,13 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     const json: unknown = JSON.parse(JSON.stringify(await serving.registry.getMetricsAsJSON()));
     aggregation.report(hello(`process-${slot}`, slot), json as unknown[]);
   }
-  const node = new ReplicaMetrics({ state: () => log.machine.state, publication, aggregation });
+  const node = new ReplicaMetrics({
+    state: () => log.machine.state,
+    publication,
+    aggregation,
+    engine: cluster,
+    bootTimeMs: () => cluster.nowMs,
+  });
   node.observeLogSync(1.5);
   const replica = createProcessRegistry({ droppedLogLines: () => 0 });
   const exposed = expose(aggregation.families(await node.json(), await replica.getMetricsAsJSON()));
@@ -184,6 +191,8 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
   t.equal(checked.stderr + checked.stdout, '');
   for (const series of [
     /^xks_build_info\{.*process="replica"\} 1$/m,
+    /^xks_log_lines_dropped_total\{process="replica"\} 0$/m,
+    /^xks_log_lines_dropped_total\{process="serving-2"\} 0$/m,
     /^xks_build_info\{.*process="serving-2"\} 1$/m,
     /^process_cpu_seconds_total\{process="serving-1"\} /m,
     /^xks_key_state_applied_index 0$/m,

@@ -5,6 +5,7 @@ import { type Logger, silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
 import { AdminApi } from '../../src/replica/admin-api.js';
 import type { AdminCommand, AdminRequest, AdminResponse } from '../../src/replica/admin-contract.js';
 import type { AdminError } from '../../src/replica/admin-error.js';
@@ -13,11 +14,13 @@ import { CredentialUse } from '../../src/replica/credential-use.js';
 import { HsmRequests } from '../../src/replica/hsm-requests.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
-import { FakeServingProcess } from './fake-serving-process.js';
+import { FakeCluster } from './fake-cluster.js';
+import { FakeServingProcess, testNonce } from './fake-serving-process.js';
 import { MemoryLog } from './memory-log.js';
 
 export interface ReplicaAtSeams {
   readonly log: MemoryLog;
+  readonly cluster: FakeCluster;
   readonly publication: StatePublication;
   readonly hsm: HsmRequests;
   readonly fleet: { configured: number; ready: number };
@@ -29,8 +32,15 @@ export interface ReplicaAtSeams {
   run<C extends AdminCommand>(
     command: C,
     request: AdminRequest<C>,
+    requestId?: string,
   ): Promise<Result<AdminResponse<C>, AdminError>>;
 }
+
+/** Root, with a request of its own. */
+export const caller = (requestId = mintRequestId(Date.now(), systemRandom.bytes(requestIdRandomBytes))) => ({
+  uid: 0,
+  requestId,
+});
 
 export interface SeamOptions {
   readonly hsmTimeoutMs?: number;
@@ -44,16 +54,19 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
   const directory = shortDirectory(t);
   const socketPath = join(directory, 'state.sock');
   const log = new MemoryLog();
+  const cluster = new FakeCluster(log);
   const fleet = { configured: 0, ready: 0 };
   const now = { wallMs: Date.now() };
   const clock: Clock = { ...systemClock, wallMs: () => now.wallMs };
   const logger = options.logger ?? silentLogger;
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: log,
     logger,
     isProcessAlive: () => false,
-    readyServingProcesses: () => fleet.ready,
+    runningServingProcesses: () => [],
+    standing: { mayServe: true, reason: '', fleetSize: 1 },
   });
   const listening = await publication.listen();
   if (!listening.ok) throw new Error(listening.error);
@@ -76,6 +89,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       proposer: new ChangeProposer({
         log,
         encodeCommand,
+        activeFormat: () => log.machine.state.activeFormat(),
         publication,
         clock,
         random: systemRandom,
@@ -87,12 +101,14 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       credentialUse,
       clock,
       random: systemRandom,
+      cluster,
       fleet: () => fleet,
     },
     logger,
   );
   return {
     log,
+    cluster,
     publication,
     hsm,
     fleet,
@@ -105,7 +121,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       await serving.until(() => serving.snapshots > 0);
       return serving;
     },
-    run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>) =>
-      (await api.run(command, request, { uid: 0 })) as Result<AdminResponse<C>, AdminError>,
+    run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>, requestId?: string) =>
+      (await api.run(command, request, caller(requestId))) as Result<AdminResponse<C>, AdminError>,
   };
 }

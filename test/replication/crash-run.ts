@@ -14,6 +14,8 @@ interface Run {
   readonly proposed: readonly string[];
   /** For each number of acknowledged proposals, how many operations had been done. */
   readonly acknowledgedAt: readonly number[];
+  /** What was there when the log was opened, and how many operations had been done then. */
+  readonly opened: { readonly entries: number; readonly at: number };
 }
 
 /** Proposes `count` commands, some at once, some long enough for several sectors. */
@@ -26,7 +28,9 @@ export async function propose(
   const opened = await openNode(disk, machine, sizes);
   if (!opened.ok) throw new Error(opened.error.message);
   const log = opened.value;
+  const openedAt = disk.operations.length;
   const proposed: string[] = machine.texts();
+  const entries = proposed.length;
   const acknowledgedAt: number[] = proposed.map(() => 0);
   for (let left = count; left > 0; ) {
     const batch = Math.min(left, 1 + random.integer(4));
@@ -44,7 +48,7 @@ export async function propose(
     left -= batch;
   }
   await log.close();
-  return { disk, proposed, acknowledgedAt };
+  return { disk, proposed, acknowledgedAt, opened: { entries, at: openedAt } };
 }
 
 export async function run(seed: number, count: number): Promise<Run> {

@@ -59,6 +59,32 @@ t.test('a crash while a crash is being recovered from, and right after', async (
   t.ok(recoveries > 10, `${recoveries} recoveries changed the disk`);
 });
 
+t.test('a process killed, another started, then the power fails: what either said stays', async (t) => {
+  const { disk, acknowledgedAt } = await run(4, 24);
+  const failures: string[] = [];
+  let states = 0;
+  for (let killed = await initialiseOperations(); killed <= disk.operations.length; killed += 1) {
+    const random = new SeededRandom(9_000_003 + killed);
+    const restarted = MemoryDisk.after(emptyDisk, disk.operations.slice(0, killed), random);
+    const again = await propose(restarted, new ListMachine(), random, 2);
+    const { entries, at } = again.opened;
+    const model = new CrashModel(emptyDisk, restarted.operations);
+    const acknowledged = acknowledgedAt.filter((when) => when <= killed).length;
+    for (let done = killed; done <= restarted.operations.length; done += 1) {
+      // From the moment that it is open on, what it found is applied, answered from and published.
+      const later = again.acknowledgedAt.slice(entries).filter((when) => when <= done).length;
+      const held = done < at ? acknowledged : entries + later;
+      for (const fate of [() => 'dropped' as const, () => random.pick(fates)]) {
+        const problem = await judge(model.imageAfter(done, fate, random), again.proposed, held, random);
+        states += 1;
+        if (problem !== null) failures.push(`killed after operation ${killed}, then ${done}: ${problem}`);
+      }
+    }
+  }
+  t.strictSame(failures.slice(0, 5), []);
+  t.comment(`${states} crash states`);
+});
+
 t.test('an interrupted initialisation is seen as one, and never as a node that lost its data', async (t) => {
   const disk = new MemoryDisk(emptyDisk, new SeededRandom(1));
   await initialise(disk);

@@ -11,6 +11,8 @@ import { tokenStatus } from '../support/pipeline-fixture.js';
 const ready: ReadinessInputs = {
   draining: false,
   hasState: true,
+  standing: { mayServe: true, reason: '', fleetSize: 1 },
+  isolated: false,
   tokens: [tokenStatus({})],
   prepared: true,
   secretsAvailable: true,
@@ -29,6 +31,11 @@ const unavailable = tokenStatus({ state: 'UNAVAILABLE', reason: 'the PIN was ref
 for (const [missing, reason] of [
   [{ draining: true }, /draining/],
   [{ hasState: false }, /key state has not arrived/],
+  [
+    { standing: { mayServe: false, reason: 'removed from the cluster', fleetSize: 1 } },
+    /removed from the cluster/,
+  ],
+  [{ isolated: true }, /cut off from the others.*on-isolation/],
   [{ tokens: [unavailable] }, /no usable token \(soft: the PIN was refused/],
   [{ prepared: false }, /not prepared; run: xksctl hsm prepare/],
   [{ secretsAvailable: false }, /not unwrapped yet$/],

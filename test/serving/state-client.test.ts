@@ -2,8 +2,8 @@ import type { Test } from 'tap';
 import t from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { systemTimers, type Timers } from '../../src/base/timers.js';
-import { encodeFrame, encodeIndexFrame, encodeJsonFrame } from '../../src/ops/frames.js';
-import { FrameType, frameBytesMax } from '../../src/ops/state-link.js';
+import { encodeFrame, encodeFreshFrame, encodeIndexFrame, encodeJsonFrame } from '../../src/ops/frames.js';
+import { FrameType, frameBytesMax, type Standing } from '../../src/ops/state-link.js';
 import { reconnectFirstMs, reconnectMaxMs, StateClient } from '../../src/serving/state-client.js';
 import { CapturedLogger } from '../support/captured-logger.js';
 import { History, ScriptedReplica } from '../support/scripted-replica.js';
@@ -14,6 +14,8 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
   const logger = new CapturedLogger();
   const changes: (string | null)[] = [];
   const delays: number[] = [];
+  const fresh: (readonly [asOfMs: number, appliedIndex: number])[] = [];
+  const standings: Standing[] = [];
   const waiters = new Set<() => void>();
   const timers: Timers = {
     after: (delayMs, run) => {
@@ -26,7 +28,15 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
   };
   const client = new StateClient({
     socketPath: replica.socketPath,
-    hello: { linkVersion: 1, pid: 1, slot: 2, processId: 'p', startedAtMs: 3, version: '9' },
+    hello: {
+      linkVersion: 1,
+      pid: 1,
+      slot: 2,
+      supervisorNonce: 'n',
+      processId: 'p',
+      startedAtMs: 3,
+      version: '9',
+    },
     clock,
     timers,
     random: new SeededRandom(1),
@@ -36,6 +46,14 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
       told();
     },
     onLink: told,
+    onFresh: (asOfMs) => {
+      fresh.push([asOfMs, client.state?.appliedIndex ?? 0]);
+      told();
+    },
+    onStanding: (standing) => {
+      standings.push(standing);
+      told();
+    },
     onHsmRequest: async ({ id, op, bytes }) => {
       const value = bytes === undefined ? op : 'x'.repeat(Number(bytes));
       return { id: Number(id), ok: true, value };
@@ -54,7 +72,7 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
       });
     }
   };
-  return { client, logger, changes, delays, until };
+  return { client, logger, changes, delays, fresh, standings, until };
 }
 
 async function startReplica(t: Test): Promise<ScriptedReplica> {
@@ -79,6 +97,22 @@ t.test('a snapshot, then entries, each acknowledged', async (t) => {
   t.equal(await link.acknowledged(), 2);
   t.equal(client.state?.keyStore('one')?.status, 'DISABLED', 'in force when acknowledged');
   t.strictSame(changes, [null, 'keystore.disable']);
+});
+
+t.test("the log's own entries pass, and change nothing but the index", async (t) => {
+  const replica = await startReplica(t);
+  const { client, changes } = startClient(t, replica);
+  const link = await replica.link();
+  const history = new History();
+  history.keyStore('one');
+  link.send(...history.snapshot());
+  t.equal(await link.acknowledged(), 1);
+  const hash = client.state?.hash();
+  link.send(encodeIndexFrame(FrameType.entry, 2, new Uint8Array(0)));
+  t.equal(await link.acknowledged(), 2);
+  t.equal(client.state?.appliedIndex, 2);
+  t.equal(client.state?.hash(), hash);
+  t.strictSame(changes, [null], 'nobody is told');
 });
 
 t.test('an empty key state is one, too', async (t) => {
@@ -156,6 +190,18 @@ t.test('the state survives the replica, and follows the next one', async (t) => 
   const again = await replica.link();
   again.send(...history.snapshot());
   t.equal(await again.acknowledged(), 1);
+});
+
+t.test('before the first key state, the replica is waited for, and missed only after a while', async (t) => {
+  const replica = new ScriptedReplica(t);
+  const { delays, logger } = startClient(t, replica);
+  while (delays.length < 10) await new Promise((resolve) => setImmediate(resolve));
+  t.match(logger.lines, [
+    { level: 'info', message: 'waiting for the replica', fields: { reason: /ENOENT/ } },
+  ]);
+  while (delays.length < 40) await new Promise((resolve) => setImmediate(resolve));
+  t.match(logger.lines.slice(1), [{ level: 'warn', message: /and no key state yet$/ }]);
+  t.equal(logger.lines.length, 2);
 });
 
 t.test('it never goes back to an older key state', async (t) => {
@@ -261,4 +307,33 @@ t.test('a large key state is taken in slices: the loop turns meanwhile', async (
   while ((await link.acknowledged()) !== 200);
   t.ok(turns >= 200 / 3, `${turns} turns`);
   t.equal(client.state?.counts().keyStores, 200);
+});
+
+t.test('freshness counts once all that it covers is in force, and standing whenever it comes', async (t) => {
+  const replica = await startReplica(t);
+  const { fresh, standings, until } = startClient(t, replica);
+  const link = await replica.link();
+  const history = new History();
+  link.send(...history.snapshot());
+  const standing: Standing = { mayServe: false, reason: 'just added', fleetSize: 3 };
+  link.send(encodeJsonFrame(FrameType.standing, standing));
+  link.send(history.keyStore('one'), encodeFreshFrame(5_000.9, 1));
+  await until(() => fresh.length > 0 && standings.length > 0);
+  t.strictSame(fresh, [[5_000, 1]], 'rounded down, with the entry before it in force');
+  t.strictSame(standings, [standing]);
+});
+
+t.test('freshness of an index that has not come, or that is malformed, ends the link', async (t) => {
+  for (const frame of [
+    encodeFreshFrame(5_000, 1),
+    encodeIndexFrame(FrameType.fresh, 5_000),
+    encodeJsonFrame(FrameType.standing, { mayServe: 'yes' }),
+  ]) {
+    const replica = await startReplica(t);
+    const { fresh, standings } = startClient(t, replica);
+    const link = await replica.link();
+    link.send(...new History().snapshot(), frame);
+    t.equal(await link.next(FrameType.hsmReply), null, 'the link has ended');
+    t.strictSame([fresh, standings], [[], []]);
+  }
 });

@@ -86,7 +86,7 @@ t.test(
 t.test('X-E2a: a version that a stale node does not know is 503', async (t) => {
   const fixture = new PipelineFixture();
   const { json } = await fixture.onKey('key', 'encrypt', encryptRequest(secret));
-  fixture.fresh = false;
+  fixture.bootMs += 2_001;
   const call = (metadata: string) => {
     const ciphertextMetadata = Buffer.from(metadata, 'hex').toString('base64');
     return fixture.onKey('key', 'decrypt', decryptRequest(json, { ciphertextMetadata }));
@@ -363,6 +363,15 @@ t.test('X-M2, X-L2: all metadata is logged, with operation, key, HSM, duration a
   t.strictSame(fixture.observations, [
     { operation: 'Encrypt', keyStore: 'one', exception: '', errorType: '', durationSeconds: 0.0125 },
   ]);
+});
+
+t.test('a path that no key store serves is logged as it came, and only such a path', async (t) => {
+  const fixture = new PipelineFixture();
+  const target = '/nobody/kms/xks/v1/health';
+  await fixture.call({ target, body: healthRequest });
+  t.match(fixture.logger.last('request'), { operation: 'GetHealthStatus', keyStore: null, target });
+  await fixture.call({ body: healthRequest });
+  t.notMatch(fixture.logger.last('request'), { target: String });
 });
 
 t.test('X-L2: no log holds a plaintext, a secret or an Authorization header', async (t) => {

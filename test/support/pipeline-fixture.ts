@@ -1,10 +1,12 @@
 import { KeyState } from '../../src/keystate/key-state.js';
+import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
 import type { Command, CommandEnvelope, SealedBytes } from '../../src/keystate/types.js';
 import type { RequestObservation } from '../../src/ops/metrics.js';
 import type { TokenStatus } from '../../src/ops/state-link.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
 import { createPipeline, type PipelineDependencies } from '../../src/serving/pipeline.js';
 import { SecretStore } from '../../src/serving/secret-store.js';
+import { FreshnessTracker } from '../../src/serving/state-freshness.js';
 import { signRequest } from '../../src/sigv4/sign.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { CapturedLogger } from './captured-logger.js';
@@ -93,7 +95,9 @@ export class PipelineFixture {
   readonly authFailures: string[] = [];
   readonly used: string[] = [];
   state: KeyState | null = new KeyState();
-  fresh = true;
+  /** Boot clock; as of now everything is confirmed. */
+  bootMs = 1_000_000;
+  readonly freshness = new FreshnessTracker(() => this.bootMs);
   tokens: TokenStatus[] = [tokenStatus({})];
   readonly handler: HttpHandler;
   readonly #keyState: KeyState;
@@ -101,10 +105,12 @@ export class PipelineFixture {
   constructor(overrides: Partial<PipelineDependencies> = {}) {
     this.#keyState = this.state ?? new KeyState();
     this.secrets.install(new SeededRandom(2).bytes(32));
+    this.freshness.confirmed(this.bootMs);
+    this.freshness.standingChanged({ mayServe: true, reason: '', fleetSize: 1 });
     this.#fill();
     this.handler = createPipeline({
       state: () => this.state,
-      isStateFresh: () => this.fresh,
+      freshness: this.freshness,
       secrets: this.secrets,
       signingKeys: new SigningKeyCache(),
       credentialUse: { used: (accessKeyId) => void this.used.push(accessKeyId) },
@@ -127,7 +133,8 @@ export class PipelineFixture {
   apply(command: BareCommand): void {
     const index = this.#keyState.appliedIndex + 1;
     // The spread of a union is no union to the compiler.
-    const enveloped = { ...command, requestId: `r${index}`, atMs: 0, by: 'test' } as Command;
+    const requestId = mintRequestId(index, new Uint8Array(requestIdRandomBytes));
+    const enveloped = { ...command, requestId, atMs: index, by: 'test' } as Command;
     const result = this.#keyState.apply(index, enveloped);
     if (!result.ok) throw new Error(result.error.message);
   }
@@ -151,6 +158,23 @@ export class PipelineFixture {
     const sealedSecret = this.secrets.seal({ keyStore, accessKeyId }, Buffer.from(secretAccessKey));
     if (sealedSecret === null) throw new Error('no cluster secret');
     this.apply({ type: 'credential.create', keyStore, accessKeyId, sealedSecret });
+  }
+
+  /** Sets the rule for isolation of a key store to `stop`. */
+  stopInIsolation(name: string, boundMs: number): void {
+    // Rules for isolation came with format 2.
+    if (this.#keyState.activeFormat() < 2) {
+      this.apply({
+        type: 'cluster.init',
+        clusterId: 'c',
+        nodeName: 'n',
+        memberId: 'm',
+        address: 'n:1',
+        format: 2,
+      });
+    }
+    const revision = this.#keyState.keyStore(name)?.revision ?? 0;
+    this.apply({ type: 'keystore.set', name, onIsolation: { rule: 'stop', boundMs }, revision });
   }
 
   #fill(): void {

@@ -7,6 +7,7 @@ import type { Test } from 'tap';
 import { isJsonObject } from '../../src/base/guards.js';
 import { makeCertificates } from '../../src/demo/certificates.js';
 import { type CommandOutcome, runNode } from '../../src/demo/command.js';
+import { libraryDirectory } from '../../src/demo/debian-packages.js';
 import { DemoNode } from '../../src/demo/demo-node.js';
 import { freePort } from '../../src/demo/free-port.js';
 import { XksClient } from '../../src/demo/xks-client.js';
@@ -49,6 +50,7 @@ export interface RunningNode {
   readonly directory: string;
   readonly caFile: string;
   readonly pin: string;
+  readonly pinFile: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly uriPathPrefix: string;
@@ -61,13 +63,21 @@ export interface RunningNode {
 
 export interface NodeStatus {
   readonly replica: { readonly pid: number };
-  readonly serving: readonly { readonly process: string; readonly pid: number; readonly ready: boolean }[];
+  readonly serving: readonly {
+    readonly process: string;
+    readonly pid: number;
+    readonly ready: boolean | null;
+  }[];
   readonly servingProcesses: { readonly configured: number; readonly ready: number };
 }
 
 export interface NodeSetUp {
   readonly token?: 'softhsm' | 'nss';
   readonly logLevel?: 'info' | 'debug';
+  /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
+  readonly spyLog?: string;
+  /** Gives the path of another module to put before the token's own. */
+  readonly throughModule?: (modulePath: string) => Promise<string>;
 }
 
 /** A real xksd in processes of its own, with a key store `test` (prefix `test/store`) and a key `key-1`. */
@@ -75,6 +85,10 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
   const directory = mkdtempSync(join(tmpdir(), 'xksd-node-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const token = setUp.token === 'nss' ? await makeNssToken(t) : await makeSoftHsmToken(t);
+  const modulePath =
+    setUp.spyLog === undefined
+      ? ((await setUp.throughModule?.(token.modulePath)) ?? token.modulePath)
+      : `${libraryDirectory}/pkcs11-spy.so`;
   const certificates = await makeCertificates({
     directory: join(directory, 'tls'),
     names: ['localhost'],
@@ -84,13 +98,15 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     name: 'node-1',
     directory: join(directory, 'node-1'),
     ports: { xks: await freePort(0), health: await freePort(0), metrics: await freePort(0) },
+    peer: null,
     certificate: certificates.certificate,
     privateKey: certificates.key,
-    hsmUri: token.uri,
+    hsmUri: token.uri.replace(token.modulePath, modulePath),
     initArgs: token.initArgs,
-    environment: token.modulePath.includes('softhsm')
-      ? { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }
-      : {},
+    environment: {
+      ...(token.modulePath.includes('softhsm') && { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }),
+      ...(setUp.spyLog !== undefined && { PKCS11SPY: token.modulePath, PKCS11SPY_OUTPUT: setUp.spyLog }),
+    },
     xksdPath,
     restart: false,
     requestDeadlineMs,
@@ -130,6 +146,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     directory,
     caFile: certificates.caCertificate,
     pin: token.pin,
+    pinFile: token.pinFile,
     accessKeyId,
     secretAccessKey,
     uriPathPrefix,

@@ -1,13 +1,11 @@
 import type { Result } from '../../base/result.js';
 import type { HsmCrypto, HsmFailure } from '../../hsm/types.js';
-import type { KeyStateQueries } from '../../keystate/types.js';
+import type { Known } from '../key-lookup.js';
 
 /** What a use case on a key gets: an authentic, admitted request's surroundings. */
 export interface KeyUseContext {
   /** Key state as of now; another object after the replica has sent a new snapshot. */
-  readonly state: () => KeyStateQueries;
-  /** Whether key state is known to be up to date: the replica is linked. */
-  readonly isStateFresh: () => boolean;
+  readonly known: () => Known;
   /** Operations that end by the request's deadline. */
   readonly hsm: DeadlinedCrypto;
   readonly keyStore: string;

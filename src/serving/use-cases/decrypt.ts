@@ -23,8 +23,8 @@ export async function decrypt(
   context: KeyUseContext,
 ): Promise<Result<Uint8Array, XksError>> {
   const { keyStore, externalKeyId } = context;
-  const state = context.state();
-  const key = findUsableKey(state, keyStore, externalKeyId);
+  const known = context.known();
+  const key = findUsableKey(known, keyStore, externalKeyId);
   if (!key.ok) return key;
   const usageFault = requireUsage(key.value, 'DECRYPT', '');
   if (usageFault !== null) return err(usageFault);
@@ -35,7 +35,7 @@ export async function decrypt(
   if (version === null) {
     // X-E2a: another node may have made a version that this one has not heard of.
     return err(
-      context.isStateFresh()
+      known.isCurrent
         ? invalidCiphertext(`The key ${externalKeyId} has no version ${versionNumber}.`)
         : xksError(
             'DependencyTimeoutException',
@@ -44,7 +44,7 @@ export async function decrypt(
     );
   }
   if (!version.ok) return version;
-  const gcmAad = gcmAadOf(request, state.keyStore(keyStore));
+  const gcmAad = gcmAadOf(request, known.state.keyStore(keyStore));
   if (gcmAad === null) return err(invalidCiphertext('The additional authenticated data is reserved.'));
 
   const decrypted = await context.hsm.decrypt({
@@ -55,7 +55,7 @@ export async function decrypt(
     tag: request.tag,
   });
   if (!decrypted.ok) return err(hsmFailureAnswer('Decrypt', decrypted.error));
-  const fault = checkStillUsable(context.state(), keyStore, externalKeyId, version.value);
+  const fault = checkStillUsable(context.known(), keyStore, externalKeyId, version.value);
   const answer = fault === null ? ok(decryptBody(decrypted.value)) : err(fault);
   wipe(decrypted.value);
   return answer;

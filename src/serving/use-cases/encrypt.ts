@@ -21,7 +21,7 @@ export async function encrypt(
   context: KeyUseContext,
 ): Promise<Result<Uint8Array, XksError>> {
   const { keyStore, externalKeyId } = context;
-  const key = findUsableKey(context.state(), keyStore, externalKeyId);
+  const key = findUsableKey(context.known(), keyStore, externalKeyId);
   if (!key.ok) return key;
   const canDecrypt = requireUsage(
     key.value,
@@ -48,7 +48,7 @@ export async function encrypt(
     verify: canDecrypt === null, // X-E4: asked for CDIV or not
   });
   if (!encrypted.ok) return err(hsmFailureAnswer('Encrypt', encrypted.error));
-  const fault = checkStillUsable(context.state(), keyStore, externalKeyId, version.value);
+  const fault = checkStillUsable(context.known(), keyStore, externalKeyId, version.value);
   if (fault !== null) return err(fault);
   return ok(encryptBody({ ...encrypted.value, ciphertextMetadata }));
 }

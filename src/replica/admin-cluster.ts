@@ -1,0 +1,286 @@
+import { createHash } from 'node:crypto';
+import { encodeHex } from '../base/bytes.js';
+import { err, ok, type Result } from '../base/result.js';
+import type { Member } from '../keystate/cluster-types.js';
+import type { AdminContext, NounHandlers } from './admin-context.js';
+import type { AdminCommand, AdminResponse } from './admin-contract.js';
+import { adminCommands } from './admin-contract.js';
+import type { AdminError } from './admin-error.js';
+import type { AdminCaller } from './change-proposer.js';
+import { clusterStatus, describeMember } from './cluster-status.js';
+import { encodeJoinToken } from './join-token.js';
+
+const joinSecretBytes = 32;
+const memberIdBytes = 16;
+const inviteSecondsDefault = 24 * 60 * 60;
+/** A learner that lacks more entries than this is not yet caught up. */
+const promoteLagEntriesMax = 100;
+/** How long a change of leader or members may take to be seen everywhere: an election, and reports each second. */
+const settleMsMax = 5_000;
+const lookMs = 20;
+/** Who was not heard of for so long does not count as reachable. */
+const reachableWithinMs = 3_000;
+
+export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> {
+  const { proposer, cluster, clock, random } = context;
+
+  const leaderId = (): string | null => cluster.status().raft.leader;
+
+  const noLeader: AdminError = {
+    code: 'no-quorum',
+    message:
+      'No leader is known here: a majority of the voters must be running and able to reach each other. ' +
+      '`xksctl cluster status` says who was heard of last; nothing was changed.',
+  };
+
+  /** What only the leader knows is decided there. `null`: this node leads. */
+  async function atLeader<C extends AdminCommand>(
+    command: C,
+    body: object,
+    caller: AdminCaller,
+  ): Promise<Result<AdminResponse<C>, AdminError> | null> {
+    const leader = leaderId();
+    if (leader === null) return err(noLeader);
+    if (leader === cluster.memberId) return null;
+    const answer = await cluster.ask(leader, command, body, caller);
+    if (!answer.ok) return answer;
+    const parsed = adminCommands[command].response.safeParse(answer.value);
+    // The schema of `command` made it; the compiler cannot follow that through the union.
+    if (parsed.success) return ok(parsed.data as AdminResponse<C>);
+    return err({ code: 'internal', message: `The leader's answer to ${command} is not understood here.` });
+  }
+
+  function find(name: string): Result<Member, AdminError> {
+    const member = context.state.memberByName(name);
+    if (member !== null) return ok(member);
+    return err({
+      code: 'not-found',
+      message: `The cluster has no member ${name}; \`xksctl cluster status\` shows those it has.`,
+    });
+  }
+
+  /** Voters heard of lately, this node included. */
+  function reachableVoters(): Set<string> {
+    const { reports } = cluster.status();
+    const nowMs = cluster.bootTimeMs();
+    const heard = reports.filter(({ receivedAtMs }) => nowMs - receivedAtMs <= reachableWithinMs);
+    const reachable = new Set(heard.map(({ memberId }) => memberId));
+    reachable.add(cluster.memberId);
+    const voters = [...context.state.members()].filter(({ status }) => status === 'voter');
+    return new Set(voters.map(({ memberId }) => memberId).filter((id) => reachable.has(id)));
+  }
+
+  const quorumOf = (voters: number): number => Math.floor(voters / 2) + 1;
+
+  const voterCount = (): number =>
+    [...context.state.members()].filter(({ status }) => status === 'voter').length;
+
+  return {
+    'cluster.status': async () => ok(clusterStatus(context)),
+
+    'cluster.add': async ({ name, address, expiresSeconds }, caller) => {
+      const { state } = context;
+      if (state.memberByName(name) !== null) {
+        return err({
+          code: 'already-exists',
+          message:
+            `The cluster has a member ${name} already. A node whose disk was lost comes back as a new member: ` +
+            `\`xksctl cluster remove ${name}\` first.`,
+        });
+      }
+      const secret = random.bytes(joinSecretBytes);
+      const memberId = encodeHex(random.bytes(memberIdBytes));
+      const expiresAtMs = clock.wallMs() + (expiresSeconds ?? inviteSecondsDefault) * 1_000;
+      const joinSecretDigest = createHash('sha256').update(secret).digest('hex');
+      const report = await proposer.propose(
+        { type: 'member.add', memberId, name, address, joinSecretDigest, expiresAtMs },
+        caller,
+      );
+      if (!report.ok) return report;
+      const peers = [...context.state.members()]
+        .filter(({ status }) => status === 'voter')
+        .map(({ memberId: id, name: peer, address: at }) => ({ memberId: id, name: peer, address: at }));
+      const joinToken = encodeJoinToken({
+        clusterId: cluster.clusterId,
+        memberId,
+        nodeName: name,
+        secret: encodeHex(secret),
+        peers,
+      });
+      secret.fill(0);
+      const member = find(name);
+      if (!member.ok) return member;
+      return ok({
+        member: describeMember(context, member.value),
+        change: report.value,
+        joinToken,
+        expiresAtMs,
+      });
+    },
+
+    'cluster.promote': async ({ name, force }, caller) => {
+      const elsewhere = await atLeader('cluster.promote', { name, ...(force && { force }) }, caller);
+      if (elsewhere !== null) return elsewhere;
+      const member = find(name);
+      if (!member.ok) return member;
+      const { memberId, status } = member.value;
+      if (status === 'invited') {
+        return err({
+          code: 'refused',
+          message: `${name} has not joined yet: run \`xksctl cluster join\` with its token there, and start it.`,
+        });
+      }
+      const objection = force === true || status === 'voter' ? null : promotionObjection(memberId, name);
+      if (objection !== null) return err(objection);
+      const report = await proposer.propose({ type: 'member.promote', memberId }, caller);
+      if (!report.ok) return report;
+      const promoted = find(name);
+      if (!promoted.ok) return promoted;
+      return ok({ member: describeMember(context, promoted.value), change: report.value });
+    },
+
+    'cluster.remove': async ({ name, force }, caller) => {
+      const elsewhere = await atLeader('cluster.remove', { name, ...(force && { force }) }, caller);
+      if (elsewhere !== null) return elsewhere;
+      const member = find(name);
+      if (!member.ok) return member;
+      const { memberId, status } = member.value;
+      if (status === 'voter' && force !== true) {
+        const reachable = reachableVoters();
+        reachable.delete(memberId);
+        const left = voterCount() - 1;
+        if (reachable.size < quorumOf(left)) {
+          return err({
+            code: 'refused',
+            message:
+              `Without ${name}, ${left} voters are left, and ${reachable.size} of them can be reached: no change ` +
+              'could be made any more. Bring the others back first; or repeat with --force.',
+          });
+        }
+      }
+      const report = await proposer.propose({ type: 'member.remove', memberId }, caller);
+      if (!report.ok) return report;
+      const { index } = report.value;
+      await until(() => votersBefore(index).length === 0);
+      return ok({ name, memberId, change: report.value, unapplied: votersBefore(index) });
+    },
+
+    'cluster.forget': async ({ name }, caller) => {
+      const former = [...context.state.formerMembers()].find(
+        (one) => one.name === name || one.memberId === name,
+      );
+      if (former === undefined) {
+        return err({
+          code: 'not-found',
+          message: `${name} is no former member; \`xksctl cluster status\` shows those there are.`,
+        });
+      }
+      const { memberId } = former;
+      const report = await proposer.propose(
+        { type: 'member.forget', member: memberId, destroyed: true },
+        caller,
+      );
+      return report.ok ? ok({ name: former.name, memberId, change: report.value }) : report;
+    },
+
+    'cluster.transfer': async ({ to }, caller) => {
+      const member = find(to);
+      if (!member.ok) return member;
+      const elsewhere = await atLeader('cluster.transfer', { to }, caller);
+      if (elsewhere !== null) return elsewhere;
+      const { memberId } = member.value;
+      if (memberId !== cluster.memberId && !cluster.transferLeadership(memberId)) {
+        return err({ code: 'refused', message: `${to} is no voter: only voters lead.` });
+      }
+      return awaitLeader(memberId, to);
+    },
+
+    'cluster.upgrade': async (_, caller) => {
+      const { formatMax } = cluster;
+      const behind = membersBehind(formatMax);
+      if (behind.length > 0) {
+        return err({
+          code: 'refused',
+          message: `Not every member is known to run this release: ${behind.join('; ')}. Nothing was changed.`,
+        });
+      }
+      if (context.state.activeFormat() >= formatMax) return ok({ activeFormat: formatMax, change: null });
+      const report = await proposer.propose({ type: 'cluster.upgrade', format: formatMax }, caller);
+      // A cluster of one from before there were members gets its first.
+      const founded = report.ok ? await cluster.found() : ok(null);
+      if (!founded.ok) return err({ code: 'failed', message: founded.error });
+      return report.ok ? ok({ activeFormat: context.state.activeFormat(), change: report.value }) : report;
+    },
+  };
+
+  function promotionObjection(memberId: string, name: string): AdminError | null {
+    const { raft } = cluster.status();
+    const progress = raft.progress.find((peer) => peer.memberId === memberId);
+    const lag = raft.lastIndex - (progress?.matchIndex ?? 0);
+    if (progress === undefined || !progress.recentlyActive) {
+      return {
+        code: 'refused',
+        message: `${name} does not answer: a voter that is not there weakens the cluster. Start it, or repeat with --force.`,
+      };
+    }
+    if (lag > promoteLagEntriesMax) {
+      return {
+        code: 'refused',
+        message: `${name} lacks ${lag} entries yet: wait until it has caught up, or repeat with --force.`,
+      };
+    }
+    const voters = voterCount() + 1;
+    const reachable = reachableVoters().size + 1;
+    if (reachable >= quorumOf(voters)) return null;
+    return {
+      code: 'refused',
+      message:
+        `With ${name}, ${voters} voters need ${quorumOf(voters)} for a quorum, and ${reachable} can be reached. ` +
+        'Bring the others back first; or repeat with --force.',
+    };
+  }
+
+  function membersBehind(format: number): string[] {
+    const reports = new Map(cluster.status().reports.map(({ memberId, report }) => [memberId, report]));
+    return [...context.state.members()]
+      .filter(({ memberId, status }) => memberId !== cluster.memberId && status !== 'invited')
+      .flatMap(({ memberId, name }) => {
+        const report = reports.get(memberId);
+        if (report === undefined) return [`${name} was not heard of since this replica started`];
+        return report.formatMax >= format ? [] : [`${name} runs ${report.version}`];
+      });
+  }
+
+  /** Names of the voters that are not known to have applied `index`, by their last reports. */
+  function votersBefore(index: number): string[] {
+    const { reports } = cluster.status();
+    const applied = new Map(reports.map(({ memberId, report }) => [memberId, report.appliedIndex]));
+    applied.set(cluster.memberId, context.state.appliedIndex);
+    return [...context.state.members()]
+      .filter(({ status, memberId }) => status === 'voter' && (applied.get(memberId) ?? 0) < index)
+      .map(({ name }) => name);
+  }
+
+  async function awaitLeader(
+    memberId: string,
+    name: string,
+  ): Promise<Result<AdminResponse<'cluster.transfer'>, AdminError>> {
+    const leads = await until(() => leaderId() === memberId);
+    if (leads) return ok({ leader: name, term: cluster.status().raft.term });
+    const message = `${name} has not taken over within ${settleMsMax / 1_000} s; \`xksctl cluster status\` shows who leads.`;
+    return err({ code: 'timeout', message });
+  }
+
+  /** Looks every `lookMs` until `holds`, for `settleMsMax` at most. */
+  function until(holds: () => boolean): Promise<boolean> {
+    const endMs = clock.monotonicMs() + settleMsMax;
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (holds()) resolve(true);
+        else if (clock.monotonicMs() >= endMs) resolve(false);
+        else setTimeout(look, lookMs);
+      };
+      look();
+    });
+  }
+}

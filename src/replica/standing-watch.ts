@@ -1,0 +1,82 @@
+import type { Clock } from '../base/clock.js';
+import type { KeyStateQueries } from '../keystate/types.js';
+import type { Standing } from '../ops/state-link.js';
+import type { LoopStatus } from '../replication/replication-loop.js';
+import type { LastConfirmation } from './last-confirmation.js';
+import { judgeStanding } from './standing.js';
+
+/** Reports come every second: who was silent for so long is not counted as live (X-H2). */
+const liveWithinMs = 5_000;
+
+export interface StandingWatchOptions {
+  readonly state: () => KeyStateQueries;
+  readonly replication: () => LoopStatus;
+  readonly lastConfirmation: LastConfirmation;
+  readonly fence: string | null;
+  readonly clock: Clock;
+  /** Boot clock, ms. */
+  readonly bootTimeMs: () => number;
+}
+
+/** Where this node stands in its cluster, from all that is known of it. */
+export class StandingWatch {
+  readonly #options: StandingWatchOptions;
+  readonly #lastConfirmedAgeMs: number | null;
+  #fence: string | null;
+  #confirmed = false;
+  #watcher: (standing: Standing) => void = () => {};
+
+  constructor(options: StandingWatchOptions) {
+    this.#options = options;
+    this.#fence = options.fence;
+    const { foundAtMs } = options.lastConfirmation;
+    this.#lastConfirmedAgeMs = foundAtMs === null ? null : options.clock.wallMs() - foundAtMs;
+  }
+
+  /** Why this node must not serve, whatever it knows. */
+  get fence(): string | null {
+    return this.#fence;
+  }
+
+  /** Told of every change that `update` finds. */
+  watch(watcher: (standing: Standing) => void): void {
+    this.#watcher = watcher;
+  }
+
+  /** A quorum has confirmed this node's state. */
+  confirmed(): void {
+    const first = !this.#confirmed;
+    this.#confirmed = true;
+    this.#options.lastConfirmation.confirmed(this.#options.clock.wallMs());
+    if (first) this.update();
+  }
+
+  /** This node was told that it is no member any more. */
+  fenced(reason: string): void {
+    this.#fence = reason;
+    this.update();
+  }
+
+  standing(): Standing {
+    const { state, replication, bootTimeMs } = this.#options;
+    const { halted, divergent, reports } = replication();
+    const nowMs = bootTimeMs();
+    return judgeStanding({
+      fence: this.#fence,
+      // One that halted for another reason serves on, as one that is cut off.
+      diverged: divergent.length > 0 ? halted : null,
+      confirmed: this.#confirmed,
+      lastConfirmedAgeMs: this.#lastConfirmedAgeMs,
+      serveStaleMaxMs: state().settings().serveStaleMaxMs,
+      otherLiveNodes: reports.filter(
+        ({ report, receivedAtMs }) =>
+          report.readyServingProcesses > 0 && nowMs - receivedAtMs <= liveWithinMs,
+      ).length,
+    });
+  }
+
+  /** To be called now and then: nodes come and go. */
+  update(): void {
+    this.#watcher(this.standing());
+  }
+}

@@ -1,0 +1,32 @@
+import type { Standing } from '../ops/state-link.js';
+
+/** What decides whether this node may serve by the key state it has (replication.md 9, 10 and 14). */
+export interface StandingInputs {
+  /** Told "removed" or "other cluster", durably: why, and what to do; `null` when not. */
+  readonly fence: string | null;
+  /** Its state is not that of the majority (replication.md 9): how that shows; `null` when all agree. */
+  readonly diverged: string | null;
+  /** Whether a quorum has confirmed this node's state since it started. */
+  readonly confirmed: boolean;
+  /** Since the last confirmation before this start (wall clock); `null` when there never was one. */
+  readonly lastConfirmedAgeMs: number | null;
+  readonly serveStaleMaxMs: number;
+  /** Proxies with a ready serving process that were heard of lately, without this one. */
+  readonly otherLiveNodes: number;
+}
+
+export function judgeStanding(inputs: StandingInputs): Standing {
+  const reason = obstacle(inputs);
+  return { mayServe: reason === null, reason: reason ?? '', fleetSize: 1 + inputs.otherLiveNodes };
+}
+
+function obstacle(inputs: StandingInputs): string | null {
+  if (inputs.fence !== null) return inputs.fence;
+  if (inputs.diverged !== null) return inputs.diverged;
+  if (inputs.confirmed) return null;
+  const { lastConfirmedAgeMs: ageMs, serveStaleMaxMs } = inputs;
+  if (ageMs === null) return 'no quorum has confirmed the key state of this node since it joined';
+  // A clock that went back proves nothing; no confirmation comes from the future.
+  if (ageMs >= 0 && ageMs <= serveStaleMaxMs) return null;
+  return `no quorum can be reached, and the last confirmation of this node's key state is ${Math.round(ageMs / 1_000)} s old (serve-stale-max is ${Math.round(serveStaleMaxMs / 1_000)} s)`;
+}

@@ -1,0 +1,327 @@
+import { createServer, type Server as NetServer, type Socket } from 'node:net';
+import {
+  type ConnectionInjector,
+  Metadata,
+  Server,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  status,
+} from '@grpc/grpc-js';
+import { errorText } from '../../base/guards.js';
+import { err, ok, type Result } from '../../base/result.js';
+import type { MemberId } from '../../raft/types.js';
+import type { PeerMessage } from '../peer-message.js';
+import { decodeEnvelope } from './envelope-codec.js';
+import * as wire from './generated/peer.js';
+import {
+  callJsonBytesMax,
+  connectionAgeGraceMs,
+  connectionAgeMsMax,
+  inboundCallsMax,
+  inboundConnectionsMax,
+  inboundKeepaliveMs,
+  inboundStreamsMax,
+  messageBytesMax,
+} from './limits.js';
+import { certificateNames, PeerServerCredentials, type PeerTlsFiles } from './peer-credentials.js';
+import { peerService } from './peer-service.js';
+import { type Refusal, type RefusalReason, refusalStatus } from './refusal.js';
+import type { TransportTally } from './transport-counters.js';
+
+/** What a node that holds a join token asks of a member. */
+export interface JoinRequest {
+  readonly clusterId: string;
+  readonly memberId: MemberId;
+  /** As in its certificate. */
+  readonly nodeName: string;
+  /** Of the join token. */
+  readonly secret: string;
+  /** `host:port` where it listens for members. */
+  readonly advertise: string;
+  /** Formats that it reads and writes. */
+  readonly formatMin: number;
+  readonly formatMax: number;
+}
+
+/** Who we are, and who may speak to us. */
+export interface PeerGate {
+  readonly clusterId: string;
+  readonly memberId: MemberId;
+  /** Formats of messages that are read. */
+  readonly formatMin: number;
+  readonly formatMax: number;
+  /**
+   * Whether `from` is a member of this cluster whose node has one of `names`, those of the certificate shown. Asked for
+   * every message and call.
+   */
+  authorize(
+    from: MemberId,
+    names: readonly string[],
+  ): { readonly ok: true } | { readonly ok: false; readonly reason: RefusalReason };
+}
+
+export interface PeerServerEvents {
+  onMessage(from: MemberId, message: PeerMessage): void;
+  /** Its answer is sent as JSON. What it rejects with is told to the asking node. */
+  onJoin(request: JoinRequest): Promise<unknown>;
+  /** The same, for a question of the member `from`. */
+  onCall(from: MemberId, name: string, body: unknown): Promise<unknown>;
+}
+
+type Exchange = ServerReadableStream<Buffer, Buffer>;
+type Unary = ServerUnaryCall<Buffer, Buffer>;
+type Answer = sendUnaryData<Buffer>;
+
+/** The accepting side: one listener, mutual TLS, and the checks that every message and call passes. */
+export class PeerServer {
+  readonly #gate: PeerGate;
+  readonly #events: PeerServerEvents;
+  readonly #tally: TransportTally;
+  readonly #credentials: PeerServerCredentials;
+  readonly #grpc: Server;
+  readonly #injector: ConnectionInjector;
+  readonly #listener: NetServer;
+  readonly #sockets = new Set<Socket>();
+  readonly #streams = new Set<Exchange>();
+  #calls = 0;
+
+  constructor(options: {
+    readonly gate: PeerGate;
+    readonly events: PeerServerEvents;
+    readonly tally: TransportTally;
+    readonly files: PeerTlsFiles;
+  }) {
+    this.#gate = options.gate;
+    this.#events = options.events;
+    this.#tally = options.tally;
+    this.#credentials = new PeerServerCredentials(options.files);
+    this.#grpc = new Server({
+      'grpc.enable_channelz': 0,
+      'grpc.max_concurrent_streams': inboundStreamsMax,
+      'grpc.max_receive_message_length': messageBytesMax,
+      'grpc.max_send_message_length': messageBytesMax,
+      'grpc.keepalive_time_ms': inboundKeepaliveMs,
+      'grpc.keepalive_timeout_ms': inboundKeepaliveMs,
+      'grpc.max_connection_age_ms': connectionAgeMsMax,
+      'grpc.max_connection_age_grace_ms': connectionAgeGraceMs,
+    });
+    this.#grpc.addService(peerService, {
+      exchange: (stream: Exchange, answer: Answer) => this.#exchange(stream, answer),
+      join: (call: Unary, answer: Answer) => this.#join(call, answer),
+      call: (call: Unary, answer: Answer) => this.#call(call, answer),
+    });
+    this.#injector = this.#grpc.createConnectionInjector(this.#credentials);
+    // Our own listener, for what gRPC's cannot: a bound on connections, and closing them one by one.
+    this.#listener = createServer({ noDelay: true }, (socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+      socket.on('error', () => {});
+      this.#injector.injectConnection(socket);
+    });
+    this.#listener.maxConnections = inboundConnectionsMax;
+  }
+
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** Resolves to the port. */
+  listen({
+    address,
+    port,
+  }: {
+    readonly address: string;
+    readonly port: number;
+  }): Promise<Result<number, string>> {
+    return new Promise((resolve) => {
+      const failed = (error: Error): void =>
+        resolve(err(`cannot listen for members on ${address}:${port}: ${error.message}`));
+      this.#listener.once('error', failed);
+      this.#listener.listen({ host: address, port }, () => {
+        this.#listener.off('error', failed);
+        // After accept(2) failed: the kernel's limits; the next one may do.
+        this.#listener.on('error', () => {});
+        const bound = this.#listener.address();
+        resolve(ok(typeof bound === 'object' && bound !== null ? bound.port : port));
+      });
+    });
+  }
+
+  /** For new connections; closes those there are, so that every peer is verified anew. */
+  reload(files: PeerTlsFiles): void {
+    this.#credentials.reload(files);
+    this.#destroySockets();
+  }
+
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      if (this.#listener.listening) this.#listener.close(() => resolve());
+      else resolve();
+    });
+    this.#grpc.forceShutdown();
+    this.#destroySockets();
+    await closed;
+  }
+
+  #destroySockets(): void {
+    for (const socket of [...this.#sockets]) socket.destroy();
+  }
+
+  #exchange(stream: Exchange, answer: Answer): void {
+    let over = false;
+    const end = (): void => {
+      over = true;
+      this.#streams.delete(stream);
+    };
+    this.#streams.add(stream);
+    const names = shownNames(stream);
+    stream.sendMetadata(new Metadata());
+    stream.on('data', (bytes: Buffer) => {
+      if (over) return;
+      const refusal = this.#receive(bytes, names);
+      if (refusal === null) return;
+      end();
+      this.#refuse(refusal, answer);
+    });
+    stream.on('end', () => {
+      if (over) return;
+      end();
+      answer(null, Buffer.alloc(0));
+    });
+    stream.on('cancelled', end);
+    stream.on('error', end);
+  }
+
+  #receive(bytes: Buffer, names: readonly string[]): Refusal | null {
+    const decoded = decodeEnvelope(bytes);
+    if (!decoded.ok) return { reason: 'malformed', detail: `malformed message: ${decoded.error}` };
+    const { format, clusterId, from, to, message } = decoded.value;
+    const refusal = this.#check(clusterId, from, to, names);
+    if (refusal !== null) return refusal;
+    const { formatMin, formatMax } = this.#gate;
+    if (format < formatMin || format > formatMax) {
+      return {
+        reason: 'format',
+        detail: `format ${format}, and formats ${formatMin} to ${formatMax} are read`,
+      };
+    }
+    if (message === null) {
+      this.#tally.ignored += 1;
+      return null;
+    }
+    this.#tally.received[message.kind] += 1;
+    this.#events.onMessage(from, message);
+    return null;
+  }
+
+  /** Who is speaking (replication.md 7). */
+  #check(clusterId: string, from: MemberId, to: MemberId, names: readonly string[]): Refusal | null {
+    const gate = this.#gate;
+    if (clusterId !== gate.clusterId) {
+      return { reason: 'other-cluster', detail: `this is cluster ${gate.clusterId}` };
+    }
+    const authorized = gate.authorize(from, names);
+    if (!authorized.ok) {
+      return { reason: authorized.reason, detail: `${refusedBecause[authorized.reason]} (member ${from})` };
+    }
+    if (to !== gate.memberId) return { reason: 'wrong-member', detail: `this is member ${gate.memberId}` };
+    return null;
+  }
+
+  #refuse(refusal: Refusal, answer: Answer): void {
+    this.#tally.refused[refusal.reason] += 1;
+    answer(refusalStatus(refusal));
+  }
+
+  #join(call: Unary, answer: Answer): void {
+    const request = decoded(wire.JoinRequest, call.request);
+    const refusal = request === null ? malformedRequest : this.#checkJoin(request, shownNames(call));
+    if (request === null || refusal !== null) this.#refuse(refusal ?? malformedRequest, answer);
+    else this.#answer(() => this.#events.onJoin(request), wire.JoinResponse, answer);
+  }
+
+  #checkJoin({ clusterId, nodeName }: JoinRequest, names: readonly string[]): Refusal | null {
+    if (clusterId !== this.#gate.clusterId) {
+      return { reason: 'other-cluster', detail: `this is cluster ${this.#gate.clusterId}` };
+    }
+    if (names.includes(nodeName)) return null;
+    return { reason: 'wrong-name', detail: `the certificate shown is not for ${nodeName}` };
+  }
+
+  #call(call: Unary, answer: Answer): void {
+    const request = decoded(wire.CallRequest, call.request);
+    const body = request === null ? null : parsedJson(request.json);
+    if (request === null || body === null) {
+      this.#refuse(malformedRequest, answer);
+      return;
+    }
+    const { clusterId, from, to, name } = request;
+    const refusal = this.#check(clusterId, from, to, shownNames(call));
+    if (refusal !== null) this.#refuse(refusal, answer);
+    else this.#answer(() => this.#events.onCall(from, name, body.value), wire.CallResponse, answer);
+  }
+
+  #answer(
+    ask: () => Promise<unknown>,
+    type: typeof wire.JoinResponse | typeof wire.CallResponse,
+    answer: Answer,
+  ): void {
+    if (this.#calls >= inboundCallsMax) {
+      answer({ code: status.RESOURCE_EXHAUSTED, details: `${inboundCallsMax} calls are being answered` });
+      return;
+    }
+    this.#calls += 1;
+    const finished = Promise.resolve()
+      .then(ask)
+      .then((value) => JSON.stringify(value ?? null))
+      .then((json) =>
+        Buffer.byteLength(json) <= callJsonBytesMax
+          ? answer(null, Buffer.from(type.encode({ json }).finish()))
+          : answer({ code: status.OUT_OF_RANGE, details: `the answer has ${Buffer.byteLength(json)} bytes` }),
+      )
+      .catch((thrown: unknown) => answer({ code: status.UNKNOWN, details: errorText(thrown) }));
+    void finished.finally(() => {
+      this.#calls -= 1;
+    });
+  }
+}
+
+const malformedRequest: Refusal = { reason: 'malformed', detail: 'malformed request' };
+
+const refusedBecause = {
+  removed: 'the member was removed from the cluster',
+  'other-cluster': 'another cluster',
+  unknown: 'no member of the cluster as known here',
+  'wrong-name': "the certificate shown is not for the member's node",
+  'wrong-member': 'another member',
+  format: 'another format',
+  malformed: 'malformed',
+} as const satisfies Record<RefusalReason, string>;
+
+/** TLS has verified the chain; without a certificate there is no connection. */
+function shownNames(call: Exchange | Unary): readonly string[] {
+  const certificate = call.getAuthContext().sslPeerCertificate;
+  return certificate === undefined ? [] : certificateNames(certificate.raw);
+}
+
+function decoded<T>(type: { decode(bytes: Uint8Array): T }, bytes: Buffer): T | null {
+  try {
+    return type.decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function parsedJson(json: string): { readonly value: unknown } | null {
+  if (Buffer.byteLength(json) > callJsonBytesMax) return null;
+  try {
+    return { value: JSON.parse(json) };
+  } catch {
+    return null;
+  }
+}

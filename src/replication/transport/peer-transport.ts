@@ -1,0 +1,246 @@
+import { invariant } from '../../base/guards.js';
+import { err, ok, type Result } from '../../base/result.js';
+import type { Timers } from '../../base/timers.js';
+import type { MemberId } from '../../raft/types.js';
+import type { PeerMessage } from '../peer-message.js';
+import { encodeEnvelope } from './envelope-codec.js';
+import * as wire from './generated/peer.js';
+import { callDeadlineMsMax, callJsonBytesMax, certificatePollMs, outboundCallsMax } from './limits.js';
+import { askForJson, type CallFailure } from './peer-call.js';
+import {
+  checkPeerTlsFiles,
+  type PeerTlsFiles,
+  peerChannelCredentials,
+  samePeerTlsFiles,
+} from './peer-credentials.js';
+import { PeerLink } from './peer-link.js';
+import { type PeerGate, PeerServer, type PeerServerEvents } from './peer-server.js';
+import type { Refusal } from './refusal.js';
+import { type TransportCounters, TransportTally } from './transport-counters.js';
+
+export interface PeerAddress {
+  readonly memberId: MemberId;
+  /** Of its node, as in its certificate. */
+  readonly name: string;
+  /** `host:port`. */
+  readonly address: string;
+}
+
+/** All are called outside of the transport's own methods, `onMessage` for the messages of one stream in their order. */
+export interface PeerTransportEvents extends PeerServerEvents {
+  /** Messages to this member are being lost, for the reason given for the log. */
+  onUnreachable(member: MemberId, detail: string): void;
+  /** This member does not listen to us: repeated while it is so, at most once a second. */
+  onRefused(member: MemberId, refusal: Refusal): void;
+  onConnected(member: MemberId): void;
+  /** Certificates were reloaded, or (text) could not be: those in use stay. */
+  onTlsReload(problem: string | null): void;
+}
+
+export interface PeerTransportOptions {
+  readonly listen: { readonly address: string; readonly port: number };
+  readonly gate: PeerGate;
+  /** Of the messages sent: what all members read. */
+  readonly format: () => number;
+  /** Reads certificate, key and CAs; also called every few seconds to see whether they have changed. */
+  readonly loadTls: () => Result<PeerTlsFiles, string>;
+  readonly events: PeerTransportEvents;
+  readonly timers: Timers;
+}
+
+export interface PeerTransportStats extends TransportCounters {
+  readonly peers: readonly {
+    readonly memberId: MemberId;
+    /** Our stream to it is open. */
+    readonly connected: boolean;
+    readonly queuedMessages: number;
+    readonly queuedBytes: number;
+  }[];
+  readonly inboundConnections: number;
+  readonly inboundStreams: number;
+}
+
+export interface PeerTransport {
+  /** Where it listens. */
+  readonly port: number;
+  /** Lossy; to nobody but the members last set. */
+  send(to: MemberId, message: PeerMessage): void;
+  /** Whom to connect to; ourselves among them or not. */
+  setMembers(members: readonly PeerAddress[]): void;
+  /** Asks one question; never rejects. JSON both ways, of 1 MiB at most. */
+  call(to: MemberId, name: string, body: unknown, deadlineMs?: number): Promise<Result<unknown, CallFailure>>;
+  /** Reads the TLS files and, if they have changed, makes every connection anew. The error says why they stay. */
+  reloadTls(): Result<'changed' | 'unchanged', string>;
+  stats(): PeerTransportStats;
+  close(): Promise<void>;
+}
+
+/** The error says what to change: the TLS files, or the address to listen on. */
+export async function startPeerTransport(
+  options: PeerTransportOptions,
+): Promise<Result<PeerTransport, string>> {
+  const files = usableTls(options.loadTls);
+  if (!files.ok) return files;
+  const tally = new TransportTally();
+  const server = new PeerServer({ gate: options.gate, events: options.events, tally, files: files.value });
+  const port = await server.listen(options.listen);
+  if (!port.ok) {
+    await server.close();
+    return port;
+  }
+  return ok(new GrpcPeerTransport(options, files.value, tally, server, port.value));
+}
+
+function usableTls(load: () => Result<PeerTlsFiles, string>): Result<PeerTlsFiles, string> {
+  const files = load();
+  if (!files.ok) return files;
+  const usable = checkPeerTlsFiles(files.value);
+  return usable.ok ? files : usable;
+}
+
+interface Peer {
+  readonly name: string;
+  readonly link: PeerLink;
+}
+
+class GrpcPeerTransport implements PeerTransport {
+  readonly port: number;
+  readonly #options: PeerTransportOptions;
+  readonly #tally: TransportTally;
+  readonly #server: PeerServer;
+  readonly #peers = new Map<MemberId, Peer>();
+  #files: PeerTlsFiles;
+  #lastProblem: string | null = null;
+  #calls = 0;
+  #closed = false;
+  #cancelPoll: () => void;
+
+  constructor(
+    options: PeerTransportOptions,
+    files: PeerTlsFiles,
+    tally: TransportTally,
+    server: PeerServer,
+    port: number,
+  ) {
+    this.port = port;
+    this.#options = options;
+    this.#files = files;
+    this.#tally = tally;
+    this.#server = server;
+    this.#cancelPoll = this.#pollLater();
+  }
+
+  send(to: MemberId, message: PeerMessage): void {
+    const { clusterId, memberId } = this.#options.gate;
+    invariant(to !== memberId, 'a message to ourselves');
+    const peer = this.#peers.get(to);
+    if (this.#closed || peer === undefined) {
+      this.#tally.dropped[message.kind] += 1;
+      return;
+    }
+    const format = this.#options.format();
+    peer.link.send(message.kind, encodeEnvelope({ format, clusterId, from: memberId, to, message }));
+  }
+
+  setMembers(members: readonly PeerAddress[]): void {
+    if (this.#closed) return;
+    const wanted = new Map(members.map((member) => [member.memberId, member]));
+    wanted.delete(this.#options.gate.memberId);
+    for (const [memberId, { name, link }] of [...this.#peers]) {
+      const member = wanted.get(memberId);
+      if (member?.name === name && member.address === link.address) continue;
+      link.close();
+      this.#peers.delete(memberId);
+    }
+    for (const member of wanted.values()) {
+      if (!this.#peers.has(member.memberId)) this.#peers.set(member.memberId, this.#connect(member));
+    }
+  }
+
+  #connect({ memberId, name, address }: PeerAddress): Peer {
+    const { events, timers } = this.#options;
+    const link = new PeerLink({
+      address,
+      credentials: peerChannelCredentials(this.#files, name),
+      timers,
+      tally: this.#tally,
+      events: {
+        onUnreachable: (detail) => events.onUnreachable(memberId, detail),
+        onRefused: (refusal) => events.onRefused(memberId, refusal),
+        onConnected: () => events.onConnected(memberId),
+      },
+    });
+    return { name, link };
+  }
+
+  async call(
+    to: MemberId,
+    name: string,
+    body: unknown,
+    deadlineMs = callDeadlineMsMax,
+  ): Promise<Result<unknown, CallFailure>> {
+    const notAsked = (detail: string) => err({ kind: 'not-asked', detail, refusal: null } as const);
+    const { clusterId, memberId: from } = this.#options.gate;
+    const peer = this.#peers.get(to);
+    if (this.#closed || peer === undefined) return notAsked(`no member ${to} to ask`);
+    const json = JSON.stringify(body ?? null);
+    if (Buffer.byteLength(json) > callJsonBytesMax) {
+      return notAsked(`the question has ${Buffer.byteLength(json)} bytes`);
+    }
+    // What waits for a peer that is not there may be sent when nobody expects it any more.
+    if (peer.link.failed) return notAsked(`no connection to member ${to}`);
+    if (this.#calls >= outboundCallsMax) return notAsked(`${outboundCallsMax} calls are under way`);
+    this.#calls += 1;
+    const bytes = Buffer.from(wire.CallRequest.encode({ clusterId, from, to, name, json }).finish());
+    const answered = await askForJson(peer.link.channel, 'call', bytes, deadlineMs);
+    this.#calls -= 1;
+    return answered;
+  }
+
+  reloadTls(): Result<'changed' | 'unchanged', string> {
+    const files = usableTls(this.#options.loadTls);
+    if (!files.ok) return files;
+    if (this.#closed || samePeerTlsFiles(files.value, this.#files)) return ok('unchanged');
+    this.#files = files.value;
+    this.#server.reload(files.value);
+    for (const { name, link } of this.#peers.values())
+      link.reconnect(peerChannelCredentials(files.value, name));
+    return ok('changed');
+  }
+
+  /** Files are compared by what is in them: cheap, and right for renames and symbolic links. */
+  #pollLater(): () => void {
+    return this.#options.timers.after(certificatePollMs, () => {
+      const reloaded = this.reloadTls();
+      const problem = reloaded.ok ? null : reloaded.error;
+      if (problem !== this.#lastProblem || (reloaded.ok && reloaded.value === 'changed')) {
+        this.#options.events.onTlsReload(problem);
+      }
+      this.#lastProblem = problem;
+      this.#cancelPoll = this.#pollLater();
+    });
+  }
+
+  stats(): PeerTransportStats {
+    return {
+      ...this.#tally.snapshot(),
+      peers: [...this.#peers].map(([memberId, { link }]) => ({
+        memberId,
+        connected: link.connected,
+        queuedMessages: link.queued.messages,
+        queuedBytes: link.queued.bytes,
+      })),
+      inboundConnections: this.#server.connections,
+      inboundStreams: this.#server.streams,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelPoll();
+    for (const { link } of this.#peers.values()) link.close();
+    this.#peers.clear();
+    await this.#server.close();
+  }
+}

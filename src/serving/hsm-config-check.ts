@@ -1,0 +1,46 @@
+import { accessSync, constants } from 'node:fs';
+import { errorText } from '../base/guards.js';
+import { readPin } from '../hsm/pin.js';
+import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
+import type { Config } from '../ops/config.js';
+
+export interface ConfigFindings {
+  /** Each keeps a node from working. */
+  readonly problems: readonly string[];
+  /** What could not be checked here, or works and should be looked at. */
+  readonly notes: readonly string[];
+}
+
+/** What can be known of `[[hsm]]` without loading a module. Never holds a PIN. */
+export async function checkHsmConfig(
+  { hsm }: Config,
+  credentialsDirectory: string | null,
+): Promise<ConfigFindings> {
+  const problems: string[] = [];
+  const notes: string[] = [];
+  for (const { uri: text } of hsm) {
+    const parsed = parsePkcs11Uri(text);
+    if (!parsed.ok) {
+      problems.push(`[[hsm]] uri: ${parsed.error}`);
+      continue;
+    }
+    const { uri, warnings } = parsed.value;
+    notes.push(...warnings.map((warning) => `[[hsm]] uri: ${warning}`));
+    try {
+      accessSync(uri.modulePath, constants.R_OK);
+    } catch (thrown) {
+      problems.push(
+        `[[hsm]] uri: the module can't be read; check module-path, and that its package is installed: ${errorText(thrown)}`,
+      );
+    }
+    if (uri.pinSource.kind === 'credential' && credentialsDirectory === null) {
+      notes.push(
+        `[[hsm]] uri: the PIN is the systemd credential ${uri.pinSource.name}, which only the service has; it was not checked`,
+      );
+      continue;
+    }
+    const pin = await readPin(uri.pinSource, credentialsDirectory);
+    if (!pin.ok) problems.push(`[[hsm]] uri: ${pin.error}`);
+  }
+  return { problems, notes };
+}

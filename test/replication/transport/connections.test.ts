@@ -1,0 +1,219 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { Server, type ServerReadableStream } from '@grpc/grpc-js';
+import t from 'tap';
+import type { PeerMessage } from '../../../src/replication/peer-message.js';
+import {
+  connectTimeoutMs,
+  inboundConnectionsMax,
+  outboundBytesMax,
+  outboundMessagesMax,
+} from '../../../src/replication/transport/limits.js';
+import { PeerServerCredentials } from '../../../src/replication/transport/peer-credentials.js';
+import { peerService } from '../../../src/replication/transport/peer-service.js';
+import { VirtualTime } from '../../support/virtual-time.js';
+import { heartbeat, nodeFiles, startPeer, testAuthority } from './peers.js';
+import { startTcpProxy } from './tcp-proxy.js';
+
+const a = { memberId: 'm-a', name: 'a' };
+const b = { memberId: 'm-b', name: 'b' };
+
+t.test('a peer that restarts is found again', async (t) => {
+  const authority = await testAuthority(t);
+  const filesB = await nodeFiles(authority, 'b');
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const first = await startPeer(t, { ...b, files: filesB });
+  peerA.meet(first);
+  await peerA.next('connected');
+  await first.transport.close();
+  await peerA.next('unreachable');
+  t.equal(peerA.transport.stats().peers[0]?.connected, false);
+  await peerA.next('unreachable', ({ detail }) => /ECONNREFUSED/.test(detail));
+  peerA.transport.send('m-b', heartbeat(peerA, first));
+  t.equal(peerA.transport.stats().dropped.raft, 1, 'nothing is kept for a peer that is gone');
+
+  const second = await startPeer(t, { ...b, files: filesB, port: first.transport.port });
+  await peerA.next('connected');
+  peerA.transport.send('m-b', heartbeat(peerA, second, 9));
+  t.match(await second.next('message'), { message: { message: { commitIndex: 9 } } });
+});
+
+t.test('a peer behind which the line went dead is unreachable, and found again', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
+  const proxy = await startTcpProxy(t, peerB.transport.port);
+  peerA.transport.setMembers([{ ...b, address: proxy.address }]);
+  await peerA.next('connected');
+  proxy.silence();
+  t.match(await peerA.next('unreachable'), { member: 'm-b' });
+  // The next attempt gets a TCP connection and then silence.
+  t.match(await peerA.next('unreachable', ({ detail }) => detail.startsWith('no connection within')), {
+    member: 'm-b',
+  });
+  proxy.resume();
+  await peerA.next('connected');
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  await peerB.next('message');
+});
+
+t.test('an attempt that hears nothing is given up, and its socket with it', async (t) => {
+  const authority = await testAuthority(t);
+  const time = new VirtualTime();
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a'), timers: time });
+  const mute = createServer();
+  mute.listen(0, '127.0.0.1');
+  await once(mute, 'listening');
+  t.teardown(() => mute.close());
+  const { port } = mute.address() as AddressInfo;
+  const accepted = once(mute, 'connection') as Promise<[Socket]>;
+  peerA.transport.setMembers([{ ...b, address: `127.0.0.1:${port}` }]);
+  const [socket] = await accepted;
+  socket.resume();
+  socket.on('error', () => {});
+  const next = once(mute, 'connection') as Promise<[Socket]>;
+  const closed = once(socket, 'close');
+  time.advance(connectTimeoutMs);
+  t.match(await peerA.next('unreachable'), { detail: `no connection within ${connectTimeoutMs} ms` });
+  await closed;
+  const [again] = await next;
+  again.on('error', () => {});
+  const ended = once(again, 'close');
+  again.resume();
+  await peerA.transport.close();
+  await ended;
+});
+
+/** A server that takes the stream and reads nothing of it, while its TLS and HTTP/2 go on. */
+async function startStalledPeer(files: Parameters<typeof PeerServerCredentials.prototype.reload>[0]) {
+  const server = new Server();
+  const streams: ServerReadableStream<Buffer, Buffer>[] = [];
+  server.addService(peerService, {
+    exchange: (stream: ServerReadableStream<Buffer, Buffer>) => {
+      streams.push(stream);
+      stream.sendMetadata(stream.metadata);
+    },
+  });
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', new PeerServerCredentials(files), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    ),
+  );
+  return { port, streams, close: () => server.forceShutdown() };
+}
+
+t.test('what waits for a peer that does not read is bounded, in bytes and in number', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const stalled = await startStalledPeer(await nodeFiles(authority, 'b'));
+  t.teardown(() => stalled.close());
+  peerA.transport.setMembers([{ ...b, address: `127.0.0.1:${stalled.port}` }]);
+  await peerA.next('connected');
+  const proposal = (bytes: number): PeerMessage => ({
+    kind: 'propose',
+    proposalId: 'p',
+    entryKind: 'command',
+    command: Buffer.alloc(bytes),
+  });
+  const mebibyte = 1024 * 1024;
+  for (let sent = 0; sent < 2 * outboundBytesMax; sent += mebibyte)
+    peerA.transport.send('m-b', proposal(mebibyte));
+  t.match(await peerA.next('unreachable'), { member: 'm-b', detail: 'the queue is full' });
+  const [full] = peerA.transport.stats().peers;
+  t.ok(full !== undefined && full.queuedBytes <= outboundBytesMax && full.queuedBytes > outboundBytesMax / 2);
+  t.equal(full?.connected, true, 'and the connection stays');
+  t.ok(peerA.transport.stats().dropped.propose >= 16);
+
+  for (let sent = 0; sent < 2 * outboundMessagesMax; sent++) peerA.transport.send('m-b', proposal(1));
+  t.equal(peerA.transport.stats().peers[0]?.queuedMessages, outboundMessagesMax);
+
+  // Once it reads, all that was taken arrives.
+  const [stream] = stalled.streams;
+  if (stream === undefined) throw new Error('no stream');
+  const taken =
+    (outboundBytesMax / mebibyte) * 2 + 2 * outboundMessagesMax - peerA.transport.stats().dropped.propose;
+  let arrived = 0;
+  await new Promise<void>((resolve) => {
+    stream.on('data', () => {
+      arrived += 1;
+      if (arrived === taken) resolve();
+    });
+  });
+  t.match(peerA.transport.stats(), {
+    sent: { propose: taken },
+    peers: [{ queuedMessages: 0, queuedBytes: 0 }],
+  });
+});
+
+t.test('a message that no peer would take is not sent', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
+  peerA.meet(peerB);
+  await peerA.next('connected');
+  const command = Buffer.alloc(4 * 1024 * 1024);
+  peerA.transport.send('m-b', { kind: 'propose', proposalId: 'p', entryKind: 'command', command });
+  t.match(await peerA.next('unreachable'), { detail: /^a propose message of 41943\d\d bytes$/ });
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  await peerB.next('message');
+  t.match(peerA.transport.stats(), { dropped: { propose: 1 }, sent: { propose: 0, raft: 1 } });
+});
+
+t.test('members come, move and go', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const filesB = await nodeFiles(authority, 'b');
+  const here = await startPeer(t, { ...b, files: filesB });
+  const there = await startPeer(t, { ...b, files: filesB });
+  peerA.transport.send('m-b', heartbeat(peerA, here));
+  t.match(peerA.transport.stats(), { dropped: { raft: 1 }, peers: [] }, 'a stranger gets nothing');
+  peerA.meet(here);
+  peerA.transport.send('m-b', heartbeat(peerA, here, 1));
+  await here.next('message');
+  peerA.meet(here);
+  t.equal(peerA.transport.stats().peers[0]?.connected, true, 'the same members again change nothing');
+  peerA.meet(there);
+  peerA.transport.send('m-b', heartbeat(peerA, there, 2));
+  t.match(await there.next('message'), { message: { message: { commitIndex: 2 } } });
+  peerA.transport.setMembers([{ ...b, address: `localhost:${here.transport.port}` }]);
+  peerA.transport.send('m-b', heartbeat(peerA, here, 3));
+  t.match(await here.next('message'), { message: { message: { commitIndex: 3 } } }, 'by name, too');
+  peerA.meet();
+  t.strictSame(peerA.transport.stats().peers, []);
+  peerA.transport.setMembers([{ ...b, address: 'nowhere' }]);
+  t.match(await peerA.next('unreachable'), { member: 'm-b', detail: '"nowhere" is not "HOST:PORT"' });
+});
+
+t.test('incoming connections are bounded', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const sockets = Array.from({ length: inboundConnectionsMax + 3 }, () =>
+    connect({ host: '127.0.0.1', port: peerA.transport.port }),
+  );
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  await new Promise<void>((resolve) => {
+    let turnedAway = 0;
+    for (const socket of sockets) {
+      socket.resume();
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        // Not those that the handshake's time limit ends, of which there would be too many.
+        if (turnedAway === 0) t.ok(peerA.transport.stats().inboundConnections <= inboundConnectionsMax);
+        turnedAway += 1;
+        if (turnedAway === 3) resolve();
+      });
+    }
+  });
+});
+
+t.test('an address that is taken is an error that says so', async (t) => {
+  const authority = await testAuthority(t);
+  const files = await nodeFiles(authority, 'a');
+  const peerA = await startPeer(t, { ...a, files });
+  await t.rejects(
+    startPeer(t, { ...a, files, port: peerA.transport.port }),
+    /cannot listen for members on 127\.0\.0\.1:\d+: .*EADDRINUSE/,
+  );
+});
