@@ -57,7 +57,7 @@ const healingEventsMax = 400_000;
  * A voter that has yet to apply a removal may need the vote of the member removed, whose longer log refuses it (see
  * docs/simulator.md, Known limits): then there is no progress, and this is no violation.
  */
-const toleratesStaleViews = true;
+const toleratesStaleViews = false;
 
 /** One run: everything in it comes from its seed. */
 export class Simulation {

@@ -6,7 +6,8 @@ import { realBuild, type SimBuild } from '../sim-build.js';
 import type { PlantedBug, SourceEdit } from './planted-bug.js';
 
 const dist = join(dirname(fileURLToPath(import.meta.url)), '../../..');
-const copiedFolders = ['base', 'raft', 'replication', 'keystate', 'xks'];
+/** All that the loop imports. */
+const copiedFolders = ['base', 'raft', 'replication'];
 
 type LoopModule = Pick<SimBuild, 'ReplicationLoop'>;
 
@@ -26,7 +27,10 @@ async function editedParts(name: string, edits: readonly SourceEdit[]): Promise<
   mkdirSync(root, { recursive: true });
   try {
     for (const folder of copiedFolders) {
-      cpSync(join(dist, 'src', folder), join(root, 'src', folder), { recursive: true });
+      cpSync(join(dist, 'src', folder), join(root, 'src', folder), {
+        recursive: true,
+        filter: (path) => !path.endsWith('.map') && !path.endsWith('transport'),
+      });
     }
     for (const edit of edits) {
       const path = join(root, 'src', `${edit.file}.js`);
@@ -44,6 +48,15 @@ async function editedParts(name: string, edits: readonly SourceEdit[]): Promise<
     return { ...realBuild, ReplicationLoop: loop.ReplicationLoop, codec };
   } finally {
     rmSync(root, { recursive: true, force: true });
+  }
+}
+
+/** @throws Error as `buildWith` does; writes and loads nothing. */
+export function checkEdits({ name, edits = [] }: PlantedBug): void {
+  const texts = new Map<string, string>();
+  for (const edit of edits) {
+    const path = join(dist, 'src', `${edit.file}.js`);
+    texts.set(path, edited(texts.get(path) ?? readFileSync(path, 'utf8'), edit, name));
   }
 }
 

@@ -22,6 +22,8 @@ const entry = (index: number, term: number, text = 'x', kind: EntryKind = 'comma
   data: Buffer.from(text),
 });
 
+const nothing = { index: 0, term: 0 };
+
 const hardState = (term: number, votedFor: string | null, commitIndex: number): HardState => ({
   term,
   votedFor,
@@ -138,7 +140,14 @@ t.test('nothing is said before it is durable, and no vote twice', async (t) => {
       if (earlier !== null) checker.says(earlier, log);
       checker.says(message, log);
     });
-  const grant = (to: string): Message => ({ kind: 'voteResponse', from: 'a', to, term: 3, granted: true });
+  const grant = (to: string): Message => ({
+    kind: 'voteResponse',
+    from: 'a',
+    to,
+    term: 3,
+    granted: true,
+    committed: nothing,
+  });
   const log = new ObservedLog({ ...emptyState, hardState: hardState(3, 'b', 0), entries: [entry(1, 1)] });
   const appendResponse = (index: number): Message => ({
     kind: 'appendResponse',
@@ -156,7 +165,10 @@ t.test('nothing is said before it is durable, and no vote twice', async (t) => {
   t.equal(says({ ...grant('b'), term: 4 }, log), 'durable before said');
   const forgetful = new ObservedLog({ ...emptyState, hardState: hardState(4, null, 0) });
   t.equal(says(grant('c'), forgetful, grant('b')), 'one vote per term', 'its disk need not tell');
-  t.equal(says({ kind: 'preVoteResponse', from: 'a', to: 'b', term: 9, granted: true }, log), null);
+  t.equal(
+    says({ kind: 'preVoteResponse', from: 'a', to: 'b', term: 9, granted: true, committed: nothing }, log),
+    null,
+  );
   t.equal(says(appendResponse(1), log), null);
   t.equal(says(appendResponse(2), log), 'durable before said');
   log.append([entry(1, 3)]);
