@@ -276,7 +276,7 @@ export class ReplicationLoop<R> {
     // Where the log has lost its end this member halts; until then it must not be said to hold more than it does.
     const commitIndex = Math.min(recovered.hardState.commitIndex, this.#recoveredLastIndex());
     return new RaftNode(
-      { memberId, electionTicks, heartbeatTicks, random, ...raftLimits },
+      { memberId, electionTicks, heartbeatTicks, random, ...(limits.core ?? raftLimits) },
       {
         ...recovered,
         hardState: { ...recovered.hardState, commitIndex },
