@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isJsonObject } from '../../src/base/guards.js';
 import { mintRequestId, requestIdRandomBytes } from '../../src/replica/admin-contract.js';
@@ -99,7 +101,10 @@ export class AdminHistory {
       const initial = this.#initial.get(key);
       const operations = this.#operations.filter((operation) => operation.key === key);
       const problem = initial === undefined ? null : linearizabilityProblem(initial, operations);
-      if (problem !== null) problems.push(`history of ${key}: ${problem}`);
+      if (problem === null) continue;
+      const file = join(this.#cluster.directory, `history-${key}.json`);
+      writeFileSync(file, JSON.stringify({ initial, operations }, null, 1));
+      problems.push(`history of ${key} (${file}): ${problem}`);
     }
     const changes = this.#operations.filter(({ kind }) => kind !== 'read');
     const unknown = changes.filter(({ endedMs }) => endedMs === null).length;

@@ -80,8 +80,8 @@ function outcome(state: KeyState, { kind, seen }: KeyOperation): KeyState | null
     return seen.status === state.status && mayBe(state.revision, seen.revision) ? seen : null;
   }
   const status = kind === 'enable' ? 'ENABLED' : 'DISABLED';
-  if (status === state.status) {
-    // Nothing to do: the answer names the change that made it so.
+  if (kind === 'enable' && status === state.status) {
+    // Granting what is granted changes nothing: the answer names the change that made it so. A denial is always one.
     if (seen === null) return state;
     return mayBe(state.revision, seen.revision) ? { status, revision: seen.revision } : null;
   }

@@ -26,7 +26,8 @@ export interface LoadOrders {
 /** `slow`: of the successes, those that took more than KMS's 250 ms. */
 export type LoadMessage =
   | { readonly succeeded: number; readonly slow: number }
-  | { readonly failed: LoadFailure };
+  | { readonly failed: LoadFailure }
+  | { readonly stoodStill: { readonly fromMs: number; readonly untilMs: number } };
 
 /** A time in which failures of some kinds are what a fault costs. */
 interface Excuse {
@@ -120,6 +121,11 @@ export class Load {
   #hear(message: LoadMessage): void {
     if ('failed' in message) {
       if (this.#failures.length < failuresMax) this.#failures.push(message.failed);
+      return;
+    }
+    if ('stoodStill' in message) {
+      const why = 'the machine was too busy to run the load';
+      this.#excuses.push({ kinds: ['connection'], why, ...message.stoodStill });
       return;
     }
     this.#succeeded = message.succeeded;

@@ -4,7 +4,7 @@ import { errorText } from '../../src/base/guards.js';
 import { SeededRandom } from '../support/seeded-random.js';
 import { AdminHistory, type AdminReport } from './admin-history.js';
 import type { ChaosCase } from './chaos-case.js';
-import { ChaosCluster } from './chaos-cluster.js';
+import type { ChaosCluster } from './chaos-cluster.js';
 import type { LoadReport } from './load.js';
 
 export interface CaseResult {
