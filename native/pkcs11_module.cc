@@ -44,8 +44,11 @@ CK_RV Initialize(CK_FUNCTION_LIST* functions, const std::string& init_args) {
   return functions->C_Initialize(&args);
 }
 
-/** C_Finalize on a thread of its own, because it may hang. @returns false when it did. */
-bool Finalize(CK_FUNCTION_LIST* functions, CK_RV* rv) {
+/**
+ * C_Finalize on a thread of its own, because it may hang. `*abandoned` is set while it does, and cleared by the thread
+ * should it come back after all. @returns false when it hung.
+ */
+bool Finalize(CK_FUNCTION_LIST* functions, std::atomic<bool>* abandoned, CK_RV* rv) {
   struct Call {
     std::mutex mutex;
     std::condition_variable returned;
@@ -53,17 +56,20 @@ bool Finalize(CK_FUNCTION_LIST* functions, CK_RV* rv) {
     CK_RV rv = CKR_OK;
   };
   const auto call = std::make_shared<Call>();
-  std::thread thread([call, functions] {
+  std::thread thread([call, functions, abandoned] {
     InModule in_module;
     const CK_RV result = functions->C_Finalize(nullptr);
     const std::lock_guard lock(call->mutex);
     call->rv = result;
     call->done = true;
+    abandoned->store(false);
     call->returned.notify_one();
   });
   std::unique_lock lock(call->mutex);
   const bool returned = call->returned.wait_for(lock, kFinalizeMax, [&] { return call->done; });
   *rv = call->rv;
+  // Under the call's lock: not after the thread has come back.
+  if (!returned) abandoned->store(true);
   lock.unlock();
   if (returned) {
     thread.join();
@@ -108,8 +114,8 @@ class ModuleRegistry {
         return outcome;
       }
     }
-    if (module->abandoned_) {
-      return Outcome{CKR_OK, false, Function::kFinalize, "the module never returned from C_Finalize"};
+    if (module->abandoned_.load()) {
+      return Outcome{CKR_OK, false, Function::kFinalize, "the module has not returned from C_Finalize yet"};
     }
     if (module->references_ == 0) {
       module->init_args_ = init_args;
@@ -133,8 +139,7 @@ class ModuleRegistry {
     const std::lock_guard lock(mutex_);
     if (--module->references_ > 0 || !module->finalize_is_ours_) return {};
     CK_RV rv = CKR_OK;
-    if (!Finalize(module->functions_, &rv)) {
-      module->abandoned_ = true;
+    if (!Finalize(module->functions_, &module->abandoned_, &rv)) {
       return Outcome{CKR_OK, false, Function::kFinalize, "the module did not return from C_Finalize"};
     }
     return rv == CKR_OK ? Outcome{} : Failure(Function::kFinalize, rv);

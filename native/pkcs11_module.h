@@ -52,6 +52,8 @@ class Module {
   const CK_FUNCTION_LIST& functions() const { return *functions_; }
   /** Counts the initialisations: handles are good for one value only (hsm.md, _Which object is the key_). */
   uint32_t initialisation() const { return initialisation_.load(std::memory_order_acquire); }
+  /** Counts the handles that turned out to be another object's, or nobody's: none that was found before is good. */
+  uint32_t renumberings() const { return renumberings_.load(std::memory_order_acquire); }
 
  private:
   friend class ModuleRef;
@@ -61,8 +63,10 @@ class Module {
   std::string init_args_;
   uint32_t references_ = 0;
   bool finalize_is_ours_ = false;
-  bool abandoned_ = false;
+  /** A C_Finalize is out: no other call may enter. */
+  std::atomic<bool> abandoned_{false};
   std::atomic<uint32_t> initialisation_{0};
+  std::atomic<uint32_t> renumberings_{0};
 };
 
 /** One reference to a loaded module. Movable. Must be given back by Release, never by destruction at process exit. */
@@ -80,6 +84,8 @@ class ModuleRef {
   Outcome Acquire(const std::string& path, const std::string& init_args);
   /** The last reference calls C_Finalize. */
   Outcome Release();
+
+  void CountRenumbering() { module_->renumberings_.fetch_add(1, std::memory_order_acq_rel); }
 
   explicit operator bool() const { return module_ != nullptr; }
   const Module& operator*() const { return *module_; }

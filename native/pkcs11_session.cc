@@ -74,11 +74,6 @@ void HandleCache::Insert(const cell::KeyBlock& key, uint64_t epoch, CK_OBJECT_HA
   entries_.insert_or_assign(IdOf(key), Entry{handle, WitnessOf(key)});
 }
 
-void HandleCache::Erase(const cell::KeyBlock& key) {
-  const std::lock_guard lock(mutex_);
-  entries_.erase(IdOf(key));
-}
-
 void HandleCache::Clear() {
   const std::lock_guard lock(mutex_);
   entries_.clear();
@@ -141,7 +136,8 @@ CryptoSession::Step CryptoSession::CheckLogin() {
 }
 
 CryptoSession::Step CryptoSession::FindKey(const cell::KeyBlock& key, CK_OBJECT_HANDLE* handle) {
-  const uint64_t epoch = uint64_t{login_epoch_} << 32 | initialisation_;
+  // Both counters only grow, so the sum is new whenever one of them is.
+  const uint64_t epoch = (uint64_t{login_epoch_} << 32) + initialisation_ + context_.module->renumberings();
   if (context_.handles.Find(key, epoch, handle)) return {};
 
   CK_ULONG object_class = CKO_SECRET_KEY;
@@ -384,7 +380,9 @@ CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE ha
     // X-X2: only a token that is well at this moment, with the right key under this handle, may call a ciphertext
     // bad; an ambiguous code needs the canary, and a second opinion.
     if (canary == Canary::kBad) {
-      return doubtful(checked) ? Final(cell::kFailed, checked.rv, checked.function) : checked;
+      // The witness does not open: an ill token, or another key under this handle. The retry finds the key anew, and
+      // CheckWitness tells which; until then nothing may be encrypted under this handle.
+      return doubtful(checked) ? Step{RvClass::kHandleStale, cell::kFailed, checked.rv, checked.function} : checked;
     }
     if (first.rv_class == RvClass::kAmbiguous) {
       if (canary == Canary::kNone) return Final(cell::kFailed, first.rv, first.function);
@@ -413,8 +411,8 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   Step step = Attempt(request, login_epoch);
   for (int retries = 1; retries > 0; --retries) {
     if (step.rv_class == RvClass::kHandleStale) {
-      context_.handles.Erase(request.header.key);
-      if (request.header.canary.object_id_bytes > 0) context_.handles.Erase(request.header.canary);
+      // Where one handle is another key's, so may be all; other workers of this process have them in caches too.
+      context_.module.CountRenumbering();
     } else if (step.rv_class == RvClass::kSessionLost || step.rv_class == RvClass::kDevice) {
       // Sessions don't end alone: what was found in them may be numbered otherwise by now.
       Close();
@@ -441,7 +439,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
       context_.handles.Clear();
       break;
     case RvClass::kHandleStale:
-      context_.handles.Erase(header.key);
+      context_.module.CountRenumbering();
       header.result = step.result == cell::kKeyLost ? cell::kKeyLost : cell::kTokenUnavailable;
       break;
     case RvClass::kSessionLost:

@@ -28,13 +28,13 @@ struct Request {
   uint8_t* data() { return variable.data() + header.aad_bytes + header.prefix_bytes; }
 };
 
-/** Key handles by CKA_ID, shared by the sessions of one worker. Good for one login of one module initialisation. */
+/** Key handles by CKA_ID, shared by the sessions of one worker. Good for one login of one
+ * module initialisation, as long as no handle turned out to be stale. */
 class HandleCache {
  public:
   /** @returns false unless this key, with this witness, was found under this epoch. */
   bool Find(const cell::KeyBlock& key, uint64_t epoch, CK_OBJECT_HANDLE* handle);
   void Insert(const cell::KeyBlock& key, uint64_t epoch, CK_OBJECT_HANDLE handle);
-  void Erase(const cell::KeyBlock& key);
   void Clear();
 
  private:

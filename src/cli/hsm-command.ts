@@ -6,7 +6,8 @@ import { exitCodes } from './command-failure.js';
 import { fields, indent, type Output, table } from './output.js';
 
 type Token = AdminResponse<'status'>['tokens'][number];
-type HsmObject = AdminResponse<'hsm.list'>['tokens'][number]['objects'][number];
+type Listing = AdminResponse<'hsm.list'>['tokens'][number];
+type HsmObject = NonNullable<Listing['objects']>[number];
 
 const stateColours = { ACTIVE: 'green', DEGRADED: 'yellow', UNAVAILABLE: 'red' } as const;
 
@@ -38,6 +39,11 @@ const objectTable = (objects: readonly HsmObject[]): string =>
       usedBy ?? '',
     ]),
   );
+
+function objectsText({ objects, unlisted }: Listing): string {
+  if (objects === null) return `its objects cannot be listed: ${unlisted ?? 'no reason was given'}`;
+  return objects.length === 0 ? 'no key objects' : objectTable(objects);
+}
 
 export function addHsmCommand(program: Command, run: CommandRunner): void {
   const command = program.command('hsm').description('the tokens this node uses');
@@ -72,11 +78,10 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
         const answer = await client().call('hsm.list', {});
         output.data(answer, () =>
           answer.tokens
-            .map(({ token, objects }) => {
-              const listed = objects.length === 0 ? 'no key objects' : objectTable(objects);
-              const { reason } = token;
+            .map((listing) => {
+              const { reason } = listing.token;
               const why = reason === null ? [] : [output.paint('yellow', `! ${reason}`)];
-              return [tokenTable(output, [token]), ...why, indent(listed)].join('\n\n');
+              return [tokenTable(output, [listing.token]), ...why, indent(objectsText(listing))].join('\n\n');
             })
             .join('\n\n'),
         );
@@ -88,7 +93,9 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
 
   command
     .command('login')
-    .description('forget that the PIN was refused, and try it once more: one attempt counts on the HSM')
+    .description(
+      'log in again, and open anew what is ill; a PIN that was refused is tried once more: one attempt counts on the HSM',
+    )
     .action(() =>
       run(async ({ client, output }) => {
         const answer = await client().call('hsm.login', {});

@@ -1,8 +1,9 @@
 import { Command, CommanderError } from 'commander';
 import { systemClock } from '../base/clock.js';
 import { type Config, loadConfig } from '../ops/config.js';
-import { loadTlsFiles } from '../ops/tls-files.js';
+import { loadClusterTlsFiles, loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { dataDirectoryProblem } from '../replica/open-data-directory.js';
 import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
 
@@ -26,6 +27,7 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .action(async ({ config }: { readonly config: string }) => {
       exitCode = await runSupervisor({
         configPath: config,
+        obstacle: dataDirectoryProblem,
         childCommand: (role) => [process.execPath, ...process.execArgv, xksdPath, role],
       });
     });
@@ -59,6 +61,7 @@ async function checkConfig(path: string): Promise<number> {
   const credentialsDirectory = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const found = [
     checkTls(config.value, credentialsDirectory),
+    checkClusterTls(config.value, credentialsDirectory),
     await checkHsmConfig(config.value, credentialsDirectory),
   ];
   const problems = found.flatMap((findings) => findings.problems);
@@ -70,11 +73,29 @@ async function checkConfig(path: string): Promise<number> {
   return 0;
 }
 
+const onlyTheServiceHas = (setting: string, credential: string): ConfigFindings => ({
+  problems: [],
+  notes: [
+    `${setting} is the systemd ${credential.replace(':', ' ')}, which only the service has; it and the certificate were not checked`,
+  ],
+});
+
+const isOutOfReach = (key: string, credentialsDirectory: string | null): boolean =>
+  key.startsWith('credential:') && credentialsDirectory === null;
+
+function checkClusterTls({ cluster, node }: Config, credentialsDirectory: string | null): ConfigFindings {
+  if (cluster === null) return { problems: [], notes: [] };
+  if (isOutOfReach(cluster.privateKey, credentialsDirectory)) {
+    return onlyTheServiceHas('[cluster] private_key', cluster.privateKey);
+  }
+  const files = loadClusterTlsFiles({ ...cluster, nodeName: node.name, nowMs: systemClock.wallMs() });
+  return { problems: files.ok ? [] : [files.error], notes: [] };
+}
+
 function checkTls({ xks }: Config, credentialsDirectory: string | null): ConfigFindings {
   const { tlsCertificate, tlsPrivateKey, mtls } = xks;
-  if (tlsPrivateKey.startsWith('credential:') && credentialsDirectory === null) {
-    const note = `[xks] tls_private_key is the systemd ${tlsPrivateKey.replace(':', ' ')}, which only the service has; it and the certificate were not checked`;
-    return { problems: [], notes: [note] };
+  if (isOutOfReach(tlsPrivateKey, credentialsDirectory)) {
+    return onlyTheServiceHas('[xks] tls_private_key', tlsPrivateKey);
   }
   const nowMs = systemClock.wallMs();
   const tls = loadTlsFiles({ certificate: tlsCertificate, privateKey: tlsPrivateKey, mtls, nowMs });

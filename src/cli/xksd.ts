@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url';
  * it needs, so that a serving process is back soon after it died.
  */
 
+// Node opens its inspector at this signal, and through it whoever may send signals would read keys and secrets.
+process.on('SIGUSR1', () => {});
+
 const [, ownPath = fileURLToPath(import.meta.url), role] = process.argv;
 
 if (role === 'replica' || role === 'serving') {

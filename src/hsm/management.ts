@@ -70,9 +70,17 @@ export class Management {
     return this.#run({ op: 'login-state', slotId });
   }
 
-  /** Logs the process in, and keeps a session open so that it stays so. Already logged in is fine. */
-  login(slotId: bigint, pin: Pin): Promise<ManagementResult<null>> {
-    return this.#run({ op: 'login', slotId, pin: pin.reveal() });
+  /**
+   * Logs the process in, and keeps a session open so that it stays so. Already logged in is fine.
+   *
+   * @param onLate gets what the call comes back with when that is too late for the caller.
+   */
+  login(
+    slotId: bigint,
+    pin: Pin,
+    onLate: (result: ManagementResult<null>) => void,
+  ): Promise<ManagementResult<null>> {
+    return this.#run({ op: 'login', slotId, pin: pin.reveal() }, onLate);
   }
 
   /** The secret keys of the token. */
@@ -96,9 +104,9 @@ export class Management {
     return this.#run({ op: 'generate-key', slotId, ...key });
   }
 
-  /** A call has not returned in time, and still has not: whatever comes next is refused. */
-  get hangs(): boolean {
-    return this.#stuck !== null;
+  /** The operation whose call has not returned in time, and still has not: whatever comes next is refused. */
+  get stuck(): ManagementTask['op'] | null {
+    return this.#stuck;
   }
 
   /**
@@ -115,6 +123,7 @@ export class Management {
 
   async #run<Op extends ManagementTask['op']>(
     task: ManagementTask & { readonly op: Op },
+    onLate: (result: ManagementResult<ManagementValues[Op]>) => void = () => {},
   ): Promise<ManagementResult<ManagementValues[Op]>> {
     if (this.#closed) return unavailable('the token is being closed');
     if (this.#stuck !== null) {
@@ -130,9 +139,11 @@ export class Management {
       // The queue is full, or the worker died in the call.
       (error: unknown) => unavailable(`${task.op} was not done: ${errorText(error)}`),
     );
-    void answer.then(() => {
+    void answer.then((result) => {
       this.#outstanding -= 1;
-      if (timedOut) this.#stuck = null;
+      if (!timedOut) return;
+      this.#stuck = null;
+      onLate(result);
     });
     return new Promise((resolve) => {
       const cancel = this.#timers.after(timeoutMs, () => {

@@ -1,5 +1,5 @@
 import type { Management } from './management.js';
-import type { DiscoveredToken } from './management-protocol.js';
+import type { DiscoveredToken, ManagementResult } from './management-protocol.js';
 import type { Pin } from './pin.js';
 import { type LoginRecord, type PinRefusals, tokenIdentity } from './pin-refusals.js';
 
@@ -12,8 +12,11 @@ export type LoginOutcome =
 
 /** More refused PINs than any token survives: somebody is guessing, or the record is. */
 const refusedPinsMax = 16;
-/** Logins without a verdict in a row (the process died in C_Login) before an operator has to look. */
+/** Logins without a verdict (the process died in C_Login) before an operator has to look. */
 const unfinishedLoginsMax = 3;
+
+/** How often a late verdict waits for its turn to be recorded, while others log in. */
+const lateTriesMax = 4;
 
 /** PKCS#11 §5.6.8: what C_Login says of the PIN itself. */
 const refusals: ReadonlyMap<string, string> = new Map([
@@ -21,8 +24,9 @@ const refusals: ReadonlyMap<string, string> = new Map([
   ['CKR_PIN_INVALID', 'the PIN has characters that the token does not take'],
   ['CKR_PIN_LEN_RANGE', 'the PIN is too short or too long for the token'],
   ['CKR_PIN_EXPIRED', 'the PIN has expired'],
-  ['CKR_PIN_LOCKED', 'the PIN is locked'],
 ]);
+
+const lockedReason = 'the token has locked its user PIN; unlock it with the HSM’s tools';
 
 /**
  * Logs this process in to a token, alone on this host, with a PIN that it has not refused yet.
@@ -52,11 +56,17 @@ async function loginAlone(
   }
   const state = await management.loginState(token.slotId);
   if (!state.ok) return failed(state.error.message);
-  if (state.value.loggedIn || !state.value.loginRequired) return { kind: 'logged-in' };
+  if (state.value.loggedIn) {
+    // By a login that took longer than anybody waited for it.
+    const { running, ended } = record.unfinishedLogins(identity);
+    if (running + ended > 0) await record.conclude(identity);
+    return { kind: 'logged-in' };
+  }
+  if (!state.value.loginRequired) return { kind: 'logged-in' };
   if (!state.value.pinInitialised) {
     return failed('the token has no user PIN yet; set one, e.g. with pkcs11-tool --init-pin');
   }
-  if (state.value.locked) return failed('the token has locked its user PIN; unlock it with the HSM’s tools');
+  if (state.value.locked) return failed(lockedReason);
   if (state.value.finalTry) {
     return failed(
       'one more wrong PIN would lock the token (CKF_USER_PIN_FINAL_TRY), so none is tried; ' +
@@ -73,16 +83,47 @@ async function loginAlone(
       `${whyRefused(earlier.rv)}: refused at ${new Date(earlier.atMs).toISOString()}, not tried again`,
     );
   }
-  if (record.unfinishedLogins(identity) >= unfinishedLoginsMax) {
+  const { running, ended } = record.unfinishedLogins(identity);
+  if (ended >= unfinishedLoginsMax) {
     return refused(
-      `the last ${unfinishedLoginsMax} logins ended without a verdict (the process ended in C_Login), so none is tried`,
+      `${ended} logins ended without a verdict (the process ended in C_Login), so none is tried`,
+    );
+  }
+  // Each of these may yet turn out to be a wrong PIN.
+  if (running + ended >= unfinishedLoginsMax) {
+    return failed(
+      `${running} logins of this host’s processes have not returned from C_Login: waiting for them`,
     );
   }
 
   const begun = await record.begin(identity);
   // A refusal that cannot be remembered would be tried again.
   if (!begun.ok) return failed(`not logging in: ${begun.error}`);
-  const login = await management.login(token.slotId, pin);
+  const login = await management.login(token.slotId, pin, (late) => {
+    void recordLate(options.refusals, identity, pin, late);
+  });
+  return recordVerdict(record, identity, pin, login);
+}
+
+/** Nobody waits for it any more; that the token has judged the PIN must be known all the same. */
+async function recordLate(
+  refusals: PinRefusals,
+  identity: string,
+  pin: Pin,
+  late: ManagementResult<null>,
+): Promise<void> {
+  for (let tries = 0; tries < lateTriesMax; tries += 1) {
+    const outcome = await refusals.exclusively((record) => recordVerdict(record, identity, pin, late));
+    if (outcome.ok) return;
+  }
+}
+
+async function recordVerdict(
+  record: LoginRecord,
+  identity: string,
+  pin: Pin,
+  login: ManagementResult<null>,
+): Promise<LoginOutcome> {
   if (login.ok) {
     // If this cannot be written, one unfinished login too many is on record, and gone after the next.
     await record.conclude(identity);
@@ -93,9 +134,10 @@ async function loginAlone(
     const written = await record.refuse(identity, pin, rv);
     return refused(`${whyRefused(rv)}${written.ok ? '' : `; this could not be recorded: ${written.error}`}`);
   }
-  // Only an answer from the token is a verdict; a call that has not returned is not.
-  if (rv !== null) await record.conclude(identity);
-  return failed(message);
+  // A call that has not returned may have tried the PIN.
+  if (rv !== null) await record.withdraw(identity);
+  // Not of this PIN: it may be the right one.
+  return failed(rv === 'CKR_PIN_LOCKED' ? lockedReason : message);
 }
 
 function whyRefused(rv: string): string {

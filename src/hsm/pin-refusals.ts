@@ -8,6 +8,7 @@ import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import type { Pin } from './pin.js';
+import { isProcessRunning, processIdentity } from './process-identity.js';
 
 /** A PIN that a token refused: kept so that nobody tries it again. */
 export interface PinRefusal {
@@ -21,10 +22,16 @@ export interface PinRefusal {
   readonly atMs: number;
 }
 
+interface UnfinishedLogin {
+  readonly token: string;
+  /** See `processIdentity`. */
+  readonly process: string;
+}
+
 interface Record {
   readonly refusals: readonly PinRefusal[];
-  /** Logins that were begun and whose verdict nobody wrote down: the process died in C_Login. */
-  readonly unfinished: readonly { readonly token: string; readonly logins: number }[];
+  /** Logins that were begun and whose verdict nobody has written down: the process is in C_Login, or died in it. */
+  readonly unfinished: readonly UnfinishedLogin[];
 }
 
 /** What holds while this process alone may log in. */
@@ -33,11 +40,13 @@ export interface LoginRecord {
   refusalOf(token: string, pin: Pin): Promise<PinRefusal | null>;
   /** How many PINs this token has refused. */
   refusalsOf(token: string): number;
-  /** How many logins to this token ended without a verdict. */
-  unfinishedLogins(token: string): number;
-  /** To be durable before C_Login: counts as unfinished until one of the next two. */
+  /** How many logins to this token have no verdict: of processes that run and are waiting for it, and that ended. */
+  unfinishedLogins(token: string): { readonly running: number; readonly ended: number };
+  /** To be durable before C_Login: counts as unfinished until one of the next three. */
   begin(token: string): Promise<Result<void, string>>;
-  /** C_Login came back with anything but a refusal. */
+  /** C_Login came back with an error that says nothing of the PIN. */
+  withdraw(token: string): Promise<Result<void, string>>;
+  /** The token has taken the PIN. What it made of earlier logins matters no more. */
   conclude(token: string): Promise<Result<void, string>>;
   refuse(token: string, pin: Pin, rv: string): Promise<Result<void, string>>;
   /** Forgets what is known of this token, as an operator asked for. */
@@ -68,6 +77,7 @@ export class PinRefusals {
   readonly #clock: Clock;
   readonly #timers: Timers;
   readonly #random: RandomSource;
+  readonly #isProcessRunning: (identity: string) => boolean;
   /** Refusals that the disk did not take: this process at least keeps to them. */
   #unwritten: readonly PinRefusal[] = [];
 
@@ -79,6 +89,8 @@ export class PinRefusals {
     readonly clock: Clock;
     readonly timers: Timers;
     readonly random: RandomSource;
+    /** Tests have processes die. */
+    readonly isProcessRunning?: (identity: string) => boolean;
   }) {
     this.#directory = options.directory;
     this.#path = join(options.directory, 'pin-refusals.json');
@@ -87,6 +99,7 @@ export class PinRefusals {
     this.#clock = options.clock;
     this.#timers = options.timers;
     this.#random = options.random;
+    this.#isProcessRunning = options.isProcessRunning ?? isProcessRunning;
   }
 
   /**
@@ -137,8 +150,9 @@ export class PinRefusals {
     };
     const others = <E extends { readonly token: string }>(list: readonly E[], token: string): readonly E[] =>
       list.filter((entry) => entry.token !== token);
-    const unfinishedLogins = (token: string): number =>
-      record.unfinished.find((entry) => entry.token === token)?.logins ?? 0;
+    const self = processIdentity();
+    const withoutOurs = (token: string): readonly UnfinishedLogin[] =>
+      record.unfinished.filter((entry) => entry.token !== token || entry.process !== self);
     return {
       refusalOf: async (token, pin) => {
         for (const refusal of [...record.refusals, ...this.#unwritten]) {
@@ -150,12 +164,13 @@ export class PinRefusals {
         return null;
       },
       refusalsOf: (token) => record.refusals.filter((refusal) => refusal.token === token).length,
-      unfinishedLogins,
-      begin: (token) =>
-        save({
-          ...record,
-          unfinished: [...others(record.unfinished, token), { token, logins: unfinishedLogins(token) + 1 }],
-        }),
+      unfinishedLogins: (token) => {
+        const unfinished = record.unfinished.filter((entry) => entry.token === token);
+        const running = unfinished.filter(({ process }) => this.#isProcessRunning(process)).length;
+        return { running, ended: unfinished.length - running };
+      },
+      begin: (token) => save({ ...record, unfinished: [...withoutOurs(token), { token, process: self }] }),
+      withdraw: (token) => save({ ...record, unfinished: withoutOurs(token) }),
       conclude: (token) => save({ ...record, unfinished: others(record.unfinished, token) }),
       refuse: async (token, pin, rv) => {
         const salt = this.#random.bytes(saltBytes);
@@ -278,8 +293,8 @@ function isRefusal(value: unknown): value is PinRefusal {
   );
 }
 
-function isUnfinished(value: unknown): value is Record['unfinished'][number] {
-  return isJsonObject(value) && typeof value['token'] === 'string' && Number.isSafeInteger(value['logins']);
+function isUnfinished(value: unknown): value is UnfinishedLogin {
+  return isJsonObject(value) && typeof value['token'] === 'string' && typeof value['process'] === 'string';
 }
 
 function isHex(value: unknown, bytes: number): boolean {

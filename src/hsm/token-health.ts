@@ -57,7 +57,7 @@ export function judgeHealth(record: HealthRecord, nowMs: number): HealthVerdict 
     };
   }
   if (record.last?.kind === 'failed') {
-    return { state: 'UNAVAILABLE', reason: `the check on its test key failed: ${record.last.reason}` };
+    return { state: 'UNAVAILABLE', reason: record.last.reason };
   }
   if (nowMs - (record.lastPassedAtMs ?? record.usableSinceMs) > healthAgeMaxMs) {
     return {

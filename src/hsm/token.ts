@@ -6,6 +6,7 @@ import { err, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { backOffMs } from './back-off.js';
 import { type CryptoPool, openCryptoPool } from './crypto-pool.js';
+import { type Hang, HangWatch } from './hang-watch.js';
 import { checkTestKey, type FailedCheck } from './health-check.js';
 import { Management } from './management.js';
 import type {
@@ -17,7 +18,7 @@ import type {
 } from './management-protocol.js';
 import { loginInOrder } from './ordered-login.js';
 import { readPin } from './pin.js';
-import { PinRefusals } from './pin-refusals.js';
+import { PinRefusals, tokenIdentity } from './pin-refusals.js';
 import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
 import {
   freshHealth,
@@ -97,14 +98,26 @@ export interface Token {
   setTestKey(key: KeyObject | null): void;
   /** Called after every change of state or reason. @returns ends it. */
   onChange(listener: (status: TokenStatus) => void): () => void;
-  /** Forgets that the PIN was refused and tries it once more, as an operator asked. */
-  retryLogin(): Promise<TokenStatus>;
+  /**
+   * Tries once more to reach the token and log in, as an operator asked; opens the module anew where the token is logged
+   * in and ill. Does nothing with one that is well.
+   *
+   * @param forgive forget first that the token refused the PIN, also for the other processes of this host.
+   */
+  retryLogin(forgive: boolean): Promise<TokenStatus>;
+  /**
+   * Why only another process can use this token again, or administer it, as calls do not return; to be asked every
+   * second or so.
+   */
+  beyondRecovery(): string | null;
   /** Lets what is out finish (bounded), closes the sessions, gives the module back. */
   close(): Promise<void>;
 }
 
 /** Checks that fail one after the other before the module is opened anew. */
 const failedChecksMax = 5;
+/** The same when the test key is gone: twice as many after each time that did not bring it back, up to so many. */
+const lostKeyChecksMax = 60;
 
 export function createToken(options: TokenOptions): Token {
   return new TokenLifecycle(options);
@@ -131,6 +144,11 @@ class TokenLifecycle implements Token {
   #reason = 'starting: the token has not been reached yet';
   #health: HealthRecord;
   #failedChecks = 0;
+  /** How often the module was opened anew for the test key, since a check passed. */
+  #openedForLostKey = 0;
+  /** The module cannot be opened: it has not come back from C_Finalize. */
+  #finalizeHangs = false;
+  readonly #hangWatch = new HangWatch();
   #testKey: KeyObject | null = null;
   /** Attempts in a row that did not lead to a check that passed. */
   #failures = 0;
@@ -192,10 +210,46 @@ class TokenLifecycle implements Token {
     return () => this.#listeners.delete(listener);
   }
 
-  async retryLogin(): Promise<TokenStatus> {
+  async retryLogin(forgive: boolean): Promise<TokenStatus> {
     await this.#attempt;
-    if (!this.#usable) await this.#tryNow(true);
+    if (this.#usable && this.#verdict().state === 'UNAVAILABLE') {
+      // Logged in, and ill all the same: what a new module and a new login can cure, they shall.
+      const reason = 'opening the module anew, as an operator asked';
+      await this.#attemptTo(() => this.#fail({ ok: false, reason, anew: true }));
+    }
+    if (!this.#usable) await this.#tryNow(forgive);
+    else if (forgive) await this.#forgetRefusals();
     return this.status();
+  }
+
+  /** This process needs no login; another of this host may have been refused, and will be asked next. */
+  async #forgetRefusals(): Promise<void> {
+    const discovered = this.#discovered;
+    if (discovered === null) return;
+    const forgotten = await this.#refusals.exclusively((record) => record.forget(tokenIdentity(discovered)));
+    const written = forgotten.ok ? forgotten.value : forgotten;
+    if (!written.ok) this.#options.logger.warn('refused PINs are not forgotten', { reason: written.error });
+  }
+
+  beyondRecovery(): string | null {
+    return this.#hangWatch.observe(this.#hang(), this.#options.clock.monotonicMs());
+  }
+
+  /** What keeps the token, or its administration, out of use by not returning. */
+  #hang(): Hang | null {
+    if (this.#closed) return null;
+    const stuck = this.#management?.stuck ?? null;
+    if (stuck !== null) {
+      return { kind: stuck === 'login' ? 'login' : 'call', what: `${stuck} has not returned from the HSM` };
+    }
+    if (this.#verdict().state !== 'UNAVAILABLE') return null;
+    if (this.#finalizeHangs) return { kind: 'call', what: 'C_Finalize has not returned from the HSM' };
+    const stats = this.#usable ? this.#pool?.stats() : undefined;
+    if (stats === undefined || stats.stuckCells < stats.sessions) return null;
+    return {
+      kind: 'call',
+      what: `${stats.stuckCells} calls have not returned from the HSM, and no session is left`,
+    };
   }
 
   async close(): Promise<void> {
@@ -261,6 +315,7 @@ class TokenLifecycle implements Token {
     const management = this.#management;
 
     const discovered = await management.discover(uri.token);
+    this.#finalizeHangs = !discovered.ok && discovered.error.functionName === 'C_Finalize';
     if (!discovered.ok) return failed(discovered.error.message, true);
     const sameSlot = this.#discovered?.slotId === discovered.value.slotId;
     this.#discovered = discovered.value;
@@ -348,7 +403,7 @@ class TokenLifecycle implements Token {
     this.#pool = null;
     await pool?.close();
     const management = this.#management;
-    if (management === null || (management.hangs && !this.#closed)) return;
+    if (management === null || (management.stuck !== null && !this.#closed)) return;
     this.#management = null;
     await management.close();
   }
@@ -385,6 +440,7 @@ class TokenLifecycle implements Token {
     if (check.kind === 'passed') {
       this.#failures = 0;
       this.#failedChecks = 0;
+      this.#openedForLostKey = 0;
     }
     if (check.kind === 'failed') await this.#countFailedCheck(check);
     this.#tellChange();
@@ -392,7 +448,17 @@ class TokenLifecycle implements Token {
 
   async #countFailedCheck(check: FailedCheck): Promise<void> {
     this.#failedChecks += 1;
-    if (!check.worthReopening || this.#failedChecks < failedChecksMax || this.#attempt !== null) return;
+    if (check.worthReopening === 'never' || this.#attempt !== null) return;
+    const isLost = check.worthReopening === 'later';
+    const checksMax = isLost
+      ? Math.min(lostKeyChecksMax, failedChecksMax * 2 ** this.#openedForLostKey)
+      : failedChecksMax;
+    if (this.#failedChecks < checksMax) return;
+    if (isLost) {
+      // The back-off is in the checks: `hsm prepare` needs a token that is open most of the time.
+      this.#failures = 0;
+      this.#openedForLostKey += 1;
+    }
     // The pool opens lost sessions by itself; that did not help.
     const reason = `${check.reason}; opening the module anew`;
     await this.#attemptTo(() => this.#fail({ ok: false, reason, anew: true }));

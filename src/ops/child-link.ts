@@ -13,8 +13,12 @@ import {
 export interface SupervisorLink {
   /** The node's configuration, from the supervisor. */
   readonly config: Promise<Config>;
+  /** Of forbidding core dumps; 0 when they are. For the log, as they would hold plaintexts. */
+  readonly coreDumpErrno: number;
   /** Whether this child can do its job now; call it on every change. `reason` names what is missing when it can't. */
   reportReadiness(ready: boolean, reason: string): void;
+  /** Says that this child cannot recover by itself, and why; `null`: it has after all. */
+  reportStuck(reason: string | null): void;
   /** Says that a restart would not help before a person acts, and ends this process when the message is out. */
   reportFatal(message: string): Promise<never>;
 }
@@ -30,7 +34,7 @@ interface AttachOptions {
  */
 export function attachToSupervisor(options: AttachOptions): SupervisorLink {
   const native = loadNativeBinding();
-  native.forbidCoreDumps();
+  const coreDumpErrno = native.forbidCoreDumps();
   // The supervisor's death by signal reaches us at once, even when our loop is stuck in an HSM's library …
   native.setParentDeathSignal(constants.signals.SIGKILL);
   // … and when it died before that call, its end of the channel is closed.
@@ -57,7 +61,9 @@ export function attachToSupervisor(options: AttachOptions): SupervisorLink {
 
   return {
     config,
+    coreDumpErrno,
     reportReadiness: (ready, reason) => void send({ kind: 'readiness', ready, reason }),
+    reportStuck: (reason) => void send({ kind: 'stuck', reason }),
     reportFatal: async (message) => {
       await send({ kind: 'fatal', message });
       process.exit(1);

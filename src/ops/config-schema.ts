@@ -29,12 +29,30 @@ const listenAddress = z.string({ error: 'must be "ADDRESS:PORT"' }).transform((v
   return { address, port };
 });
 
+/** Kept as written: other members dial it. A name is resolved by them, at every attempt. */
+const hostPort = z.string({ error: 'must be "HOST:PORT"' }).refine(
+  (value) => {
+    const parts = /^(?:\[([^\]]+)\]|([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)):(\d{1,5})$/.exec(value);
+    const port = Number(parts?.[3]);
+    const isHost = parts?.[1] === undefined ? parts?.[2] !== undefined : isIP(parts[1]) === 6;
+    return isHost && port >= 1 && port <= 65_535;
+  },
+  {
+    error:
+      'must be "HOST:PORT" with a DNS name, an IPv4 address or an IPv6 address in brackets, as in "xks-1.example.com:7443"',
+  },
+);
+
 /**
  * Every section and key of the configuration file, with its range and default. `directory`: where the file lies, for
  * the relative paths in it.
  */
 export function configShape(directory: string) {
   const path = (error = 'must be a path') => text(error).transform((value) => resolve(directory, value));
+  const privateKey = () =>
+    text('must be the path of a PEM file or "credential:NAME"').transform((value) =>
+      value.startsWith('credential:') ? value : resolve(directory, value),
+    );
   return {
     node: {
       name: z
@@ -50,9 +68,7 @@ export function configShape(directory: string) {
     xks: {
       listen: listenAddress.prefault('0.0.0.0:443').describe('Where KMS or the load balancer connects.'),
       tls_certificate: path('must be the path of a PEM file').describe('PEM, leaf first, full chain.'),
-      tls_private_key: text('must be the path of a PEM file or "credential:NAME"')
-        .transform((value) => (value.startsWith('credential:') ? value : resolve(directory, value)))
-        .describe('PEM, or `credential:NAME` for a systemd credential.'),
+      tls_private_key: privateKey().describe('PEM, or `credential:NAME` for a systemd credential.'),
       mtls_ca: path().optional().describe('Client certificates must chain to one of these (PEM).'),
       mtls_subject: text('must be a subject name')
         .optional()
@@ -78,21 +94,17 @@ export function configShape(directory: string) {
       socket: path().optional().describe('Default: `admin.sock` in `[node] runtime_dir`.'),
     },
     cluster: {
-      listen: listenAddress.prefault('0.0.0.0:7443').describe('Where the other nodes connect.'),
-      advertise: text('must be "HOST:PORT"')
-        .regex(/^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, {
-          error: 'must be "HOST:PORT", an IPv6 address in brackets',
-        })
-        .describe('What the other nodes are told: a name or address that they reach, and the port.'),
+      listen: listenAddress
+        .prefault('0.0.0.0:7443')
+        .describe('Where the other members connect: gRPC, TLS 1.3.'),
+      advertise: hostPort.describe('Where they find it: `HOST:PORT`.'),
       ca: path('must be the path of a PEM file').describe(
-        "Issuers of the nodes' certificates (PEM); two while they are being exchanged.",
+        "Issuers of the members' certificates; both while one replaces the other.",
       ),
       certificate: path('must be the path of a PEM file').describe(
-        "This node's certificate for the others (PEM, leaf first); `[node] name` is its DNS alternative name.",
+        "PEM, leaf first. Its alternative names hold DNS:NAME with this node's name; good for server and client.",
       ),
-      private_key: text('must be the path of a PEM file or "credential:NAME"')
-        .transform((value) => (value.startsWith('credential:') ? value : resolve(directory, value)))
-        .describe('PEM, or `credential:NAME` for a systemd credential.'),
+      private_key: privateKey().describe('PEM, or `credential:NAME` for a systemd credential.'),
     },
     serving: {
       processes: integer(1, 64)
@@ -166,7 +178,7 @@ export function configSchema(directory: string) {
       health,
       metrics,
       admin: { socket: admin.socket ?? resolve(node.runtime_dir, 'admin.sock') },
-      /** `null`: a cluster of one. */
+      /** `null`: a cluster of one, which nobody can join. */
       cluster:
         cluster === undefined
           ? null

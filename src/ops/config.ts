@@ -62,6 +62,12 @@ export function loadConfig(path: string): Result<Config, ConfigError> {
   return problems.length === 0 ? ok(parsed.data) : failed(problems);
 }
 
+/** For processes that log in nowhere. */
+export const withoutPins = (config: Config): Config => ({
+  ...config,
+  hsm: config.hsm.map((hsm) => ({ ...hsm, uri: hsm.uri.replaceAll(/pin-value=[^&]*/g, 'pin-value=') })),
+});
+
 function unreadable(thrown: unknown): string {
   switch ((thrown as NodeJS.ErrnoException).code) {
     case 'ENOENT':

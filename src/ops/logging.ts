@@ -49,6 +49,12 @@ export function createLogger(options: LoggerOptions): ProcessLogger {
   return { ...adapt(logger), flush: () => sink.flush(), droppedLines: () => sink.dropped };
 }
 
+/** @param errno what forbidding them ended with; 0 for well. */
+export function warnOfCoreDumps(logger: Logger, errno: number): void {
+  if (errno !== 0)
+    logger.warn('core dumps cannot be forbidden: a crash may write plaintexts to disk', { errno });
+}
+
 /** What a line says of its own: a field of the same name would make a JSON object with two of them. */
 const ownNames = ['level', 'time', 'role', 'slot', 'pid', 'message'];
 

@@ -16,11 +16,13 @@ export function redact(fields: Readonly<Record<string, unknown>>): Record<string
 }
 
 function redactObject(fields: object, depth: number): Record<string, unknown> {
-  const result: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(fields)) {
-    result[name] = isSecretName(name) && value !== null ? redacted : redactValue(value, depth);
-  }
-  return result;
+  // Unlike an assignment it takes `__proto__` for a name, which a request's metadata may hold (X-M2).
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [
+      name,
+      isSecretName(name) && value !== null ? redacted : redactValue(value, depth),
+    ]),
+  );
 }
 
 function redactValue(value: unknown, depth: number): unknown {

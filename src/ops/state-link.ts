@@ -64,6 +64,8 @@ export interface Hello {
   readonly linkVersion: 1;
   readonly pid: number;
   readonly slot: number;
+  /** `XKSD_SUPERVISOR_NONCE`: a replica has no use for the processes of another supervisor. */
+  readonly supervisorNonce: string;
   /** Random, new at every start of the process: counters of one `processId` only grow. */
   readonly processId: string;
   readonly startedAtMs: number;
@@ -141,8 +143,11 @@ export type HsmOperation =
   | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
-  /** Forgets that the PIN was refused and tries it once more. */
-  | { readonly op: 'retry-login' };
+  /**
+   * Tries once more to log in where this process is not, and opens the module anew where the token is ill. `forgive`: forgets first that the token refused
+   * the PIN; for one process of a node only, or a wrong PIN is tried once for each of them.
+   */
+  | { readonly op: 'retry-login'; readonly forgive: boolean };
 
 export type HsmReply =
   | { readonly id: number; readonly ok: true; readonly value: unknown }
@@ -162,7 +167,9 @@ export interface HsmReplyValues {
   'list-objects': {
     readonly tokens: readonly {
       readonly token: TokenStatus;
-      readonly objects: readonly ObjectDescription[];
+      /** `null` when they could not be looked at; then `unlisted` says why. */
+      readonly objects: readonly ObjectDescription[] | null;
+      readonly unlisted: string | null;
     }[];
   };
   'prepare-token': {

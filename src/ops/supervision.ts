@@ -16,6 +16,11 @@ export type ChildMessage =
    * usable token (X-H4). `reason` is for people; it names what is missing when not ready.
    */
   | { readonly kind: 'readiness'; readonly ready: boolean; readonly reason: string }
+  /**
+   * Why a serving process cannot recover by itself: calls into the HSM's library that never return. `null` once it has
+   * after all. It goes on, and may serve still; the supervisor drains and replaces one such process after the other.
+   */
+  | { readonly kind: 'stuck'; readonly reason: string | null }
   /** The child cannot go on and restarting it won't help before a person acts (bad data directory, bad config). */
   | { readonly kind: 'fatal'; readonly message: string };
 
@@ -28,10 +33,21 @@ export interface ConfigMessage {
   readonly config: Config;
 }
 
+export interface RunningServingProcess {
+  readonly slot: number;
+  readonly pid: number;
+}
+
 /** Supervisor → child, after that. */
 export type SupervisorMessage =
-  /** How many serving processes are ready, sent on every change and once to a new child. */
-  | { readonly kind: 'fleet'; readonly readyServingProcesses: number; readonly servingProcesses: number }
+  /** The serving processes, sent on every change and once to a new child. */
+  | {
+      readonly kind: 'fleet';
+      readonly readyServingProcesses: number;
+      readonly servingProcesses: number;
+      /** Those that run, ready or not: any may serve, with whatever key state it has. */
+      readonly running: readonly RunningServingProcess[];
+    }
   /**
    * Drain: say "not ready" to load balancers and close connections politely, but keep accepting for `drainMs`; then
    * stop accepting, finish what is in flight and exit 0. A second one with a shorter `drainMs` hurries the first.
@@ -48,6 +64,8 @@ export const replicaHeartbeatTimeoutMs = 30_000;
 export interface ChildEnvironment {
   /** 1-based place among the serving processes, kept over restarts; `0` for the replica. */
   readonly XKSD_SLOT: string;
+  /** Random, of this run of the supervisor: by it the replica knows the serving processes that are its own node's. */
+  readonly XKSD_SUPERVISOR_NONCE: string;
   /** Descriptor of the HTTPS listener (serving). */
   readonly XKSD_XKS_FD?: string;
   /** Descriptor of the plain-HTTP health listener (serving). */

@@ -1,6 +1,7 @@
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { constants, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 
@@ -28,21 +29,122 @@ export interface TlsFiles {
   readonly notAfterMs: number;
 }
 
+/** X-T2, the strong ones first in each version. */
+const cipherSuites = [
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+].join(':');
+
+/** What the suites above, and TLS 1.3 in any of its implementations, can sign with (RFC 8446 §4.2.3). */
+const rsaBitsMin = 2_048;
+const curves = ['prime256v1', 'secp384r1', 'secp521r1'];
+
+/** How the listener towards KMS speaks TLS. `ca`: of client certificates, `null` when none are asked for. */
+export function tlsServerOptions(files: {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+  readonly ca: string | Buffer | null;
+}): SecureContextOptions {
+  const { cert, key, ca } = files;
+  return {
+    cert,
+    key,
+    ...(ca !== null && { ca }),
+    minVersion: 'TLSv1.2',
+    ciphers: cipherSuites,
+    honorCipherOrder: true,
+    // A ticket would resume a session without showing the certificate again (X-T3).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (ca === null ? 0 : constants.SSL_OP_NO_TICKET),
+  };
+}
+
 /** Reads certificate, key and client CAs. The error is a sentence that names the file and never holds the key. */
 export function loadTlsFiles(settings: TlsFileSettings): Result<TlsFiles, string> {
-  try {
-    const chain = readCertificates(settings.certificate, 'TLS certificate');
-    const key = readPrivateKey(settings.privateKey);
-    checkChain(settings.certificate, chain.certificates, key, settings);
+  return unlessUnusable(() => {
+    const { certificates, ...own } = readOwn(settings, serverFiles);
     const ca = settings.mtls === null ? null : readCertificates(settings.mtls.ca, 'client CA').pem;
-    const [leaf] = chain.certificates;
-    return ok({
-      cert: chain.pem,
-      key: key.pem,
+    const [leaf] = certificates;
+    checkKind(settings.certificate, leaf);
+    checkTaken(settings.certificate, { ...own, ca });
+    return {
+      ...own,
       ca,
-      subjectNames: namesOf(leaf),
+      subjectNames: [...new Set([...commonNamesOf(leaf), ...dnsNamesOf(leaf)])],
       notAfterMs: Date.parse(leaf.validTo),
-    });
+    };
+  });
+}
+
+export interface ClusterTlsFileSettings
+  extends Pick<TlsFileSettings, 'certificate' | 'privateKey' | 'nowMs'> {
+  /** Path of a PEM file. */
+  readonly ca: string;
+  /** The certificate must be for it. */
+  readonly nodeName: string;
+}
+
+/** What a member shows to the others, and whom it trusts. */
+export interface ClusterTlsFiles extends Omit<TlsFiles, 'ca' | 'subjectNames'> {
+  /** PEM of the issuers of the members' certificates. */
+  readonly ca: string;
+}
+
+/** The same for `[cluster]`. One certificate both ways: for the server that a member is, and for the client. */
+export function loadClusterTlsFiles(settings: ClusterTlsFileSettings): Result<ClusterTlsFiles, string> {
+  return unlessUnusable(() => {
+    const { certificates, ...own } = readOwn(settings, clusterFiles);
+    const ca = readCertificates(settings.ca, 'cluster CA');
+    const [leaf] = certificates;
+    const refuse = (problem: string): never => {
+      throw new Unusable(`${clusterFiles.certificate} ${settings.certificate}: ${problem}`);
+    };
+    const names = dnsNamesOf(leaf);
+    if (!names.includes(settings.nodeName)) {
+      const found = names.length === 0 ? 'none' : names.join(', ');
+      refuse(
+        `among its alternative names must be DNS:${settings.nodeName}, the name of this node; there is ${found}`,
+      );
+    }
+    // RFC 5280 §4.2.1.12: without the extension it is good for anything.
+    const purposes: readonly string[] | undefined = leaf.keyUsage;
+    for (const [purpose, oid] of [
+      ['serverAuth', '1.3.6.1.5.5.7.3.1'],
+      ['clientAuth', '1.3.6.1.5.5.7.3.2'],
+    ] as const) {
+      if (purposes !== undefined && !purposes.includes(oid)) {
+        refuse(`its extended key usage lacks ${purpose}; members are servers and clients of each other`);
+      }
+    }
+    if (!certificates.some((each) => ca.certificates.some((issuer) => isIssuedBy(each, issuer)))) {
+      refuse(`it was issued by none of the certificates in ${settings.ca}`);
+    }
+    return { ...own, ca: ca.pem, notAfterMs: Date.parse(leaf.validTo) };
+  });
+}
+
+const isIssuedBy = (certificate: X509Certificate, issuer: X509Certificate): boolean =>
+  certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+
+/** What messages call them. */
+const serverFiles = { certificate: 'TLS certificate', privateKey: 'TLS private key' } as const;
+const clusterFiles = { certificate: 'cluster certificate', privateKey: 'cluster private key' } as const;
+type FileNames = typeof serverFiles | typeof clusterFiles;
+
+function readOwn(
+  settings: Pick<TlsFileSettings, 'certificate' | 'privateKey' | 'nowMs'>,
+  what: FileNames,
+): { readonly cert: string; readonly key: string; readonly certificates: Chain } {
+  const { pem, certificates } = readCertificates(settings.certificate, what.certificate);
+  const key = readPrivateKey(settings.privateKey, what.privateKey);
+  checkChain(`${what.certificate} ${settings.certificate}`, certificates, key, settings.nowMs);
+  return { cert: pem, key: key.pem, certificates };
+}
+
+function unlessUnusable<T>(read: () => T): Result<T, string> {
+  try {
+    return ok(read());
   } catch (thrown) {
     if (thrown instanceof Unusable) return err(thrown.message);
     throw thrown;
@@ -87,57 +189,55 @@ function readCertificates(
   return { pem, certificates: [first, ...rest] };
 }
 
-function readPrivateKey(setting: string): {
+function readPrivateKey(
+  setting: string,
+  what: string,
+): {
   readonly path: string;
   readonly pem: string;
   readonly key: KeyObject;
 } {
-  const path = privateKeyPath(setting);
-  const pem = readFile(path, 'TLS private key');
+  const path = privateKeyPath(setting, what);
+  const pem = readFile(path, what);
   if ((statSync(path).mode & 0o004) !== 0) {
-    throw new Unusable(
-      `TLS private key ${path}: everyone on this host can read it: run \`chmod o-rwx ${path}\``,
-    );
+    throw new Unusable(`${what} ${path}: everyone on this host can read it: run \`chmod o-rwx ${path}\``);
   }
-  if (!pem.includes('PRIVATE KEY-----'))
-    throw new Unusable(`TLS private key ${path}: no PEM private key in it`);
+  if (!pem.includes('PRIVATE KEY-----')) throw new Unusable(`${what} ${path}: no PEM private key in it`);
   // PKCS#8's label, or RFC 1421's header of older files.
   if (/ENCRYPTED/.test(pem)) {
-    throw new Unusable(
-      `TLS private key ${path}: it is encrypted; store it decrypted, as a systemd credential`,
-    );
+    throw new Unusable(`${what} ${path}: it is encrypted; store it decrypted, as a systemd credential`);
   }
   try {
     return { path, pem, key: createPrivateKey(pem) };
   } catch {
-    throw new Unusable(`TLS private key ${path}: not a private key that OpenSSL can read`);
+    throw new Unusable(`${what} ${path}: not a private key that OpenSSL can read`);
   }
 }
 
-function privateKeyPath(setting: string): string {
+function privateKeyPath(setting: string, what: string): string {
   const prefix = 'credential:';
   if (!setting.startsWith(prefix)) return setting;
   const name = setting.slice(prefix.length);
   if (!/^[A-Za-z0-9._-]+$/.test(name) || /^\.+$/.test(name)) {
-    throw new Unusable(`TLS private key ${setting}: not the name of a credential`);
+    throw new Unusable(`${what} ${setting}: not the name of a credential`);
   }
   const directory = process.env['CREDENTIALS_DIRECTORY'];
   if (directory === undefined) {
     throw new Unusable(
-      `TLS private key ${setting}: $CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=${name}:PATH`,
+      `${what} ${setting}: $CREDENTIALS_DIRECTORY is not set; systemd sets it for a unit with LoadCredential=${name}:PATH`,
     );
   }
   return join(directory, name);
 }
 
 function checkChain(
-  path: string,
+  what: string,
   chain: Chain,
   key: { readonly path: string; readonly key: KeyObject },
-  { nowMs }: TlsFileSettings,
+  nowMs: number,
 ): void {
   const refuse = (problem: string): never => {
-    throw new Unusable(`TLS certificate ${path}: ${problem}`);
+    throw new Unusable(`${what}: ${problem}`);
   };
   const [leaf, ...issuers] = chain;
   if (!leaf.checkPrivateKey(key.key)) {
@@ -157,14 +257,37 @@ function checkChain(
   });
 }
 
+/** Of the kinds that there are KMS is only sure to take these two (X-T2). */
+function checkKind(path: string, leaf: X509Certificate): void {
+  const { asymmetricKeyType: kind = 'unknown', asymmetricKeyDetails: details = {} } = leaf.publicKey;
+  const usable =
+    kind === 'rsa'
+      ? (details.modulusLength ?? 0) >= rsaBitsMin
+      : kind === 'ec' && curves.includes(details.namedCurve ?? '');
+  if (usable) return;
+  const found = [kind, details.modulusLength ?? details.namedCurve].filter((part) => part !== undefined);
+  throw new Unusable(
+    `TLS certificate ${path}: its key is ${found.join(' ')}; it must be RSA of ${rsaBitsMin} bits or more, or EC on P-256, P-384 or P-521`,
+  );
+}
+
+/** The library has a mind of its own about what is too weak: what it refuses here it would refuse the listener. */
+function checkTaken(path: string, files: Parameters<typeof tlsServerOptions>[0]): void {
+  try {
+    createSecureContext(tlsServerOptions(files));
+  } catch (thrown) {
+    throw new Unusable(`TLS certificate ${path}: OpenSSL does not take it: ${errorText(thrown)}`);
+  }
+}
+
 const describe = (certificate: X509Certificate): string => `"${certificate.subject.replaceAll('\n', ', ')}"`;
 
-function namesOf(leaf: X509Certificate): string[] {
-  const commonNames = leaf.subject
-    .split('\n')
-    .flatMap((part) => (part.startsWith('CN=') ? [part.slice(3)] : []));
-  const alternatives = (leaf.subjectAltName ?? '')
+function commonNamesOf(leaf: X509Certificate): readonly string[] {
+  return leaf.subject.split('\n').flatMap((part) => (part.startsWith('CN=') ? [part.slice(3)] : []));
+}
+
+function dnsNamesOf(leaf: X509Certificate): readonly string[] {
+  return (leaf.subjectAltName ?? '')
     .split(', ')
     .flatMap((part) => (part.startsWith('DNS:') ? [part.slice(4)] : []));
-  return [...new Set([...commonNames, ...alternatives])];
 }

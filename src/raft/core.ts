@@ -37,6 +37,8 @@ export class Core {
   roundOpen = false;
   transferee: MemberId | null = null;
   transferElapsed = 0;
+  /** The successor holds all there is: tell it to campaign, after what it is sent now. */
+  timeoutNowDue = false;
   /** No membership change is proposed before this index is applied. */
   pendingMembershipIndex = 0;
   /** Of the leader's entries that are not committed. */
@@ -75,6 +77,7 @@ export class Core {
     this.heartbeatElapsed = 0;
     this.roundOpen = false;
     this.transferee = null;
+    this.timeoutNowDue = false;
     this.takeoverDue = false;
     this.votes.clear();
     this.tracker.stop();

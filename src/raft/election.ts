@@ -40,7 +40,7 @@ export function takeOver(core: Core): void {
 }
 
 /** What the votes come to by now. */
-export function settleElection(core: Core): void {
+function settleElection(core: Core): void {
   const outcome = tally(core.tracker.voters, core.votes);
   if (outcome === 'pending') return;
   if (outcome === 'lost') core.becomeFollower(core.currentTerm, null);

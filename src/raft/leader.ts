@@ -46,6 +46,14 @@ export function replicate(core: Core): void {
       // One append after the other, until there is no more or the window is full.
     }
   }
+  if (core.timeoutNowDue) {
+    core.timeoutNowDue = false;
+    if (core.transferee !== null) sendTimeoutNow(core, core.transferee);
+  }
+}
+
+function sendTimeoutNow(core: Core, to: MemberId): void {
+  core.outbox.send({ kind: 'timeoutNow', to, term: core.currentTerm });
 }
 
 /** False when there is nothing to send to it now. */
@@ -73,7 +81,7 @@ function sendAppend(core: Core, peer: Progress): boolean {
 function sendSnapshot(core: Core, peer: Progress): boolean {
   // Not to one that may be gone.
   if (!peer.recentlyActive) return false;
-  // Its position is filled in when it leaves: the state machine may be further by then.
+  // As of what is applied, which is what the surroundings have at hand when a Ready is taken.
   const position = { index: core.log.appliedIndex, term: core.log.term(core.log.appliedIndex) ?? 0 };
   const sent = core.outbox.send({
     kind: 'snapshot',
@@ -84,23 +92,6 @@ function sendSnapshot(core: Core, peer: Progress): boolean {
   });
   if (sent) peer.becomeSnapshot(position.index);
   return sent;
-}
-
-/**
- * Snapshots leave as of what is applied then, which is what the surroundings have at hand; not at all once this member
- * leads no more.
- */
-export function dateSnapshots(core: Core, messages: readonly Message[]): readonly Message[] {
-  if (!messages.some(({ kind }) => kind === 'snapshot')) return messages;
-  const { log, tracker } = core;
-  const position = { index: log.appliedIndex, term: log.term(log.appliedIndex) ?? 0 };
-  return messages.flatMap((message) => {
-    if (message.kind !== 'snapshot') return message;
-    const peer = tracker.peer(message.to);
-    if (message.term !== core.currentTerm || peer?.state !== 'snapshot') return [];
-    peer.becomeSnapshot(position.index);
-    return { ...message, position, membership: tracker.membership };
-  });
 }
 
 /**
@@ -177,10 +168,9 @@ export function transferLeadership(core: Core, to: MemberId): boolean {
   return true;
 }
 
-/** The successor holds all there is: nothing is proposed meanwhile. Said again as often as it answers. */
+/** The successor holds all there is: nothing is proposed meanwhile. It is told as often as it answers. */
 function continueTransfer(core: Core, peer: Progress): void {
-  if (core.transferee !== peer.memberId || peer.matchIndex !== core.log.lastIndex) return;
-  core.outbox.send({ kind: 'timeoutNow', to: peer.memberId, term: core.currentTerm });
+  if (core.transferee === peer.memberId && peer.matchIndex === core.log.lastIndex) core.timeoutNowDue = true;
 }
 
 /** The membership has changed, effective now, at its application. */
@@ -189,11 +179,8 @@ export function adoptMembership(core: Core): void {
   if (!tracker.isVoter) {
     // It led until its own removal was committed (thesis §4.2.2) and leaves to the best of those that stay.
     tracker.reconfigure(log.lastIndex + 1);
-    replicate(core);
     const successor = tracker.mostCaughtUpVoter();
-    if (successor !== null) {
-      core.outbox.send({ kind: 'timeoutNow', to: successor.memberId, term: core.currentTerm });
-    }
+    if (successor !== null) sendTimeoutNow(core, successor.memberId);
     core.becomeFollower(core.currentTerm, null);
     return;
   }

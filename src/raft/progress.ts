@@ -118,8 +118,7 @@ export class Progress {
   }
 
   sentHeartbeat(round: number, commitIndex: number): void {
-    // Lower than before when it lags: what was sent earlier may be lost, so it will be told again when it answers.
-    this.#sentCommitIndex = commitIndex;
+    this.#sentCommitIndex = Math.max(this.#sentCommitIndex, commitIndex);
     if (this.#witnessRound === 0) {
       this.#witnessRound = round;
       this.#witnessIndex = this.#matchIndex;

@@ -241,7 +241,7 @@ export class RaftLog {
   }
 
   get hasNextCommitted(): boolean {
-    return this.#handedOutIndex < this.#commitIndex && this.#pendingSnapshot === null;
+    return this.#handedOutIndex < this.#commitIndex;
   }
 
   /** What is to be made durable now. `persisted` says that it is. */

@@ -4,7 +4,6 @@ import { Core } from './core.js';
 import { campaign, countOwnVote, takeOver } from './election.js';
 import {
   adoptMembership,
-  dateSnapshots,
   maybeCommit,
   propose,
   replicate,
@@ -96,7 +95,10 @@ export class RaftNode {
     return propose(this.#core, kind, data);
   }
 
-  /** Asks for a quorum-confirmed read index (thesis §6.4); the answer comes in `Ready.reads`, or never: use timeouts. */
+  /**
+   * Asks for a quorum-confirmed read index (thesis §6.4); the answer comes in `Ready.reads`, or never: use timeouts. Each
+   * try has an id of its own: at a follower, a late answer to an earlier try would pass for one to this.
+   */
   readIndex(readId: string): void {
     askReadIndex(this.#core, null, readId);
   }
@@ -174,7 +176,7 @@ export class RaftNode {
 
   /**
    * What is to be done. One at a time: the next after `advance`. With a snapshot come neither entries nor committed
-   * ones: it replaces the log as a whole.
+   * ones: it replaces the log as a whole, and `advance` says that it is restored.
    */
   ready(): Ready {
     invariant(this.#underWay === null, 'ready before advance');
@@ -187,7 +189,7 @@ export class RaftNode {
     const snapshot = log.pendingSnapshot;
     const entries = log.takeUnstable();
     const committed = log.takeCommitted(core.options.committedBytesMax);
-    const messages = dateSnapshots(core, core.outbox.take());
+    const messages = core.outbox.take();
     const reads = core.reads.answers.length > 0 ? core.reads.answers.splice(0) : none;
     this.#underWay = { hardState: this.#hardState, snapshot, committedIndex: committed.at(-1)?.index ?? 0 };
     return { hardState, entries, snapshot, messages, committed, reads };

@@ -64,7 +64,10 @@ export type Message = Addressed &
       }
     | {
         readonly kind: 'appendResponse';
-        /** Of `append.previous` when rejected; the last index now known to match when not. */
+        /**
+         * Of `append.previous` when rejected (0 in the answer to a leader of an earlier term); the last index now known
+         * to match when not.
+         */
         readonly index: number;
         readonly rejected: boolean;
         /** When rejected: where the leader should look next (index and term of the follower's nearest candidate). */
@@ -72,6 +75,7 @@ export type Message = Addressed &
         /** The follower's last index, whatever the outcome. */
         readonly lastIndex: number;
       }
+    /** `readId`: number of the heartbeat round; its answers confirm all reads asked before it. Comes back as it was. */
     | { readonly kind: 'heartbeat'; readonly commitIndex: number; readonly readId: string | null }
     | { readonly kind: 'heartbeatResponse'; readonly readId: string | null; readonly lastIndex: number }
     /** The follower needs a snapshot; the surroundings carry its bytes and then `step` this message at the follower. */

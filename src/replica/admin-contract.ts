@@ -352,7 +352,16 @@ export const adminCommands = {
   },
   'hsm.list': {
     request: nothing,
-    response: z.object({ tokens: z.array(z.object({ token: tokenStatus, objects: z.array(hsmObject) })) }),
+    response: z.object({
+      tokens: z.array(
+        z.object({
+          token: tokenStatus,
+          /** `null` when they could not be looked at; then `unlisted` says why. */
+          objects: z.array(hsmObject).nullable(),
+          unlisted: z.string().nullable(),
+        }),
+      ),
+    }),
   },
   'hsm.login': {
     request: nothing,

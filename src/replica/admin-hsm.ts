@@ -1,6 +1,6 @@
 import { err, ok, type Result } from '../base/result.js';
 import type { PreparedToken, SealedBytes } from '../keystate/types.js';
-import type { HsmReplyValues } from '../ops/state-link.js';
+import type { HsmReplyValues, ObjectDescription } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
@@ -68,18 +68,21 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
     'hsm.list': async () => {
       const listed = await hsm.ask<'list-objects'>({ op: 'list-objects' });
       if (!listed.ok) return listed;
-      const tokens = listed.value.tokens.map(({ token, objects }) => ({
+      const described = (object: ObjectDescription) => ({
+        ...object,
+        usage: [...object.usage],
+        usedBy: context.state.objectUser(object.objectId),
+      });
+      const tokens = listed.value.tokens.map(({ token, objects, unlisted }) => ({
         token,
-        objects: objects.map((object) => ({
-          ...object,
-          usage: [...object.usage],
-          usedBy: context.state.objectUser(object.objectId),
-        })),
+        objects: objects?.map(described) ?? null,
+        unlisted,
       }));
       return ok({ tokens });
     },
 
-    // One process after the other, and no further once one was refused: each attempt counts on the HSM.
+    // One process after the other, and no further once one has failed: each attempt counts on the HSM. Only the first
+    // forgets what was refused: the others would try again what it has just been refused.
     'hsm.login': async () => {
       const links = publication.links();
       if (links.length === 0) {
@@ -89,9 +92,9 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
         });
       }
       const processes: { process: string; token: PrepareReply['token'] }[] = [];
-      for (const link of links) {
+      for (const [place, link] of links.entries()) {
         const process = `serving-${link.hello.slot}`;
-        const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login' });
+        const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login', forgive: place === 0 });
         if (reply === 'link-lost') {
           return err({
             code: 'outcome-unknown',

@@ -10,6 +10,8 @@ import { listenOnUnixSocket } from './unix-socket.js';
 
 const connectionsMax = 64;
 const requestTimeoutMs = 10_000;
+/** What commands under way have when the server closes; the supervisor kills the replica after 10 s. */
+const closeMsMax = 3_000;
 const headerBytesMax = 8 * 1024;
 /** root and the socket's group (xksd-admin). */
 const socketMode = 0o660;
@@ -54,6 +56,8 @@ export interface AdminServerOptions {
 export class AdminServer {
   readonly #options: AdminServerOptions;
   readonly #server: Server;
+  #requestsInFlight = 0;
+  #closing = false;
   /** Asked for at connection time: the peer's rights then are what counts. */
   readonly #uids = new WeakMap<Socket, number | null>();
 
@@ -66,7 +70,14 @@ export class AdminServer {
         maxHeaderSize: headerBytesMax,
         connectionsCheckingInterval: 1_000,
       },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => {
+        this.#requestsInFlight += 1;
+        response.once('close', () => {
+          this.#requestsInFlight -= 1;
+          this.#closeWhenIdle();
+        });
+        void this.#serve(request, response);
+      },
     );
     this.#server.maxConnections = connectionsMax;
     this.#server.on('connection', (socket: Socket) => {
@@ -80,11 +91,16 @@ export class AdminServer {
     return listenOnUnixSocket(this.#server as NetServer, this.#options.socketPath, socketMode);
   }
 
-  /** Lets commands that are under way finish. */
+  /** Lets commands that are under way finish, within bounds. A connection without one is nothing to wait for. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      this.#server.closeIdleConnections();
+      const timer = setTimeout(() => this.#server.closeAllConnections(), closeMsMax);
+      this.#server.close(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#closing = true;
+      this.#closeWhenIdle();
     });
   }
 
@@ -93,6 +109,11 @@ export class AdminServer {
     const given = headers[requestIdHeader];
     if (given === undefined) return this.#options.mintRequestId();
     return typeof given === 'string' && parseRequestId(given) !== null ? given : null;
+  }
+
+  /** Node's `closeIdleConnections` leaves those that have not sent anything yet. */
+  #closeWhenIdle(): void {
+    if (this.#closing && this.#requestsInFlight === 0) this.#server.closeAllConnections();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -64,7 +64,8 @@ export class ChangeProposer {
     const atMs = clock.wallMs();
     const requestId = author.requestId ?? mintRequestId(atMs, random.bytes(requestIdRandomBytes));
     const command: Command = { ...change, requestId, atMs, by };
-    const fields = { command: change.type, ...nameOf(change), requestId, by };
+    const uid = 'uid' in author ? author.uid : null;
+    const fields = { command: change.type, ...nameOf(change), requestId, by, uid };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command) ?? checkActiveFormat(command, this.#options.activeFormat());
     if (invalid !== null) return err(invalid);

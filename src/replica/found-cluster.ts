@@ -8,7 +8,7 @@ import type { Change, ChangeProposer } from './change-proposer.js';
  * What the founder of a cluster has yet to put into key state: who the cluster is, or, where a release that knew no
  * members made it, who its only member is. `null`: all is there.
  */
-export function foundingChange(
+function foundingChange(
   state: KeyStateQueries,
   { clusterId, memberId, nodeName: name }: Identity,
   address: string,

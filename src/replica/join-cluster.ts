@@ -16,7 +16,7 @@ const welcomeSchema = z.object({
 });
 export type Welcome = z.infer<typeof welcomeSchema>;
 
-export const digestOf = (joinSecret: string): string =>
+const digestOf = (joinSecret: string): string =>
   createHash('sha256').update(Buffer.from(joinSecret, 'hex')).digest('hex');
 
 export interface JoinerOptions {

@@ -15,6 +15,7 @@ const helloSchema: z.ZodType<Hello> = z.object({
   linkVersion: z.literal(1),
   pid: z.int().positive(),
   slot: z.int().positive().max(1_000),
+  supervisorNonce: text(128),
   processId: text(128).min(1),
   startedAtMs: z.number(),
   linkedBefore: z.boolean(),
@@ -75,7 +76,13 @@ const preparedKeySchema = z.object({ objectId: hex, witness: witnessSchema });
 
 const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<HsmReplyValues[Op]> } = {
   'list-objects': z.object({
-    tokens: z.array(z.object({ token: tokenStatusSchema, objects: z.array(objectDescriptionSchema) })),
+    tokens: z.array(
+      z.object({
+        token: tokenStatusSchema,
+        objects: z.array(objectDescriptionSchema).nullable(),
+        unlisted: text(16_384).nullable(),
+      }),
+    ),
   }),
   'prepare-token': z.object({
     token: tokenStatusSchema,

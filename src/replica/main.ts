@@ -10,10 +10,10 @@ import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { CommandResult } from '../keystate/types.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
-import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
-import type { SupervisorMessage } from '../ops/supervision.js';
+import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
 import { eraseJoinSecret } from '../replication/data-directory.js';
 import { writeFence } from '../replication/fence-file.js';
@@ -40,8 +40,12 @@ import { StandingWatch } from './standing-watch.js';
 import { StatePublication } from './state-publication.js';
 import { timedFiles } from './timed-files.js';
 
+/** Address of a node that no other can reach (RFC 2606 §2): its configuration has no `[cluster]`. */
+const nowhere = 'no-cluster-section.invalid:7443';
+
 /** How often liveness of other nodes and the like are looked at anew. */
 const standingIntervalMs = 1_000;
+const addressRetryMs = 5_000;
 /** One that has heard from a quorum so lately is no former member, whatever somebody says. */
 const fenceAfterStaleMs = 5_000;
 
@@ -55,6 +59,7 @@ export async function runReplica(): Promise<void> {
   const config = await supervisor.config;
   const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const native = loadNativeBinding();
   let observeSync: (durationMs: number) => void = () => {};
   let replica: Replica | null = null;
@@ -96,6 +101,7 @@ export async function runReplica(): Promise<void> {
     if (message.kind === 'fleet') running.fleetChanged(message);
     else void running.close().then(() => process.exit(0));
   };
+  // Before anybody can ask what has been applied: who is to apply it.
   for (const message of early) receive(message);
   const started = await running.start(process.env['XKSD_METRICS_FD']);
   if (!started.ok) {
@@ -128,6 +134,7 @@ class Replica {
   readonly #proposer: ChangeProposer;
   readonly #api: AdminApi;
   readonly #ending = new AbortController();
+  #running: readonly RunningServingProcess[] | null = null;
   #cancelStanding: () => void = () => {};
   #closing: Promise<void> | null = null;
 
@@ -149,6 +156,7 @@ class Replica {
     });
     this.publication = new StatePublication({
       socketPath: stateSocketPath(config),
+      supervisorNonce: supervisorNonce(),
       state: {
         get appliedIndex() {
           return log.appliedIndex;
@@ -158,7 +166,7 @@ class Replica {
       },
       logger,
       isProcessAlive,
-      readyServingProcesses: () => this.fleet.ready,
+      runningServingProcesses: () => this.#running,
       standing: this.standing.standing(),
     });
     const { publication } = this;
@@ -248,14 +256,15 @@ class Replica {
       if (!measuring.ok) return measuring;
     }
     this.#watchStanding();
-    void this.#join();
-    return this.#found();
+    const founded = await this.#found();
+    void this.#join().then(() => this.#tellAddress());
+    return founded;
   }
 
   #found(): Promise<Result<null, string>> {
     const { config, opened } = this.#parts;
     const { machine, directory } = opened;
-    const address = config.cluster?.advertise ?? `${config.node.name}:0`;
+    const address = config.cluster?.advertise ?? nowhere;
     return foundCluster(() => machine.state, directory.identity, address, this.#proposer);
   }
 
@@ -358,6 +367,28 @@ class Replica {
     });
   }
 
+  /** The others reach this node where its configuration says, once key state has it. */
+  async #tellAddress(): Promise<void> {
+    const { config, opened, logger } = this.#parts;
+    const address = config.cluster?.advertise;
+    if (address === undefined || opened.fence !== null) return;
+    for (;;) {
+      const member = opened.machine.state.member(opened.engine.memberId);
+      if (member === null || member.address === address) return;
+      const { memberId } = member;
+      const told = await this.#proposer.propose(
+        { type: 'member.update', memberId, address },
+        { by: 'configuration' },
+      );
+      if (told.ok) return;
+      logger.warn("the other nodes do not know this node's address yet", {
+        address,
+        reason: told.error.message,
+      });
+      if (!(await this.#wait(addressRetryMs))) return;
+    }
+  }
+
   /** False when this process ends first. */
   #wait(ms: number): Promise<boolean> {
     return delay(ms, true, { signal: this.#ending.signal }).catch(() => false);
@@ -368,8 +399,9 @@ class Replica {
     this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
   }
 
-  fleetChanged(fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number }): void {
+  fleetChanged(fleet: Extract<SupervisorMessage, { kind: 'fleet' }>): void {
     this.fleet = { configured: fleet.servingProcesses, ready: fleet.readyServingProcesses };
+    this.#running = fleet.running;
     this.publication.fleetChanged();
   }
 
@@ -403,6 +435,13 @@ class Replica {
       .sort((left, right) => right.matchIndex - left.matchIndex);
     if (successor !== undefined) engine.transferLeadership(successor.memberId);
   }
+}
+
+function supervisorNonce(): string {
+  const value = process.env['XKSD_SUPERVISOR_NONCE'];
+  if (value === undefined)
+    throw new Error('XKSD_SUPERVISOR_NONCE is not set: the supervisor starts this process');
+  return value;
 }
 
 function isProcessAlive(pid: number): boolean {

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
@@ -6,22 +5,19 @@ import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { CommandResult } from '../keystate/types.js';
-import type { Config } from '../ops/config.js';
-import { loadPeerTlsFiles } from '../ops/peer-tls-files.js';
+import type { ClusterConfig, Config } from '../ops/config.js';
+import { loadClusterTlsFiles } from '../ops/tls-files.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
-import { type DataDirectory, openDataDirectory } from '../replication/data-directory.js';
+import type { DataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
 import type { OrderedLog } from '../replication/ordered-log.js';
 import type { NodeReport } from '../replication/peer-message.js';
 import type { PeerInbox } from '../replication/peer-transport.js';
 import { openRaftLog } from '../replication/raft-log.js';
+import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import { ClusterPeers } from './cluster-peers.js';
-
-/** A predecessor that was killed holds the lock until the kernel is done with it. */
-const lockWaitMs = 5_000;
-const lockRetryMs = 50;
-const ewouldblock = 11;
+import { openWhenFree } from './open-data-directory.js';
 
 export interface OpenLogOptions {
   readonly config: Pick<Config, 'node' | 'cluster'>;
@@ -60,7 +56,7 @@ export interface OpenedLog {
  */
 export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog, string>> {
   const { config, files, logger } = options;
-  const opened = await openWhenFree(options);
+  const opened = await openWhenFree({ ...options, node: config.node });
   if (!opened.ok) return opened;
   const directory = opened.value;
   const giveUp = async (problem: string): Promise<Result<never, string>> => {
@@ -81,7 +77,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
           config: cluster,
           identity,
           state: () => machine.state,
-          loadTls: () => loadPeerTlsFiles(cluster, config.node.name, options.clock.wallMs()),
+          loadTls: () => peerTlsFiles(cluster, config.node.name, options.clock),
           timers: options.timers,
           logger,
         })
@@ -106,30 +102,15 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   return err(log.error.message);
 }
 
+function peerTlsFiles(cluster: ClusterConfig, nodeName: string, clock: Clock): Result<PeerTlsFiles, string> {
+  const files = loadClusterTlsFiles({ ...cluster, nodeName, nowMs: clock.wallMs() });
+  if (!files.ok) return files;
+  const { ca, cert: certificate, key } = files.value;
+  return ok({ ca, certificate, key });
+}
+
 /** In [0, 1). */
 function unitInterval(random: RandomSource): number {
   const bytes = Buffer.from(random.bytes(6));
   return bytes.readUIntBE(0, 6) / 2 ** 48;
-}
-
-async function openWhenFree(options: OpenLogOptions): Promise<Result<DataDirectory, string>> {
-  const { config, files, tryLockFile, clock } = options;
-  const endMs = clock.monotonicMs() + lockWaitMs;
-  for (;;) {
-    let isHeld = false;
-    const directory = await openDataDirectory({
-      dir: config.node.dataDir,
-      nodeName: config.node.name,
-      files,
-      tryLockFile: (fd) => {
-        const errno = tryLockFile(fd);
-        isHeld = errno === ewouldblock;
-        return errno;
-      },
-      pid: process.pid,
-    });
-    if (directory.ok) return directory;
-    if (!isHeld || clock.monotonicMs() >= endMs) return err(directory.error.message);
-    await delay(lockRetryMs);
-  }
 }

@@ -12,6 +12,8 @@ const helloTimeoutMs = 5_000;
 const queueCompactAt = 1_024;
 
 export interface ServingLinkEvents {
+  /** Why a peer with this hello is to be cut; `null` when it is one of ours. */
+  refusal(hello: Hello): string | null;
   /** First frame. The receiver answers with `startSnapshot` in the same turn. */
   onHello(link: ServingLink, hello: Hello): void;
   onApplied(link: ServingLink): void;
@@ -170,6 +172,8 @@ export class ServingLink {
   #greet(frame: Frame): string | null {
     const hello = parseHello(frame.payload);
     if (!hello.ok) return hello.error;
+    const refusal = this.#events.refusal(hello.value);
+    if (refusal !== null) return refusal;
     clearTimeout(this.#helloTimer);
     this.hello = hello.value;
     this.#events.onHello(this, hello.value);

@@ -9,6 +9,7 @@ import {
   type MetricsReport,
   type Standing,
 } from '../ops/state-link.js';
+import type { RunningServingProcess } from '../ops/supervision.js';
 import { ServingLink } from './serving-link.js';
 import { listenOnUnixSocket } from './unix-socket.js';
 
@@ -49,7 +50,7 @@ export interface PublicationObserver {
 
 /** A serving process that has not applied an index, or may not have. */
 export interface Laggard {
-  /** `null`: the supervisor says there is one more, which has no link. */
+  /** `null`: the supervisor has not said yet which there are. */
   readonly slot: number | null;
   readonly pid: number | null;
   readonly appliedIndex: number | null;
@@ -58,12 +59,17 @@ export interface Laggard {
 
 export interface PublicationOptions {
   readonly socketPath: string;
+  /** `XKSD_SUPERVISOR_NONCE`. */
+  readonly supervisorNonce: string;
   readonly state: PublishedState;
   readonly logger: Logger;
   /** Whether a process with that id exists. */
   readonly isProcessAlive: (pid: number) => boolean;
-  /** How many serving processes the supervisor holds for ready. They serve, whether linked or not. */
-  readonly readyServingProcesses: () => number;
+  /**
+   * The serving processes that the supervisor runs; `null` before it has said so. Any of them may serve, whether linked
+   * or not, ready or not.
+   */
+  readonly runningServingProcesses: () => readonly RunningServingProcess[] | null;
   /** Until `standingChanged` says otherwise. */
   readonly standing: Standing;
   readonly linkBufferBytesMax?: number;
@@ -134,7 +140,7 @@ export class StatePublication {
     for (const link of this.links()) link.enqueue(frame);
   }
 
-  /** The supervisor's count of ready serving processes changed. */
+  /** The supervisor's word on its serving processes changed. */
   fleetChanged(): void {
     this.#recheck();
   }
@@ -185,14 +191,12 @@ export class StatePublication {
         appliedIndex,
         connected: false,
       }));
-    const strangers = Math.max(0, this.#options.readyServingProcesses() - links.length - departed.length);
-    const unknown = Array.from({ length: strangers }, () => ({
-      slot: null,
-      pid: null,
-      appliedIndex: null,
-      connected: false,
-    }));
-    return [...linked, ...unlinked, ...unknown];
+    const known = new Set([...links, ...departed].map(({ hello }) => hello.pid));
+    const running = this.#options.runningServingProcesses() ?? [{ slot: null, pid: null }];
+    const strangers = running
+      .filter(({ pid }) => pid === null || !known.has(pid))
+      .map((stranger) => ({ ...stranger, appliedIndex: null, connected: false }));
+    return [...linked, ...unlinked, ...strangers];
   }
 
   #forgetEndedProcesses(): void {
@@ -223,6 +227,10 @@ export class StatePublication {
     const link = new ServingLink(
       socket,
       {
+        refusal: ({ supervisorNonce, slot, pid }) =>
+          supervisorNonce === this.#options.supervisorNonce
+            ? null
+            : `process ${pid} (slot ${slot}) is of another xksd with the same runtime directory`,
         onHello: (greeted, hello) => this.#greet(greeted, hello),
         onApplied: () => this.#recheck(),
         onMetrics: ({ hello }, report) => {

@@ -1,7 +1,7 @@
 import type { MemberId, Message } from '../raft/types.js';
 
 /** Members watched at once. */
-export const watchedMembersMax = 64;
+const watchedMembersMax = 64;
 
 interface Watched {
   /** Committed, and durable there: it acknowledged it. */

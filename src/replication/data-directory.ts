@@ -205,8 +205,12 @@ async function takeLock(
 ): Promise<Result<null, string>> {
   const errno = tryLockFile(lock.fd);
   if (errno === 0) {
-    await lock.truncate(0);
-    await lock.write(0, Buffer.from(`${pid}\n`));
+    try {
+      await lock.truncate(0);
+      await lock.write(0, Buffer.from(`${pid}\n`));
+    } catch {
+      // A full disk. The lock holds without it; only the next one's message will not say who has it.
+    }
     return ok(null);
   }
   if (errno !== ewouldblock) return err(`cannot lock the data directory ${dir}: errno ${errno}`);

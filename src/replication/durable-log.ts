@@ -4,23 +4,23 @@ import { err, ok, type Result } from '../base/result.js';
 import type { Entry, HardState, LogPosition } from '../raft/types.js';
 import type { DataDirectory } from './data-directory.js';
 import type { OpenFile } from './file-operations.js';
-import { encodeItems, itemOverheadBytesMax, type LogItem } from './log-items.js';
+import { itemsOf, partsOf } from './log-batch.js';
+import { encodeItems, type LogItem } from './log-items.js';
 import { type ChainPosition, encodeRecord } from './log-record.js';
 import { type Recovered, recoverLog } from './log-recovery.js';
-import type { PersistBatch } from './replication-loop.js';
-import { createSegment, isTemporary, segmentName } from './segment-file.js';
 import {
-  receivedSnapshotIndex,
-  receivedSnapshotName,
-  snapshotIndex,
-  snapshotName,
-  writeSnapshot,
-} from './snapshot-file.js';
+  makeEndDurable,
+  removeTemporaryFiles,
+  settleReceived,
+  syncDirectories,
+  tidySnapshots,
+} from './log-tidying.js';
+import type { PersistBatch } from './replication-loop.js';
+import { createSegment, segmentName } from './segment-file.js';
+import { receivedSnapshotName, snapshotIndex, snapshotName, writeSnapshot } from './snapshot-file.js';
 
 /** A segment that reaches it is followed by a new one. */
 const segmentBytesDefault = 16 * 1024 * 1024;
-/** Of the entries that go into one record; one longer entry goes alone. */
-const recordEntriesBytesMax = 1024 * 1024;
 
 interface Segment {
   readonly segment: number;
@@ -88,10 +88,11 @@ export class DurableLog {
       if (last.torn !== null) {
         const cut = last.sizeBytes - last.goodBytes;
         warnings.push(
-          `${last.path} ended in a write that a crash interrupted (${last.torn.reason}): its last ${cut} bytes, which were never acknowledged, were cut off`,
+          `${last.path} ended in an incomplete write (${last.torn.reason}): its last ${cut} bytes were cut off. A crash leaves that of a change nobody was told of; if nothing crashed, the disk has lost data`,
         );
-        await cutFile(file, last.goodBytes);
       }
+      await makeEndDurable(file, last);
+      await syncDirectories(directory);
       const recovered = { ...read.value, warnings };
       const current = { file, sizeBytes: last.goodBytes, position: last.position };
       return ok({ log: new DurableLog(directory, segmentBytesMax, recovered, current), recovered });
@@ -283,69 +284,6 @@ export class DurableLog {
     } catch (error) {
       this.#failure ??= `cannot write to the data directory ${this.#directory.path}: ${errorText(error)}`;
       return err(this.#failure);
-    }
-  }
-}
-
-/** In runs that fit into a record each. */
-function partsOf(entries: readonly Entry[]): Entry[][] {
-  const parts: Entry[][] = [];
-  let bytes = 0;
-  for (const entry of entries) {
-    const part = parts.at(-1);
-    const entryBytes = entry.data.byteLength + itemOverheadBytesMax;
-    bytes += entryBytes;
-    if (part !== undefined && bytes <= recordEntriesBytesMax) {
-      part.push(entry);
-    } else {
-      parts.push([entry]);
-      bytes = entryBytes;
-    }
-  }
-  return parts;
-}
-
-const itemsOf = (entries: readonly Entry[], hardState: HardState | null): LogItem[] => [
-  ...entries.map((entry) => ({ kind: 'entry', entry }) as const),
-  ...(hardState === null ? [] : [{ kind: 'hardState', hardState } as const]),
-];
-
-/** Gives the received snapshot that took the log's place its name for good. */
-async function settleReceived({ files, snapshotsPath }: DataDirectory, index: number): Promise<void> {
-  await files.rename(
-    join(snapshotsPath, receivedSnapshotName(index)),
-    join(snapshotsPath, snapshotName(index)),
-  );
-  await files.syncDirectory(snapshotsPath);
-}
-
-/** Finishes what a crash interrupted in `installSnapshot`: the item in the log decides. */
-async function tidySnapshots(directory: DataDirectory, installedIndex: number | null): Promise<void> {
-  const { files, snapshotsPath } = directory;
-  for (const name of await files.list(snapshotsPath)) {
-    const received = receivedSnapshotIndex(name);
-    if (received === null) continue;
-    if (received === installedIndex) await settleReceived(directory, received);
-    else await files.remove(join(snapshotsPath, name));
-  }
-}
-
-/** Closes the file when it can't. */
-async function cutFile(file: OpenFile, length: number): Promise<void> {
-  try {
-    await file.truncate(length);
-    await file.dataSync();
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
-
-/** What a crash left of segments and snapshots that were being made. */
-async function removeTemporaryFiles({ files, logPath, snapshotsPath }: DataDirectory): Promise<void> {
-  for (const path of [logPath, snapshotsPath]) {
-    for (const name of await files.list(path)) {
-      if (isTemporary(name)) await files.remove(join(path, name));
     }
   }
 }

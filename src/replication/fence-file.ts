@@ -10,7 +10,7 @@ import { replaceFile } from './replaced-file.js';
  * Says that this node was told "removed" or "other cluster" and must not serve again, whatever its key state holds: it
  * has not heard what was disabled since.
  */
-export const fenceName = 'fence.json';
+const fenceName = 'fence.json';
 
 const format = 1;
 

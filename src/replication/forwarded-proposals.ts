@@ -3,7 +3,7 @@ import type { LogPosition, MemberId, ProposeError } from '../raft/types.js';
 import { proposeErrorText } from './proposals.js';
 
 /** Answers remembered by a leader, so that a repeated message finds the one it got. */
-export const forwardedAnswersMax = 16_384;
+const forwardedAnswersMax = 16_384;
 
 export interface ForwardAnswer {
   readonly position: LogPosition | null;

@@ -42,7 +42,11 @@ export interface LoopPorts<R> {
   fresh(asOfMs: number, index: number): void;
   /** Who the members are has changed, or is known for the first time: connect to them. */
   membershipChanged(membership: Membership): void;
-  /** This replica can't go on (an entry could not be applied, its log ends before what it acknowledged, …). Once. */
+  /**
+   * This replica can't go on: an entry could not be applied, its log ends before what was committed, its state differs
+   * from the majority's. Once. It must not serve any more. In the last case its log goes on, proposals with it, so that
+   * the others keep their quorum (replication.md 9); in the others nothing does.
+   */
   halted(reason: string): void;
   /** For the operator. */
   warn(message: string): void;
@@ -88,7 +92,7 @@ export interface LoopStatus {
   /** Newest confirmed freshness (boot clock, ms); `null` before the first since the start. */
   readonly freshAsOfMs: number | null;
   readonly snapshotIndex: number;
-  /** Why this replica does nothing any more. */
+  /** What `LoopPorts.halted` was told. */
   readonly halted: string | null;
   /** Members whose state hash differs from ours at the same index. */
   readonly divergent: readonly MemberId[];

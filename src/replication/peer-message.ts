@@ -23,7 +23,7 @@ export interface NodeReport {
 /** What goes from one member to another. Each may be lost, repeated or overtaken. */
 export type PeerMessage =
   | { readonly kind: 'raft'; readonly message: Message }
-  /** To the leader: append this. `proposalId` is the sender's own. */
+  /** To the leader: append this. `proposalId` is the sender's own, minted by `forwardedId`: it names the leader's term. */
   | {
       readonly kind: 'propose';
       readonly proposalId: string;

@@ -24,7 +24,7 @@ export type {
 export type { PeerReport } from './node-reports.js';
 
 /** What the consensus core is bounded by. */
-export const raftLimits = {
+const raftLimits = {
   inflightMessagesMax: 256,
   inflightBytesMax: 8 * 1024 * 1024,
   /** With what surrounds it well below what one message may have (gRPC: 4 MiB). */

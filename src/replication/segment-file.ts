@@ -65,6 +65,8 @@ export interface ReadSegment {
   readonly firstSequence: number;
   /** All after the header. Data are views on the file's bytes. */
   readonly items: readonly LogItem[];
+  /** Where the last good record starts. */
+  readonly lastRecordOffset: number;
   readonly goodBytes: number;
   readonly sizeBytes: number;
   readonly position: ChainPosition;
@@ -113,6 +115,7 @@ export function readSegment(
     previousCrc: header.previousCrc,
     firstSequence: first.sequence,
     items,
+    lastRecordOffset: records.at(-1)?.offset ?? 0,
     goodBytes,
     sizeBytes: bytes.byteLength,
     position,

@@ -15,9 +15,9 @@ const digestBytes = 32;
 const recordBytesMax = 1024 * 1024;
 
 /** Of the whole sequence, at the receiver, who has to hold it. */
-export const snapshotBytesMax = 512 * 1024 * 1024;
+const snapshotBytesMax = 512 * 1024 * 1024;
 /** Chunks held for members that ask again. */
-export const chunksHeldMax = 64;
+const chunksHeldMax = 64;
 
 function lengthPrefix(length: number): Buffer {
   const prefix = Buffer.alloc(4);

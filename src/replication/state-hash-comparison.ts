@@ -3,7 +3,7 @@ import type { MemberId } from '../raft/types.js';
 /** Of a member's own hashes that are kept and reported. */
 export const stateHashesMax = 64;
 /** Members whose hashes are kept. */
-export const comparedMembersMax = 64;
+const comparedMembersMax = 64;
 
 export interface StateHash {
   readonly index: number;

@@ -91,7 +91,7 @@ export class HsmOperations {
       case 'mint-credential':
         return this.#mintCredential(operation.keyStore);
       case 'retry-login':
-        return this.#retryLogin();
+        return this.#retryLogin(operation.forgive);
       default:
         return unreachable(operation);
     }
@@ -100,9 +100,12 @@ export class HsmOperations {
   async #listObjects(): Promise<Outcome<HsmReplyValues['list-objects']>> {
     const { token } = this.#options;
     const listing = await token.management.listObjects();
-    // A token that is not there has a status that says why, and nothing to show.
     if (!listing.ok && listing.error.code !== 'token-unavailable') return fault(listing.error);
-    return ok({ tokens: [{ token: token.status(), objects: listing.ok ? listing.value.objects : [] }] });
+    // That a token cannot be looked at must not read as if nothing were on it.
+    const shown = listing.ok
+      ? { objects: listing.value.objects, unlisted: null }
+      : { objects: null, unlisted: listing.error.message };
+    return ok({ tokens: [{ token: token.status(), ...shown }] });
   }
 
   async #generateKey(label: string): Promise<Outcome<HsmReplyValues['generate-key']>> {
@@ -167,8 +170,11 @@ export class HsmOperations {
       : ok({ accessKeyId, secretAccessKey, sealed: sealedJson(sealed) });
   }
 
-  async #retryLogin(): Promise<Outcome<HsmReplyValues['retry-login']>> {
-    return ok({ token: await this.#options.token.retryLogin() });
+  /** A token that is not there after the login is a failure: the replica must not go on to the next process. */
+  async #retryLogin(forgive: boolean): Promise<Outcome<HsmReplyValues['retry-login']>> {
+    const token = await this.#options.token.retryLogin(forgive);
+    if (token.state !== 'UNAVAILABLE') return ok({ token });
+    return fault({ code: 'token-unavailable', message: token.reason ?? 'the token is not available' });
   }
 
   /**

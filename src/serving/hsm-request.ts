@@ -15,12 +15,13 @@ export function parseHsmRequest(payload: Readonly<Record<string, unknown>>): Par
 }
 
 function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperation | null {
-  const { op, label, keyStore, objectId } = payload;
+  const { op, label, keyStore, objectId, forgive } = payload;
   switch (op) {
     case 'list-objects':
     case 'prepare-token':
-    case 'retry-login':
       return { op };
+    case 'retry-login':
+      return typeof forgive === 'boolean' ? { op, forgive } : null;
     case 'generate-key':
       return typeof label === 'string' ? { op, label } : null;
     case 'inspect-key':

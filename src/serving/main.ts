@@ -7,7 +7,7 @@ import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
 import { createToken, type Token } from '../hsm/token.js';
 import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
-import { createLogger, type ProcessLogger } from '../ops/logging.js';
+import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createServingMetrics, type ServingMetrics } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
 import type { SupervisorMessage } from '../ops/supervision.js';
@@ -33,6 +33,7 @@ export async function runServingProcess(): Promise<void> {
   const slot = Number(environment('XKSD_SLOT'));
   const logger = createLogger({ level: config.log.level, role: 'serving', slot });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const tls = loadTlsFiles({
     certificate: config.xks.tlsCertificate,
     privateKey: config.xks.tlsPrivateKey,
@@ -56,7 +57,7 @@ export async function runServingProcess(): Promise<void> {
   for (const message of early) running.receive(message);
 }
 
-function environment(name: 'XKSD_SLOT' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
+function environment(name: 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE' | 'XKSD_XKS_FD' | 'XKSD_HEALTH_FD'): string {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set: the supervisor starts this process`);
   return value;
@@ -122,6 +123,7 @@ class RunningProcess {
         linkVersion: 1,
         pid: process.pid,
         slot: parts.slot,
+        supervisorNonce: environment('XKSD_SUPERVISOR_NONCE'),
         processId: randomUUID(),
         startedAtMs: systemClock.wallMs(),
         version: softwareVersion(),
@@ -134,6 +136,10 @@ class RunningProcess {
       timers: systemTimers,
       random: systemRandom,
       onReadiness: (readiness) => this.#onReadiness(readiness),
+      onStuck: (reason) => {
+        if (reason !== null) logger.error('cannot recover without a new process', { reason });
+        parts.supervisor.reportStuck(reason);
+      },
     });
     this.#xks = createXksServer({
       on: { fd: Number(environment('XKSD_XKS_FD')) },

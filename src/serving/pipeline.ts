@@ -107,9 +107,12 @@ class Pipeline {
     } catch (thrown) {
       this.#deps.logger.error('a bug ended a request', { operation: trace.operation, error: thrown });
       outcome = err(xksError('InternalException', 'The proxy failed; its log says how.'));
+    } finally {
+      // Also what was refused may hold a plaintext.
+      wipe(request.body);
     }
     this.#report(request, trace, outcome);
-    return answerOf(outcome);
+    return answerOf(outcome, trace);
   }
 
   async #serve(request: HttpRequest, trace: RequestTrace): Promise<Outcome> {
@@ -319,12 +322,19 @@ class Pipeline {
   }
 }
 
-function answerOf(outcome: Outcome): HttpAnswer {
-  if (outcome.ok) return { status: 200, body: outcome.value };
+function answerOf(outcome: Outcome, trace: RequestTrace): HttpAnswer {
+  // With a credential that was retired meanwhile it is not.
+  const refused = !outcome.ok && outcome.error === authenticationFailed;
+  const authentic = trace.accessKeyId === null || refused ? {} : ({ authenticated: true } as const);
+  if (outcome.ok) {
+    const answer: HttpAnswer = { status: 200, body: outcome.value, ...authentic };
+    return trace.operation === 'Decrypt' ? { ...answer, secret: true } : answer;
+  }
   const { error } = outcome;
   return {
     status: error.status,
     body: errorBody(error),
+    ...authentic,
     ...(error.status === 405 && { headers: { allow: 'POST' } }),
   };
 }

@@ -36,6 +36,8 @@ export interface ServingCoreOptions {
   readonly random: RandomSource;
   /** Called when `readiness()` may have changed. */
   readonly onReadiness: (readiness: Readiness) => void;
+  /** Why this process cannot recover by itself; `null` once it has all the same. Called on every change. */
+  readonly onStuck: (reason: string | null) => void;
 }
 
 /** A serving process without its listeners and its supervisor: key state, secrets, the token, and the pipeline. */
@@ -54,6 +56,7 @@ export class ServingCore {
   #hsmName: string | null = null;
   #cancelReport: () => void = () => {};
   #metricsLeftOut = false;
+  #stuck: string | null = null;
   #draining = false;
   #closed = false;
 
@@ -177,10 +180,18 @@ export class ServingCore {
     if (!this.#closed) this.#options.onReadiness(this.readiness());
   }
 
+  #tellStuck(): void {
+    const reason = this.#options.token.beyondRecovery();
+    if (reason === this.#stuck) return;
+    this.#stuck = reason;
+    this.#options.onStuck(reason);
+  }
+
   /** Each second, for `xks_…` metrics and `xksctl status`. */
   #report(): void {
     const { timers, logger, metrics, token } = this.#options;
     this.#cancelReport = timers.after(metricsIntervalMs, () => this.#report());
+    this.#tellStuck();
     metricsFrame(metrics, this.#credentialUse, this.readiness(), [token.status()]).then(
       ({ frame, metricsLeftOut }) => {
         if (this.#closed) return;

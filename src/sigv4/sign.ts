@@ -1,3 +1,4 @@
+import { wipe } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
 import { formatAmzDate } from './amz-date.js';
 import { formatAuthorization } from './authorization.js';
@@ -37,7 +38,9 @@ export function signRequest(
   const signedHeaders = names.join(';');
   const scope = { date: amzDate.slice(0, 8), region, service };
   const toSign = stringToSign(amzDate, scope, hashedCanonicalRequest(request, lines, signedHeaders));
-  const signature = hmacSha256(deriveSigningKey(context.secretAccessKey, scope), toSign).toString('hex');
+  const signingKey = deriveSigningKey(context.secretAccessKey, scope);
+  const signature = hmacSha256(signingKey, toSign).toString('hex');
+  wipe(signingKey);
   return [
     ['x-amz-date', amzDate],
     ['authorization', formatAuthorization({ accessKeyId, scope, signedHeaders, signature })],

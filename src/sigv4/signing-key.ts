@@ -13,10 +13,11 @@ export function hmacSha256(key: Uint8Array, message: string): Buffer {
 export function deriveSigningKey(secretAccessKey: Uint8Array, scope: CredentialScope): Uint8Array {
   const secretKey = Buffer.concat([Buffer.from('AWS4'), secretAccessKey]);
   const dateKey = hmacSha256(secretKey, scope.date);
-  wipe(secretKey);
   const regionKey = hmacSha256(dateKey, scope.region);
   const serviceKey = hmacSha256(regionKey, scope.service);
-  return hmacSha256(serviceKey, 'aws4_request');
+  const signingKey = hmacSha256(serviceKey, 'aws4_request');
+  for (const key of [secretKey, dateKey, regionKey, serviceKey]) wipe(key);
+  return signingKey;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { equalInConstantTime } from '../base/bytes.js';
+import { equalInConstantTime, wipe } from '../base/bytes.js';
 import { err, ok, type Result } from '../base/result.js';
 import { parseAmzDate } from './amz-date.js';
 import { type Authorization, parseAuthorization } from './authorization.js';
@@ -104,6 +104,8 @@ export function verifyRequest(
   // same time for an id that exists, that has a cached key, and that nobody has ever seen (X-A3).
   const signingKey = deriveSigningKey(secret ?? nobodysSecret, scope);
   const matched = signedWith(signingKey);
+  // Nobody takes it over then; it would sign for a day.
+  if (secret === null || !matched) wipe(signingKey);
   if (secret === null) return refuse('unknown-access-key', authorization, null, clockSkewMs);
   if (!matched) return refuse('signature-mismatch', authorization, null, clockSkewMs);
   context.signingKeys.remember(accessKeyId, scope, signingKey);

@@ -16,7 +16,7 @@ export type ChildCommand = (role: ChildRole) => readonly [program: string, ...ar
 
 interface SpawnOptions {
   readonly command: readonly [program: string, ...args: string[]];
-  readonly environment: Pick<ChildEnvironment, 'XKSD_SLOT'>;
+  readonly environment: Pick<ChildEnvironment, 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE'>;
   /** Descriptors of ours that the child gets, under the variables that tell it their numbers. */
   readonly descriptors: readonly (readonly [variable: keyof ChildEnvironment, fd: number])[];
   onMessage(message: ChildMessage): void;
@@ -25,6 +25,8 @@ interface SpawnOptions {
 }
 
 export interface ChildHandle {
+  /** `null` of a process that could not be started; `onExit` follows. */
+  readonly pid: number | null;
   send(message: ConfigMessage | SupervisorMessage): void;
   /** SIGKILL. */
   kill(): void;
@@ -70,6 +72,7 @@ export function spawnChild(options: SpawnOptions): ChildHandle {
     });
   });
   return {
+    pid: child.pid ?? null,
     send: (message) => {
       if (child.connected) child.send(message, () => {});
     },
@@ -84,6 +87,8 @@ function isChildMessage(message: unknown): message is ChildMessage {
       return true;
     case 'readiness':
       return typeof message['ready'] === 'boolean' && typeof message['reason'] === 'string';
+    case 'stuck':
+      return typeof message['reason'] === 'string' || message['reason'] === null;
     case 'fatal':
       return typeof message['message'] === 'string';
     default:

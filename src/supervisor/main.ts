@@ -1,8 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
-import { loadConfig } from '../ops/config.js';
-import { createLogger } from '../ops/logging.js';
+import { type Config, loadConfig, withoutPins } from '../ops/config.js';
+import { createLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createServiceNotifier } from '../ops/notify.js';
 import type { ChildRole } from '../ops/supervision.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
@@ -14,6 +15,8 @@ import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from 
 export interface SupervisorOptions {
   readonly configPath: string;
   readonly childCommand: ChildCommand;
+  /** What stands in the way of starting this node at all; asked before anything is started. */
+  readonly obstacle: (config: Config) => Promise<string | null>;
 }
 
 /**
@@ -36,8 +39,13 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     complain(tlsFiles.error);
     return exitCodes.needsPerson;
   }
+  const obstacle = await options.obstacle(config);
+  if (obstacle !== null) {
+    complain(obstacle);
+    return exitCodes.needsPerson;
+  }
   const native = loadNativeBinding();
-  native.forbidCoreDumps();
+  const coreDumpErrno = native.forbidCoreDumps();
   const bound = bindListeners(native, config);
   if (!bound.ok) {
     complain(bound.error);
@@ -47,6 +55,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
 
   const logger = createLogger({ level: config.log.level, role: 'supervisor', slot: 0 });
   process.on('exit', () => logger.flush());
+  warnOfCoreDumps(logger, coreDumpErrno);
   logger.info('starting', {
     version: softwareVersion(),
     node: config.node.name,
@@ -64,10 +73,11 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     random: Math.random,
   });
   const children = new Map<number, ChildHandle>();
+  const nonce = randomUUID();
   const start = (slot: number, role: ChildRole): void => {
     const child = spawnChild({
       command: options.childCommand(role),
-      environment: { XKSD_SLOT: String(slot) },
+      environment: { XKSD_SLOT: String(slot), XKSD_SUPERVISOR_NONCE: nonce },
       descriptors:
         role === 'replica'
           ? [['XKSD_METRICS_FD', listeners.metrics.fd]]
@@ -81,8 +91,10 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         handle({ kind: 'exited', slot, code, signal });
       },
     });
-    child.send({ kind: 'config', config });
+    // Only serving processes log in.
+    child.send({ kind: 'config', config: role === 'replica' ? withoutPins(config) : config });
     children.set(slot, child);
+    if (child.pid !== null) handle({ kind: 'spawned', slot, pid: child.pid });
   };
 
   let finish: (code: number) => void = () => {};
@@ -118,8 +130,17 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         finish(action.code);
     }
   };
+  const events: Event[] = [];
+  let handling = false;
   const handle = (event: Event): void => {
-    for (const action of supervision.handle(event, systemClock.monotonicMs())) perform(action);
+    // What is done may be an event in turn; what was decided before is done first.
+    events.push(event);
+    if (handling) return;
+    handling = true;
+    for (let next = events.shift(); next !== undefined; next = events.shift()) {
+      for (const action of supervision.handle(next, systemClock.monotonicMs())) perform(action);
+    }
+    handling = false;
   };
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => handle({ kind: 'stop' }));

@@ -28,6 +28,8 @@ export const exitCodes = {
 
 export type Event =
   | { readonly kind: 'start' }
+  /** A `spawn` was carried out. */
+  | { readonly kind: 'spawned'; readonly slot: number; readonly pid: number }
   | { readonly kind: 'message'; readonly slot: number; readonly message: ChildMessage }
   /** The process has ended and everything it sent has been handled. */
   | {
@@ -66,6 +68,8 @@ interface Child {
   state: 'waiting' | 'running' | 'ended';
   startAtMs: number;
   startedAtMs: number;
+  /** `null` while it does not run. */
+  pid: number | null;
   /** Of the last heartbeat; `null` before the first of this start. */
   heardAtMs: number | null;
   killed: boolean;
@@ -73,6 +77,12 @@ interface Child {
   reason: string;
   /** What it said in its `fatal` message, of this start. */
   fatal: string | null;
+  /** Why it cannot recover by itself, of this start. */
+  stuck: string | null;
+  /** When it is killed although it was told to drain, to be replaced; `null` while it is not. */
+  replaceByMs: number | null;
+  /** It took the place of one that was stuck, and has not told yet how it fares. */
+  isSuccessor: boolean;
   /** It was ready, or said why it is not, or ended, at least once. */
   concluded: boolean;
   wasReady: boolean;
@@ -100,7 +110,7 @@ export class Supervision {
   #exitCode: number = exitCodes.ok;
   #tickedAtMs: number | null = null;
   #lastStatus = '';
-  #lastReady = 0;
+  #lastFleet: string;
   #actions: Action[] = [];
 
   constructor(options: {
@@ -116,14 +126,19 @@ export class Supervision {
       state: 'waiting',
       startAtMs: 0,
       startedAtMs: 0,
+      pid: null,
       heardAtMs: null,
       killed: false,
       ready: false,
       reason: 'starting',
       fatal: null,
+      stuck: null,
+      replaceByMs: null,
+      isSuccessor: false,
       concluded: false,
       wasReady: false,
     }));
+    this.#lastFleet = JSON.stringify(this.#fleet());
   }
 
   handle(event: Event, nowMs: number): readonly Action[] {
@@ -133,6 +148,9 @@ export class Supervision {
       case 'start':
         this.#started = true;
         this.#startDue(nowMs);
+        break;
+      case 'spawned':
+        this.#child(event.slot).pid = event.pid;
         break;
       case 'message':
         this.#onMessage(this.#child(event.slot), event.message, nowMs);
@@ -198,6 +216,11 @@ export class Supervision {
         child.reason = message.reason;
         child.wasReady ||= message.ready;
         child.concluded = true;
+        child.isSuccessor = false;
+        break;
+      case 'stuck':
+        child.stuck = message.reason;
+        this.#replaceStuck(nowMs);
         break;
       case 'fatal':
         child.fatal = message.message;
@@ -216,11 +239,15 @@ export class Supervision {
     nowMs: number,
   ): void {
     if (child.state !== 'running') return;
-    const expected = exit.code === 0 && this.#phase.kind !== 'running';
+    const expected = exit.code === 0 && (this.#phase.kind !== 'running' || child.replaceByMs !== null);
     const { code, signal } = exit;
     this.#log(expected ? 'info' : 'error', expected ? 'child ended' : 'child died', child, { code, signal });
+    child.pid = null;
     child.ready = false;
     child.concluded = true;
+    child.isSuccessor = child.replaceByMs !== null;
+    child.replaceByMs = null;
+    child.stuck = null;
     if (child.fatal === null) child.reason = 'restarting';
 
     if (
@@ -274,11 +301,40 @@ export class Supervision {
         this.#kill(child);
       }
     }
+    this.#replaceStuck(nowMs);
     if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs) this.#closeListeners();
     if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs + servingStopMs) this.#killAll();
     if (this.#phase.kind === 'stopping-replica' && nowMs >= this.#phase.untilMs) this.#killAll();
     this.#startDue(nowMs);
     this.#advanceStop(nowMs);
+  }
+
+  /** One that is ready all the same, being stuck in administration only, goes while all others are ready. */
+  #isExpendable(child: Child): boolean {
+    const others = this.#serving().filter((other) => other !== child);
+    return (
+      child.state === 'running' && (!child.ready || (others.length > 0 && others.every(({ ready }) => ready)))
+    );
+  }
+
+  /**
+   * One at a time, the next when the last one's successor has told how it fares: an HSM that hangs must not take all
+   * processes out at once, of which another may be about to recover.
+   */
+  #replaceStuck(nowMs: number): void {
+    for (const child of this.#serving()) {
+      if (child.state === 'running' && !child.killed && nowMs >= (child.replaceByMs ?? Infinity)) {
+        this.#log('error', 'child did not stop in time, killing it', child);
+        this.#kill(child);
+      }
+    }
+    if (this.#phase.kind !== 'running') return;
+    const isReplacing = this.#serving().some((child) => child.replaceByMs !== null || child.isSuccessor);
+    const stuck = this.#serving().find((child) => child.stuck !== null && this.#isExpendable(child));
+    if (isReplacing || stuck === undefined) return;
+    this.#log('error', 'child cannot recover, replacing it', stuck, { reason: stuck.stuck });
+    stuck.replaceByMs = nowMs + servingStopMs;
+    this.#sendDrain(stuck, 0);
   }
 
   #isSilent(child: Child, nowMs: number): boolean {
@@ -325,6 +381,7 @@ export class Supervision {
       kind: 'fleet',
       readyServingProcesses: this.#readyCount(),
       servingProcesses: this.#children.length - 1,
+      running: this.#serving().flatMap(({ slot, pid }) => (pid === null ? [] : [{ slot, pid }])),
     };
   }
 
@@ -383,14 +440,14 @@ export class Supervision {
     this.#actions.push({ kind: 'finish', code, message });
   }
 
-  /** What others should know after an event: children how many are ready, systemd that we are up, people the status. */
+  /** What others should know after an event: children who the serving processes are, systemd that we are up, people the status. */
   #report(): void {
-    const ready = this.#readyCount();
-    if (ready !== this.#lastReady) {
-      this.#lastReady = ready;
+    const fleet = this.#fleet();
+    const fleetText = JSON.stringify(fleet);
+    if (fleetText !== this.#lastFleet) {
+      this.#lastFleet = fleetText;
       for (const child of this.#children) {
-        if (child.state === 'running')
-          this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
+        if (child.state === 'running') this.#actions.push({ kind: 'send', slot: child.slot, message: fleet });
       }
     }
     if (this.#phase.kind !== 'running') return;

@@ -72,8 +72,8 @@ export function parseEncryptRequest(
   const { fields, requestMetadata } = common.value;
   const algorithmFault = encryptionAlgorithmFault(fields);
   if (algorithmFault !== null) return err(algorithmFault);
-  const cdivAlgorithm = fields['ciphertextDataIntegrityValueAlgorithm'];
-  if (cdivAlgorithm !== undefined && cdivAlgorithm !== 'SHA_256') {
+  const cdivAlgorithm = fields['ciphertextDataIntegrityValueAlgorithm'] ?? null;
+  if (cdivAlgorithm !== null && cdivAlgorithm !== 'SHA_256') {
     return invalid('ciphertextDataIntegrityValueAlgorithm is not SHA_256.');
   }
   const aad = optionalBytes(fields, 'additionalAuthenticatedData', requestLimits.aadBytesMax);
@@ -84,7 +84,7 @@ export function parseEncryptRequest(
     requestMetadata,
     plaintext: plaintext.value,
     aad: aad.value ?? new Uint8Array(0),
-    integrityAsked: cdivAlgorithm !== undefined,
+    integrityAsked: cdivAlgorithm !== null,
   });
 }
 
@@ -169,8 +169,9 @@ function optionalBytes(
   name: string,
   bytesMax: number | null,
 ): Result<Uint8Array | null, XksError> {
-  const text = fields[name];
-  if (text === undefined) return ok(null);
+  // `null` is absent, as in requestMetadata.
+  const text = fields[name] ?? null;
+  if (text === null) return ok(null);
   if (typeof text !== 'string') return invalid(`${name} is not a string.`);
   const bytes = decodeBase64(text);
   if (bytes === null) return invalid(`${name} is not Base64.`);

@@ -8,6 +8,7 @@ import { isJsonObject } from '../../src/base/guards.js';
 import { loadNativeBinding } from '../../src/base/native.js';
 import { loadConfig } from '../../src/ops/config.js';
 import type { ConfigMessage, SupervisorMessage } from '../../src/ops/supervision.js';
+import { testNonce } from '../replica/fake-serving-process.js';
 import { shortDirectory } from '../support/short-directory.js';
 
 const programs = fileURLToPath(new URL('../../src/cli/', import.meta.url));
@@ -101,6 +102,7 @@ export class ReplicaProcess {
       env: {
         PATH: process.env['PATH'] ?? '',
         XKSD_SLOT: '0',
+        XKSD_SUPERVISOR_NONCE: testNonce,
         XKSD_METRICS_FD: '4',
       },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc', metricsFd],
@@ -110,6 +112,7 @@ export class ReplicaProcess {
     if (!config.ok) throw new Error(config.error.message);
     const message: ConfigMessage = { kind: 'config', config: config.value };
     this.child.send(message);
+    this.send({ kind: 'fleet', readyServingProcesses: 0, servingProcesses: 0, running: [] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.log += text;

@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { makeCertificates } from '../../src/demo/certificates.js';
 import { libraryDirectory } from '../../src/demo/debian-packages.js';
+import { initialiseDataDirectory } from '../../src/replication/data-directory.js';
+import { systemFiles } from '../../src/replication/file-operations.js';
 
 const xksdPath = fileURLToPath(new URL('../../src/cli/xksd.js', import.meta.url));
 const xksd = (...args: string[]) => {
@@ -43,6 +45,33 @@ t.test('config check says that all is well, or what is not, a line each', async 
   t.match(withCredentials.stdout, /credential tls-key, which only the service has.*credential hsm-pin/s);
   const missing = xksd('run', '--config', join(directory, 'none.toml'));
   t.match(missing, { status: 2, stderr: /^xksd: configuration \S+none\.toml: no such file/ });
+});
+
+t.test('nothing is started on the data directory of another node', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  await makeCertificates({ directory, names: ['xks.example.com'], ips: [] });
+  const dir = join(directory, 'data');
+  await initialiseDataDirectory({
+    dir,
+    files: systemFiles,
+    nodeName: 'theirs',
+    clusterId: 'cluster-1',
+    memberId: 'member-1',
+    role: 'founder',
+  });
+  const config = join(directory, 'xksd.toml');
+  writeFileSync(
+    config,
+    `[node]\nname = "ours"\ndata_dir = "data"\nruntime_dir = "run"\n[xks]\nlisten = "127.0.0.1:0"\n` +
+      'tls_certificate = "server.pem"\ntls_private_key = "server.key"\n[health]\nlisten = "127.0.0.1:0"\n' +
+      '[metrics]\nlisten = "127.0.0.1:0"\n[[hsm]]\nuri = "pkcs11:token=xks"\n',
+  );
+  t.match(xksd('run', '--config', config), {
+    status: 2,
+    stdout: '',
+    stderr: /^xksd: the data directory \S+ belongs to node "theirs", and this node is "ours".*\n$/,
+  });
 });
 
 t.test('version, help and mistakes on the command line', async (t) => {

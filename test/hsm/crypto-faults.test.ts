@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
-import type { DecryptOperation, KeyObject } from '../../src/hsm/types.js';
+import type { DecryptOperation, KeyObject, Witness } from '../../src/hsm/types.js';
 import {
   encryption,
   farDeadline,
@@ -36,16 +36,30 @@ async function untilNothingIsStuck(pool: CryptoPool): Promise<void> {
 }
 
 /** Enough operations at once to take every cell that was used lately, and to let the pool learn what one costs. */
-async function manyEncryptRightly(t: Test, pool: CryptoPool, message: string): Promise<void> {
+async function manyEncryptRightly(
+  t: Test,
+  pool: CryptoPool,
+  message: string,
+  under: KnownKey = key,
+): Promise<void> {
   for (let round = 0; round < 4; round++) {
-    await Promise.all(Array.from({ length: 30 }, () => encryptsRightly(t, pool, message)));
+    await Promise.all(Array.from({ length: 30 }, () => encryptsRightly(t, pool, message, under)));
   }
 }
 
-async function encryptsRightly(t: Test, pool: CryptoPool, message: string): Promise<void> {
-  const operation = encryption(key.object);
+/** `'under another key'` where another key made it. */
+function unsealed(under: KnownKey, sealed: Witness, gcmAad: Uint8Array): Buffer | string {
+  try {
+    return unseal(under.bytes, sealed, gcmAad);
+  } catch {
+    return 'under another key';
+  }
+}
+
+async function encryptsRightly(t: Test, pool: CryptoPool, message: string, under = key): Promise<void> {
+  const operation = encryption(under.object);
   const sealed = await pool.encrypt(operation, farDeadline());
-  const back = sealed.ok ? unseal(key.bytes, sealed.value, operation.gcmAad) : null;
+  const back = sealed.ok ? unsealed(under, sealed.value, operation.gcmAad) : null;
   t.strictSame(
     { failure: sealed.ok ? null : sealed.error, back },
     { failure: null, back: operation.plaintext },
@@ -177,6 +191,22 @@ t.test('an ambiguous failure that the canary and a second try belie is no failur
   const answer = await pool.decrypt(decryption(key, plaintext), farDeadline());
   t.ok(answer.ok && plaintext.equals(answer.value));
 });
+
+for (const workers of [1, 2]) {
+  t.test(
+    `${workers} worker(s): a handle that became another key's is used by nobody once that is seen`,
+    async (t) => {
+      const pool = await startPool(t, token, 1, undefined, workers);
+      // Each worker finds both.
+      for (const known of [key, otherKey]) await manyEncryptRightly(t, pool, 'before', known);
+      const plaintext = randomBytes(20);
+      shim.setFaults('handles swap');
+      const answer = await pool.decrypt(decryption(key, plaintext), farDeadline());
+      t.ok(answer.ok && plaintext.equals(answer.value), 'the key is found under its new handle');
+      for (const known of [key, otherKey]) await manyEncryptRightly(t, pool, 'after', known);
+    },
+  );
+}
 
 t.test(
   'a key without a witness: the pool’s canary decides, and without one nothing is the caller’s fault (X-X2)',

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -7,6 +9,7 @@ import { systemRandom } from '../../src/base/random.js';
 import { systemTimers } from '../../src/base/timers.js';
 import { Pin } from '../../src/hsm/pin.js';
 import { type LoginRecord, loginLockWaitMs, PinRefusals, tokenIdentity } from '../../src/hsm/pin-refusals.js';
+import { processIdentity } from '../../src/hsm/process-identity.js';
 
 const native = loadNativeBinding();
 const real = {
@@ -74,12 +77,25 @@ t.test('an operator’s word forgets the refusals of that token alone', async (t
 t.test('a login whose process died in it is counted, until one ends with a verdict', async (t) => {
   t.testdir();
   await alone(open(t), (record) => record.begin(token));
-  await alone(open(t), (record) => record.begin(token));
+  const other = spawn(process.execPath, ['-e', 'process.stdin.resume()'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  const path = join(t.testdirName, 'pin-refusals.json');
+  const { unfinished, ...rest } = JSON.parse(readFileSync(path, 'utf8'));
+  const theirs = { token, process: processIdentity(other.pid) };
+  writeFileSync(path, JSON.stringify({ ...rest, unfinished: [...unfinished, theirs] }));
+  await alone(open(t), async (record) => t.same(record.unfinishedLogins(token), { running: 2, ended: 0 }));
+  other.kill('SIGKILL');
+  await once(other, 'exit');
   await alone(open(t), async (record) => {
-    t.equal(record.unfinishedLogins(token), 2);
+    t.same(record.unfinishedLogins(token), { running: 1, ended: 1 });
+    await record.begin(token);
+    t.same(record.unfinishedLogins(token), { running: 1, ended: 1 }, 'one process, one login at a time');
+    await record.withdraw(token);
+    t.same(record.unfinishedLogins(token), { running: 0, ended: 1 }, 'ours alone');
     await record.conclude(token);
   });
-  await alone(open(t), async (record) => t.equal(record.unfinishedLogins(token), 0));
+  await alone(open(t), async (record) => t.same(record.unfinishedLogins(token), { running: 0, ended: 0 }));
 });
 
 t.test('logins go one after the other, and who waits sees the verdict of the first', async (t) => {

@@ -158,8 +158,11 @@ t.test('X-H3: a test key that the token does not have makes it UNAVAILABLE', asy
   const token = open(t, await makeSoftHsmToken(t));
   token.setTestKey({ objectId: objectId('00'.repeat(16)), witness: null });
   await token.firstAttempt;
-  const status = await until(token, ({ reason }) => reason?.includes('test key failed') === true);
-  t.match(status, { state: 'UNAVAILABLE', reason: /key-lost/ });
+  const status = await until(token, ({ reason }) => reason?.includes('test key (') === true);
+  t.match(status, {
+    state: 'UNAVAILABLE',
+    reason: /the test key \(CKA_ID [0-9a-f]+\) is no longer on the token.*xksctl hsm prepare/,
+  });
 });
 
 t.test('what is wrong is said, and once it is cured the token comes up by itself', async (t) => {
@@ -229,7 +232,7 @@ t.test('a refused PIN is not tried again by itself, but at an operator’s word'
   for (let attempt = 0; attempt < 3; attempt += 1) await time.ringNext();
   t.match(token.status(), { state: 'UNAVAILABLE', reason: /not tried again/ });
 
-  t.match(await token.retryLogin(), { state: 'DEGRADED', reason: /xksctl hsm prepare/ });
+  t.match(await token.retryLogin(true), { state: 'DEGRADED', reason: /xksctl hsm prepare/ });
 });
 
 t.test('without a place to remember a refusal nobody logs in', async (t) => {
@@ -248,6 +251,9 @@ class FakePool implements CryptoPool {
   readonly options: CryptoPoolOptions;
   readonly canaries: (string | null)[] = [];
   resumed = 0;
+  stuckCells = 2;
+  /** Operations that failed. */
+  failed = 0;
   closed = 0;
   failure: HsmFailure | null = null;
   resumeFailure: HsmFailure | null = null;
@@ -260,7 +266,10 @@ class FakePool implements CryptoPool {
 
   async encrypt(operation: { readonly plaintext: Uint8Array }) {
     this.takes();
-    if (this.failure !== null) return err(this.failure);
+    if (this.failure !== null) {
+      this.failed += 1;
+      return err(this.failure);
+    }
     const empty = new Uint8Array(0);
     return ok({ ciphertext: operation.plaintext.slice(), iv: empty, tag: empty, integrityValue: null });
   }
@@ -274,7 +283,7 @@ class FakePool implements CryptoPool {
       sessions: 3,
       cells: 0,
       cellsInUse: 0,
-      stuckCells: 2,
+      stuckCells: this.stuckCells,
       queued: 0,
       inFlight: 0,
       operations: 0,
@@ -304,10 +313,12 @@ async function withFakePool(t: Test) {
   const hsm = await makeSoftHsmToken(t);
   const time = new VirtualTime();
   const pools: FakePool[] = [];
+  const ofNewPools: { failure: HsmFailure | null } = { failure: null };
   const token = open(t, hsm, {
     ...virtual(time),
     openPool: async (options) => {
       const pool = new FakePool(options);
+      pool.failure = ofNewPools.failure;
       pools.push(pool);
       return ok(pool);
     },
@@ -320,7 +331,7 @@ async function withFakePool(t: Test) {
     if (last === undefined) throw new Error('no pool was opened');
     return last;
   };
-  return { time, token, pools, pool };
+  return { time, token, pools, pool, ofNewPools };
 }
 
 t.test('X-H3: the check every second decides between ACTIVE, DEGRADED and UNAVAILABLE', async (t) => {
@@ -395,6 +406,53 @@ t.test('a token that fails check after check is opened anew, one that hangs is n
   t.equal(pools.length, 2);
 });
 
+t.test('a token none of whose calls return is beyond recovery after 10 s, until they do', async (t) => {
+  const { time, token, pool } = await withFakePool(t);
+  const told: (string | null)[] = [];
+  const pass = async (seconds: number): Promise<void> => {
+    for (let second = 0; second < seconds; second += 1) {
+      time.advance(1_000);
+      await turn();
+      told.push(token.beyondRecovery());
+    }
+  };
+  pool().failure = { kind: 'token-unavailable', rv: null, functionName: null };
+  await pass(20);
+  t.strictSame(new Set(told), new Set([null]), 'a session is left');
+  pool().stuckCells = 3;
+  await pass(11);
+  t.match(told.at(-1), /3 calls have not returned from the HSM, and no session is left for over 10 s/);
+  t.equal(told.at(-2), null);
+  pool().stuckCells = 0;
+  await pass(1);
+  t.equal(told.at(-1), null);
+});
+
+t.test('a test key that is gone: the module is opened anew, later and later, until it is back', async (t) => {
+  const { time, token, pools, pool, ofNewPools } = await withFakePool(t);
+  const keyLost: HsmFailure = { kind: 'key-lost', rv: null, functionName: 'C_FindObjects' };
+  ofNewPools.failure = keyLost;
+  pool().failure = keyLost;
+  for (let opened = 2; opened < 6; opened += 1) await ringUntil(time, token, () => pools.length === opened);
+  t.strictSame(
+    pools.slice(0, 4).map(({ failed }) => failed),
+    [5, 10, 20, 40],
+    'checks that failed',
+  );
+  pool().failure = null;
+  await ringUntil(time, token, isState('ACTIVE'));
+});
+
+t.test('a token that is logged in and ill is opened anew at an operator’s word', async (t) => {
+  const { time, token, pools, pool } = await withFakePool(t);
+  pool().failure = { kind: 'token-unavailable', rv: null, functionName: null };
+  await ringUntil(time, token, isState('UNAVAILABLE'));
+  t.match(await token.retryLogin(true), { state: 'ACTIVE' });
+  t.equal(pools.length, 2);
+  t.match(await token.retryLogin(true), { state: 'ACTIVE' });
+  t.equal(pools.length, 2, 'one that is not ill is left alone');
+});
+
 t.test('closing stops every timer', async (t) => {
   const { time, token, pool } = await withFakePool(t);
   await token.close();
@@ -403,5 +461,5 @@ t.test('closing stops every timer', async (t) => {
   pool().options.onSessionsLost('CKR_DEVICE_REMOVED');
   time.advance(60_000);
   t.equal(time.pending, 0);
-  t.match(await token.retryLogin(), { state: 'UNAVAILABLE', reason: 'the token is closed' });
+  t.match(await token.retryLogin(true), { state: 'UNAVAILABLE', reason: 'the token is closed' });
 });

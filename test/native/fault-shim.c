@@ -6,6 +6,8 @@
  *                     C_Encrypt fail 0x5        returns CKR_GENERAL_ERROR, every time
  *                     C_Encrypt flip - 1        flips a bit of the first output
  *                     C_Decrypt hang - 1        says so on the socket and waits until that is closed
+ *                     handles swap              the two objects found last have each other's number from now on, as
+ *                                               on a token that numbered them anew
  *                   FUNCTION may be * for all of them. Another content of the file counts TIMES anew;
  *   <shim>.socket   a unix socket, where a call that hangs connects and sends its name.
  */
@@ -31,7 +33,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char last_faults[4096];
 static long used[RULES_MAX];
 
-enum action { NOTHING, FAIL, FLIP, HANG };
+enum action { NOTHING, FAIL, FLIP, HANG, SWAP };
 
 static size_t read_beside(const char* suffix, char* text, size_t size) {
   char path[5000];
@@ -70,6 +72,7 @@ static enum action fault(const char* function, CK_RV* rv) {
     if (strcmp(what, "fail") == 0) action = FAIL;
     if (strcmp(what, "flip") == 0) action = FLIP;
     if (strcmp(what, "hang") == 0) action = HANG;
+    if (strcmp(what, "swap") == 0) action = SWAP;
     *rv = strtoul(argument, NULL, 0);
   }
   pthread_mutex_unlock(&mutex);
@@ -100,6 +103,16 @@ static void after(enum action action, CK_RV rv, CK_BYTE* out, const CK_ULONG* by
   if (action == FLIP && rv == CKR_OK && out != NULL && *bytes > 0) out[0] ^= 1;
 }
 
+static CK_OBJECT_HANDLE found_last[2];
+
+/* From the real number of an object to the one it goes by, and back. */
+static CK_OBJECT_HANDLE renumbered(CK_OBJECT_HANDLE object) {
+  CK_RV rv;
+  if (fault("handles", &rv) != SWAP) return object;
+  if (object == found_last[0]) return found_last[1];
+  return object == found_last[1] ? found_last[0] : object;
+}
+
 #define WRAP(name, parameters, arguments)                      \
   static CK_RV shim_##name parameters {                        \
     enum action action;                                        \
@@ -127,10 +140,23 @@ WRAP(OpenSession, (CK_SLOT_ID slot, CK_FLAGS flags, void* application, void* not
 WRAP(CloseSession, (CK_SESSION_HANDLE s), (s))
 WRAP(GetSessionInfo, (CK_SESSION_HANDLE s, CK_SESSION_INFO* info), (s, info))
 WRAP(FindObjectsInit, (CK_SESSION_HANDLE s, CK_ATTRIBUTE* a, CK_ULONG n), (s, a, n))
-WRAP(FindObjects, (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE* o, CK_ULONG max, CK_ULONG* n), (s, o, max, n))
+static CK_RV shim_FindObjects(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE* o, CK_ULONG max, CK_ULONG* n) {
+  enum action action;
+  CK_RV rv = CKR_OK;
+  if (before("C_FindObjects", &action, &rv)) return rv;
+  rv = real->C_FindObjects(s, o, max, n);
+  for (CK_ULONG i = 0; rv == CKR_OK && i < *n; ++i) {
+    const CK_OBJECT_HANDLE object = o[i];
+    o[i] = renumbered(object);
+    if (o[i] != object || object == found_last[0]) continue;
+    found_last[1] = found_last[0];
+    found_last[0] = object;
+  }
+  return rv;
+}
 WRAP(FindObjectsFinal, (CK_SESSION_HANDLE s), (s))
-WRAP(EncryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, key))
-WRAP(DecryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, key))
+WRAP(EncryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, renumbered(key)))
+WRAP(DecryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, renumbered(key)))
 WRAP(GenerateRandom, (CK_SESSION_HANDLE s, CK_BYTE* random, CK_ULONG bytes), (s, random, bytes))
 WRAP(Finalize, (void* reserved), (reserved))
 WRAP_OUTPUT(Encrypt)

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { type Config, loadConfig } from '../../src/ops/config.js';
+import { configShape } from '../../src/ops/config-schema.js';
 import { nearestName } from '../../src/ops/nearest-name.js';
 import { stateSocketPath } from '../../src/ops/state-link.js';
 
@@ -60,6 +61,7 @@ t.test('defaults are filled in and relative paths start from the file', async (t
     health: { listen: { address: '0.0.0.0', port: 8080 } },
     metrics: { listen: { address: '127.0.0.1', port: 9464 } },
     admin: { socket: '/run/xksd/admin.sock' },
+    cluster: null,
     serving: { processes, drainSeconds: 60 },
     hsm: [
       {
@@ -95,6 +97,12 @@ t.test('everything that is given is taken', async (t) => {
     listen = "127.0.0.1:0"
     [metrics]
     listen = "127.0.0.1:0"
+    [cluster]
+    listen = "[::]:7000"
+    advertise = "[2001:db8::1]:7001"
+    ca = "/cluster-ca.pem"
+    certificate = "cluster.pem"
+    private_key = "credential:cluster-key"
     [serving]
     processes = 3
     drain_seconds = 0
@@ -116,6 +124,13 @@ t.test('everything that is given is taken', async (t) => {
   t.match(config.xks.tlsPrivateKey, /^\/.*\/k\.pem$/);
   t.same(config.xks.listen, { address: '::1', port: 8443 });
   t.same(config.xks.mtls, { ca: '/ca.pem', subject: 'CN=kms' });
+  t.match(config.cluster, {
+    listen: { address: '::', port: 7_000 },
+    advertise: '[2001:db8::1]:7001',
+    ca: '/cluster-ca.pem',
+    certificate: /^\/.*\/cluster\.pem$/,
+    privateKey: 'credential:cluster-key',
+  });
   t.same(config.hsm, [{ uri: 'pkcs11:token=xks', initArgs: "configdir='/nss'", workers: 2, sessions: 8 }]);
   t.same(config.serving, { processes: 3, drainSeconds: 0 });
   t.equal(config.log.level, 'debug');
@@ -130,6 +145,25 @@ t.test('the shipped example loads, and its commented settings are the defaults',
     .replace(/^name = .*$/m, '')
     .replace(/^processes = .*$/m, '');
   t.same(loaded(t, uncommented), asShipped);
+
+  const optional = /^#\[cluster\]\n(?:# .*\n)+/m.exec(source)?.[0] ?? '';
+  const cluster = optional.replaceAll(/^#(?=\[)|^# (?=[a-z_]+ = )/gm, '');
+  t.match(loaded(t, source.replace(optional, cluster)).cluster, {
+    listen: { address: '0.0.0.0', port: 7_443 },
+    advertise: 'xks-1.example.com:7443',
+    privateKey: 'credential:cluster-key',
+  });
+});
+
+t.test('the shipped example has every setting', async (t) => {
+  const source = readFileSync(fileURLToPath(new URL('../../../systemd/xksd.toml', import.meta.url)), 'utf8');
+  for (const [section, keys] of Object.entries(configShape('/'))) {
+    const begin = source.search(new RegExp(`^#?\\[+${section}\\]+$`, 'm'));
+    t.ok(begin >= 0, section);
+    const [text = ''] = source.slice(begin).split('\n\n');
+    for (const key of Object.keys(keys))
+      t.match(text, new RegExp(`^(# ?)?${key} = `, 'm'), `${section} ${key}`);
+  }
 });
 
 t.test('a file that is not there, not readable, or not TOML', async (t) => {
@@ -146,6 +180,10 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
     [
       '[xks]\nrequest-deadline = 5',
       'unknown key "request-deadline" in [xks]: did you mean "request_deadline_ms"?',
+    ],
+    [
+      '[cluster]\ntls_certificate = "c"',
+      'unknown key "tls_certificate" in [cluster]: did you mean [xks] tls_certificate?',
     ],
     ['[severing]\n', 'unknown key or section "severing": did you mean "serving"?'],
     [
@@ -184,6 +222,12 @@ t.test('wrong types and ranges say what is wanted', async (t) => {
     ['[node]\nname = "a b"', '[node] name must be 1 to 63 letters'],
     ['[log]\nlevel = "verbose"', '[log] level must be "debug", "info", "warn" or "error", not "verbose"'],
     ['[hsm]\nuri = "pkcs11:token=a"', '[[hsm]]: must be written [[hsm]], one for each token'],
+    ['[cluster]\n', '[cluster] advertise is missing'],
+    ['[cluster]\nadvertise = "xks-1"', '[cluster] advertise must be "HOST:PORT" with a DNS name'],
+    ['[cluster]\nadvertise = "xks-1:0"', '[cluster] advertise must be "HOST:PORT" with a DNS name'],
+    ['[cluster]\nadvertise = "::1:7443"', '[cluster] advertise must be "HOST:PORT" with a DNS name'],
+    ['[cluster]\nadvertise = "[xks]:7443"', '[cluster] advertise must be "HOST:PORT" with a DNS name'],
+    ['[cluster]\nadvertise = 7443', '[cluster] advertise must be "HOST:PORT", not 7443'],
     ['log = 5', '[log]: must be a section, not 5'],
   ];
   for (const [content, expected] of cases) t.match(refusal(t, content), expected);
@@ -202,6 +246,10 @@ t.test('settings are checked against each other', async (t) => {
     [`[admin]\nsocket = "/run/${long}/a.sock"\n${minimal}`, '[admin] socket is 112 bytes long'],
     [`[node]\nruntime_dir = "/run/${long}"\n${minimal}`, "a unix socket's path has at most 107"],
     [`[health]\nlisten = "127.0.0.1:443"\n${minimal}`, '[xks] listen and [health] listen both take port 443'],
+    [
+      `[cluster]\nlisten = "0.0.0.0:8080"\nadvertise = "a:1"\nca = "a"\ncertificate = "c"\nprivate_key = "k"\n${minimal}`,
+      '[health] listen and [cluster] listen both take port 8080',
+    ],
   ];
   for (const [content, expected] of cases) t.match(refusal(t, content), expected);
   loaded(t, `[metrics]\nlisten = "127.0.0.1:9000"\n[health]\nlisten = "127.0.0.2:9000"\n${minimal}`);

@@ -105,6 +105,11 @@ t.test('a field cannot pass for what a line says of its own', async (t) => {
   t.match(child, { pid: process.pid, field_pid: 1 });
 });
 
+t.test('X-M2: a field of any name is kept', async (t) => {
+  const metadata = JSON.parse('{"__proto__":"x","constructor":"y","nested":{"__proto__":"z"}}');
+  t.equal(JSON.stringify(redact({ metadata })), JSON.stringify({ metadata }));
+});
+
 t.test('redaction leaves ordinary names and bounds depth', async (t) => {
   t.same(redact({ accessKeyId: 'AKIA', key: 'k', pinRefused: true, spent: 1, none: null, pin: null }), {
     accessKeyId: 'AKIA',

@@ -3,8 +3,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { makeCertificates } from '../../src/demo/certificates.js';
-import { loadTlsFiles, type TlsFileSettings } from '../../src/ops/tls-files.js';
+import { makeCertificates, makeLeafCertificate } from '../../src/demo/certificates.js';
+import { loadClusterTlsFiles, loadTlsFiles, type TlsFileSettings } from '../../src/ops/tls-files.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
 t.teardown(() => rmSync(directory, { recursive: true }));
@@ -102,6 +102,55 @@ t.test('files that are missing or hold something else', async (t) => {
   t.match(refusal(t, { privateKey: encrypted }), 'it is encrypted');
 });
 
+/** A certificate of its own with a key as told. */
+function selfSigned(name: string, ...options: string[]): Partial<TlsFileSettings> {
+  const [certificate, privateKey] = [join(directory, `${name}.pem`), join(directory, `${name}.key`)];
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-nodes',
+      '-subj',
+      `/CN=${name}`,
+      '-keyout',
+      privateKey,
+      '-out',
+      certificate,
+      ...options,
+    ],
+    { stdio: 'ignore' },
+  );
+  return { certificate, privateKey, nowMs: Date.now() };
+}
+
+/** A certificate with a signature that is too weak; on those that sign themselves nobody looks at it. */
+function md5Signed(): Partial<TlsFileSettings> {
+  // There is no MD5 with ECDSA.
+  selfSigned('rsa-ca', '-newkey', 'rsa:2048');
+  const leaf = selfSigned('md5', '-newkey', 'rsa:2048');
+  const openssl = (command: string): Buffer =>
+    execFileSync('openssl', command.split(' '), { stdio: 'ignore', cwd: directory });
+  openssl('x509 -x509toreq -in md5.pem -signkey md5.key -out md5.csr');
+  openssl('x509 -req -md5 -set_serial 1 -in md5.csr -CA rsa-ca.pem -CAkey rsa-ca.key -out md5.pem');
+  return { ...leaf, nowMs: Date.now() };
+}
+
+t.test('X-T2: what TLS or KMS would refuse is refused', async (t) => {
+  for (const bits of ['512', '1024']) {
+    const weak = selfSigned(`rsa${bits}`, '-newkey', `rsa:${bits}`);
+    t.match(refusal(t, weak), `its key is rsa ${bits}; it must be RSA of 2048 bits or more, or EC on P-256`);
+  }
+  t.match(refusal(t, selfSigned('ed25519', '-newkey', 'ed25519')), 'its key is ed25519; it must be');
+  const ec = (curve: string): string[] => ['-newkey', 'ec', '-pkeyopt', `ec_paramgen_curve:${curve}`];
+  t.match(refusal(t, selfSigned('p224', ...ec('secp224r1'))), 'its key is ec secp224r1; it must be');
+  t.match(refusal(t, md5Signed()), /OpenSSL does not take it: .*md too weak/);
+  for (const curve of ['P-256', 'P-384', 'P-521']) {
+    t.ok(loadTlsFiles({ ...good, ...selfSigned(curve, ...ec(curve)) }).ok, curve);
+  }
+  t.ok(loadTlsFiles({ ...good, ...selfSigned('rsa', '-newkey', 'rsa:2048') }).ok);
+});
+
 t.test('a key that everyone can read', async (t) => {
   const open = write('open.key', pem(files.key));
   chmodSync(open, 0o644);
@@ -128,4 +177,47 @@ t.test('credential:NAME is a file in $CREDENTIALS_DIRECTORY', async (t) => {
   }
   delete process.env['CREDENTIALS_DIRECTORY'];
   t.match(refusal(t, { privateKey: 'credential:tls-key' }), 'LoadCredential=tls-key:PATH');
+});
+
+t.test("a member's files: its name among the alternative names, for both purposes, of the CA", async (t) => {
+  const member = (name: string, ...extensions: string[]) =>
+    makeLeafCertificate({ directory, name, subject: 'xks-1', extensions, ca: files });
+  const both = 'extendedKeyUsage=serverAuth,clientAuth';
+  const load = (leaf: { readonly certificate: string; readonly key: string }, ca = files.caCertificate) =>
+    loadClusterTlsFiles({
+      ca,
+      certificate: leaf.certificate,
+      privateKey: leaf.key,
+      nodeName: 'xks-1',
+      // Made after `nowMs` was read.
+      nowMs: nowMs + dayMs,
+    });
+  const refused = (leaf: { readonly certificate: string; readonly key: string }, ca?: string): string => {
+    const result = load(leaf, ca);
+    return result.ok ? 'taken' : result.error;
+  };
+  const good = await member('good', both, 'subjectAltName=DNS:xks-1,DNS:xks-1.example.com');
+  t.match(load(good), {
+    ok: true,
+    value: { cert: pem(good.certificate), key: pem(good.key), ca: pem(files.caCertificate) },
+  });
+  t.ok(
+    load(await member('any-purpose', 'subjectAltName=DNS:xks-1')).ok,
+    'no extended key usage: any purpose',
+  );
+  const bundle = write('bundle.pem', pem(others.caCertificate) + pem(files.caCertificate));
+  t.ok(load(good, bundle).ok, 'the old CA and the new one');
+
+  const other = await member('other-name', both, 'subjectAltName=DNS:xks-2,IP:127.0.0.1');
+  t.match(refused(other), /^cluster certificate .*must be DNS:xks-1, the name of this node; there is xks-2$/);
+  t.match(refused(await member('no-name', both)), /there is none$/, 'the common name does not count');
+  const serverOnly = await member('server-only', 'extendedKeyUsage=serverAuth', 'subjectAltName=DNS:xks-1');
+  t.match(refused(serverOnly), /lacks clientAuth; members are servers and clients of each other/);
+  t.match(refused(good, others.caCertificate), /was issued by none of the certificates in .*other\/ca\.pem$/);
+  t.match(refused(good, join(directory, 'none.pem')), /^cluster CA .*none\.pem: no such file$/);
+  t.match(refused({ ...good, key: others.key }), /^cluster certificate .*the private key .* is not that of/);
+  t.match(
+    refused({ ...good, key: files.caCertificate }),
+    /^cluster private key .*everyone on this host can read it/,
+  );
 });

@@ -440,8 +440,8 @@ t.test('a login goes from process to process and stops at the first refusal', as
   for (const slot of [1, 2]) {
     await replica.link({
       slot,
-      onHsmRequest: ({ id }) => {
-        asked.push(slot);
+      onHsmRequest: ({ id, op }) => {
+        if (op === 'retry-login') asked.push(slot);
         return { id, ok: false, code: 'token-unavailable', message: 'CKR_PIN_INCORRECT' };
       },
     });
@@ -451,6 +451,26 @@ t.test('a login goes from process to process and stops at the first refusal', as
     error: { message: 'serving-1: CKR_PIN_INCORRECT' },
   });
   t.same(asked, [1], 'each attempt counts on the HSM');
+});
+
+t.test('only the first process that logs in forgets what the token refused', async (t) => {
+  const replica = await makeReplica(t);
+  const asked: unknown[] = [];
+  for (const slot of [1, 2]) {
+    const fake = new FakeHsm();
+    await replica.link({
+      slot,
+      onHsmRequest: (request) => {
+        if (request.op === 'retry-login') asked.push([slot, request.forgive]);
+        return fake.answer(request);
+      },
+    });
+  }
+  must(await replica.run('hsm.login', {}));
+  t.same(asked, [
+    [1, true],
+    [2, false],
+  ]);
 });
 
 t.test('a change is logged with who asked, and its secret never', async (t) => {

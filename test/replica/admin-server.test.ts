@@ -36,7 +36,7 @@ async function setUp(t: Test, logger?: Logger) {
     for await (const chunk of response.setEncoding('utf8')) text += chunk;
     return { status: response.statusCode, allow: response.headers.allow, body: JSON.parse(text) };
   };
-  return { ...replica, socketPath, send };
+  return { ...replica, socketPath, send, server };
 }
 
 t.test('the socket is for its owner and its group', async (t) => {
@@ -80,6 +80,34 @@ t.test('who changed something is taken from the socket, not from what is sent', 
   const body = JSON.stringify({ name: 'store', regions: ['us-east-1'] });
   t.match(await send('POST', '/v1/keystore.create', body), { status: 200 });
   t.same(uids, [`uid=${process.getuid?.()}`]);
+});
+
+t.test('closing waits for the command under way and for nobody who only holds a connection', async (t) => {
+  const { send, socketPath, server, log, run } = await setUp(t);
+  const idle = connect(socketPath);
+  await once(idle, 'connect');
+  const propose = log.propose.bind(log);
+  let proceed = (): void => {};
+  let begun = (): void => {};
+  const proposed = new Promise<void>((resolve) => {
+    proceed = resolve;
+  });
+  const underWay = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  log.propose = async (command) => {
+    begun();
+    await proposed;
+    return propose(command);
+  };
+  const sent = send('POST', '/v1/keystore.create', JSON.stringify({ name: 'store', regions: ['us-east-1'] }));
+  await underWay;
+  const closed = server.close();
+  proceed();
+  t.match(await sent, { status: 200 });
+  await closed;
+  if (!idle.closed) await once(idle, 'close');
+  t.match(await run('keystore.show', { name: 'store' }), { ok: true });
 });
 
 t.test('a client that goes away in the middle costs nothing', async (t) => {

@@ -24,6 +24,8 @@ const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 export class FakeHsm {
   readonly objects: ObjectDescription[] = [];
   readonly requests: HsmRequest[] = [];
+  /** Why the objects cannot be listed, while they cannot. */
+  unlisted: string | null = null;
   /** Secrets that were minted, by access key id. */
   readonly secrets = new Map<string, string>();
   readonly #testKey = aesObject({ label: 'xksd-test' });
@@ -35,7 +37,15 @@ export class FakeHsm {
     const done = (value: unknown): HsmReply => ({ id: request.id, ok: true, value });
     switch (request.op) {
       case 'list-objects':
-        return done({ tokens: [{ token: activeToken, objects: this.objects }] });
+        return done({
+          tokens: [
+            {
+              token: activeToken,
+              objects: this.unlisted === null ? this.objects : null,
+              unlisted: this.unlisted,
+            },
+          ],
+        });
       case 'prepare-token': {
         const isNew = !this.#prepared;
         this.#prepared = true;

@@ -21,6 +21,9 @@ import {
   type TokenStatus,
 } from '../../src/ops/state-link.js';
 
+/** Of the supervisor that tests stand for. */
+export const testNonce = 'nonce-of-the-test';
+
 export type HsmScript = (request: HsmRequest) => HsmReply | null;
 
 export interface FakeServingOptions {
@@ -28,6 +31,7 @@ export interface FakeServingOptions {
   readonly processId?: string;
   readonly pid?: number;
   readonly linkedBefore?: boolean;
+  readonly supervisorNonce?: string;
   readonly onHsmRequest?: HsmScript;
 }
 
@@ -74,6 +78,7 @@ export class FakeServingProcess {
       linkVersion: 1,
       pid: options.pid ?? process.pid,
       slot: options.slot ?? 1,
+      supervisorNonce: options.supervisorNonce ?? testNonce,
       processId: options.processId ?? randomBytes(8).toString('hex'),
       startedAtMs: Date.now(),
       linkedBefore: options.linkedBefore ?? false,

@@ -12,6 +12,7 @@ const hello = (processId: string, slot = 1, linkedBefore = false): Hello => ({
   linkVersion: 1,
   pid: 1,
   slot,
+  supervisorNonce: 'n',
   processId,
   startedAtMs: 0,
   linkedBefore,

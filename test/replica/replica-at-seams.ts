@@ -15,7 +15,7 @@ import { HsmRequests } from '../../src/replica/hsm-requests.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
 import { FakeCluster } from './fake-cluster.js';
-import { FakeServingProcess } from './fake-serving-process.js';
+import { FakeServingProcess, testNonce } from './fake-serving-process.js';
 import { MemoryLog } from './memory-log.js';
 
 export interface ReplicaAtSeams {
@@ -61,10 +61,11 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
   const logger = options.logger ?? silentLogger;
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: log,
     logger,
     isProcessAlive: () => false,
-    readyServingProcesses: () => fleet.ready,
+    runningServingProcesses: () => [],
     standing: { mayServe: true, reason: '', fleetSize: 1 },
   });
   const listening = await publication.listen();

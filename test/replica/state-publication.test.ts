@@ -7,9 +7,10 @@ import { silentLogger } from '../../src/base/logger.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { encodeFrame, encodeIndexFrame } from '../../src/ops/frames.js';
 import { FrameType, type Standing } from '../../src/ops/state-link.js';
+import type { RunningServingProcess } from '../../src/ops/supervision.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { shortDirectory } from '../support/short-directory.js';
-import { FakeServingProcess, readyReport } from './fake-serving-process.js';
+import { FakeServingProcess, readyReport, testNonce } from './fake-serving-process.js';
 import { MemoryLog } from './memory-log.js';
 
 /** Ends when a test waits for something that never comes; nothing waits for it to pass. */
@@ -23,7 +24,7 @@ interface Setup {
   readonly socketPath: string;
   /** Process ids that live. */
   readonly living: Set<number>;
-  readonly fleet: { ready: number };
+  readonly fleet: { running: readonly RunningServingProcess[] | null };
   link(options?: Parameters<typeof FakeServingProcess.link>[1]): Promise<FakeServingProcess>;
   /** Creates a key store; its index. */
   change(): Promise<number>;
@@ -32,14 +33,15 @@ interface Setup {
 async function setUp(t: Test, linkBufferBytesMax?: number): Promise<Setup> {
   const log = new MemoryLog();
   const living = new Set<number>();
-  const fleet = { ready: 0 };
+  const fleet: Setup['fleet'] = { running: [] };
   const socketPath = join(shortDirectory(t), 'run', 'state.sock');
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: log,
     logger: silentLogger,
     isProcessAlive: (pid) => living.has(pid),
-    readyServingProcesses: () => fleet.ready,
+    runningServingProcesses: () => fleet.running,
     standing,
     ...(linkBufferBytesMax === undefined ? {} : { linkBufferBytesMax }),
   });
@@ -225,19 +227,53 @@ t.test('a process whose slot was taken over while it had its link is gone', asyn
   t.same(await publication.acknowledgedBy(index, 20), []);
 });
 
-t.test('ready processes that the supervisor knows and we do not are unconfirmed', async (t) => {
+t.test('processes that the supervisor runs and that have no link are unconfirmed', async (t) => {
   const { change, link, publication, fleet } = await setUp(t);
-  fleet.ready = 2;
-  const serving = await link();
-  await settled(serving, 0);
+  // As many links as processes: the second link is of a process that the supervisor has ended.
+  fleet.running = [
+    { slot: 1, pid: 777 },
+    { slot: 2, pid: 888 },
+  ];
+  for (const [slot, pid] of [
+    [1, 777],
+    [3, 999],
+  ] as const) {
+    await settled(await link({ slot, pid }), 0);
+  }
+  const index = await change();
+  t.same(await publication.acknowledgedBy(index, 20), [
+    { slot: 2, pid: 888, appliedIndex: null, connected: false },
+  ]);
+  const waiting = publication.acknowledgedBy(index, neverMs);
+  fleet.running = [{ slot: 1, pid: 777 }];
+  publication.fleetChanged();
+  t.same(await waiting, []);
+});
+
+t.test('nothing is confirmed before the supervisor has said which processes run', async (t) => {
+  const { change, link, publication, fleet } = await setUp(t);
+  fleet.running = null;
+  await settled(await link(), 0);
   const index = await change();
   t.same(await publication.acknowledgedBy(index, 20), [
     { slot: null, pid: null, appliedIndex: null, connected: false },
   ]);
-  const waiting = publication.acknowledgedBy(index, neverMs);
-  fleet.ready = 1;
-  publication.fleetChanged();
-  t.same(await waiting, []);
+});
+
+t.test('a process of another supervisor gets nothing, and displaces nobody', async (t) => {
+  const { change, link, publication } = await setUp(t);
+  const ours = await link({ pid: 777 });
+  await settled(ours, 0);
+  const stranger = await link({ pid: 778, supervisorNonce: 'another' });
+  await stranger.closed();
+  t.equal(stranger.snapshots, 0);
+  const index = await change();
+  await settled(ours, index);
+  t.same(await publication.acknowledgedBy(index, neverMs), []);
+  t.same(
+    publication.links().map(({ hello }) => hello.pid),
+    [777],
+  );
 });
 
 t.test('a link that takes nothing is cut, and starts anew with a snapshot', async (t) => {
@@ -308,10 +344,11 @@ t.test('the socket is the owner’s alone, and replaces one that a dead process 
   writeFileSync(socketPath, '');
   const again = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: new MemoryLog(),
     logger: silentLogger,
     isProcessAlive: () => false,
-    readyServingProcesses: () => 0,
+    runningServingProcesses: () => [],
     standing,
   });
   t.same(await again.listen(), { ok: true, value: null });
@@ -325,10 +362,11 @@ t.test('a socket on which another process answers is left alone', async (t) => {
   t.teardown(() => other.close());
   const publication = new StatePublication({
     socketPath,
+    supervisorNonce: testNonce,
     state: new MemoryLog(),
     logger: silentLogger,
     isProcessAlive: () => false,
-    readyServingProcesses: () => 0,
+    runningServingProcesses: () => [],
     standing,
   });
   const refused = await publication.listen();

@@ -20,7 +20,8 @@ import {
 } from '../../src/replication/data-directory.js';
 import { readFence, writeFence } from '../../src/replication/fence-file.js';
 import { type FileOperations, systemFiles } from '../../src/replication/file-operations.js';
-import { emptyDisk } from '../support/durable-node.js';
+import { emptyDisk, initialise as initialiseDurable, openNode } from '../support/durable-node.js';
+import { ListMachine } from '../support/list-machine.js';
 import { CrashModel, MemoryDisk } from '../support/memory-disk.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
@@ -65,6 +66,16 @@ t.test('one process at a time: the second is told who has it', async (t) => {
   const second = await open(dir);
   t.match(second, { ok: true }, 'free again');
   if (second.ok) await second.value.close();
+});
+
+t.test('a disk too full for the process id in the lock does not keep a node from starting', async (t) => {
+  const disk = new MemoryDisk(emptyDisk, new SeededRandom(1));
+  await initialiseDurable(disk);
+  // 0 empties the lock file.
+  const full = new MemoryDisk(disk.image(), new SeededRandom(1), { operation: 1, code: 'ENOSPC' });
+  const opened = await openNode(full, new ListMachine());
+  t.match(opened, { ok: true });
+  if (opened.ok) await opened.value.close();
 });
 
 t.test('a directory that was never initialised', async (t) => {

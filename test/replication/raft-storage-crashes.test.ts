@@ -224,7 +224,7 @@ const variants: readonly ((random: SeededRandom) => CrashFate)[] = [
 
 for (const seed of [1, 2]) {
   t.test(`seed ${seed}: each crash leaves what was before a step or what is after it, whole`, async (t) => {
-    const { disk, steps } = await run(seed, 70);
+    const { disk, steps } = await run(seed, 50);
     const model = new CrashModel(emptyDisk, disk.operations);
     const failures: string[] = [];
     const outcomes = new Map<string, number>();

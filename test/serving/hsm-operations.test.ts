@@ -330,7 +330,10 @@ t.test('list: an unavailable token has a status and nothing to show', async (t) 
     functionName: null,
     message: 'the PIN was refused',
   };
-  t.match(await process.ask({ op: 'list-objects' }), { ok: true, value: { tokens: [{ objects: [] }] } });
+  t.match(await process.ask({ op: 'list-objects' }), {
+    ok: true,
+    value: { tokens: [{ objects: null, unlisted: 'the PIN was refused' }] },
+  });
   t.match(await process.ask({ op: 'generate-key', label: 'x' }), {
     ok: false,
     code: 'token-unavailable',
@@ -340,8 +343,15 @@ t.test('list: an unavailable token has a status and nothing to show', async (t) 
 
 t.test('retry-login asks the token', async (t) => {
   const process = new Process();
-  await process.do({ op: 'retry-login' });
-  t.equal(process.token.logins, 1);
+  await process.do({ op: 'retry-login', forgive: true });
+  await process.do({ op: 'retry-login', forgive: false });
+  t.strictSame(process.token.logins, ['forgiving', 'unforgiving']);
+  process.token.change({ state: 'UNAVAILABLE', reason: 'the PIN is wrong (C_Login: CKR_PIN_INCORRECT)' });
+  t.match(await process.ask({ op: 'retry-login', forgive: true }), {
+    ok: false,
+    code: 'token-unavailable',
+    message: /the PIN is wrong/,
+  });
 });
 
 t.test('what is malformed is answered as far as it can be', async (t) => {
@@ -352,6 +362,7 @@ t.test('what is malformed is answered as far as it can be', async (t) => {
     { op: 'generate-key' },
     { op: 'inspect-key', objectId: 1, label: null },
     { op: 'mint-credential' },
+    { op: 'retry-login' },
   ]) {
     t.match(await process.ask(payload), { ok: false, code: 'failed', message: /malformed/ });
   }

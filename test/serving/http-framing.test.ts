@@ -292,25 +292,43 @@ t.test('a body that does not come in time gets 400', async (t) => {
   t.equal(server.requests.length, 0);
 });
 
-t.test('bodies of all connections together are bounded: 429 beyond', async (t) => {
-  const server = await startServer(t, { limits: { receivingBytesMax: 1_000 } });
-  const holder = await openTls(server);
-  const held = untilClose(holder);
-  holder.write(post('Connection: close\r\nContent-Length: 601\r\n', 'x'.repeat(600)));
-  // The second request can only be refused once the first is held.
-  let answer: RawAnswer | undefined;
-  do {
-    [answer] = await sendRaw(server, post('Connection: close\r\nContent-Length: 600\r\n', 'x'.repeat(600)));
-  } while (answer?.status === 200);
-  t.equal(answer?.status, 429);
-  t.equal(errorNameOf(answer), 'ThrottlingException');
-  holder.write('x');
-  t.equal(parseAnswers(await held)[0]?.status, 200);
-  const [after] = await sendRaw(
-    server,
-    post('Connection: close\r\nContent-Length: 1000\r\n', 'x'.repeat(1_000)),
-  );
-  t.equal(after?.status, 200, 'the room was given back');
+t.test('bodies of all connections together are bounded: 429 for the one that began first', async (t) => {
+  const server = await startServer(t, { limits: { receivingBytesMax: 64 * 1024, bodyTimeoutMs: 60_000 } });
+  const slow = await openTls(server);
+  const slowReceived = untilClose(slow);
+  slow.write(post('Content-Length: 10001\r\n', 'x'.repeat(10_000)));
+  // The slow one can only give way once it is held.
+  while (server.refusals.length === 0) {
+    const [answer] = await sendRaw(
+      server,
+      post('Connection: close\r\nContent-Length: 60000\r\n', 'x'.repeat(60_000)),
+    );
+    t.equal(answer?.status, 200, 'whoever is quick is served');
+  }
+  const [refused] = parseAnswers(await slowReceived);
+  t.equal(refused?.status, 429);
+  t.equal(errorNameOf(refused), 'ThrottlingException');
+  t.equal(server.refusals.length, 1);
+});
+
+t.test('a body in single bytes ends its connection, before and after it was refused', async (t) => {
+  const server = await startServer(t);
+  const pieces = '1\r\nx\r\n'.repeat(testLimits.discardPiecesMax + 10);
+  const chunked = 'Transfer-Encoding: chunked\r\n';
+  t.strictSame(await sendRaw(server, post(chunked, pieces)), [], 'cut off without an answer');
+  t.match(server.refusals, [{ status: 0, reason: 'A body came in too many pieces.' }]);
+  const tooLarge = `10001\r\n${'x'.repeat(0x10001)}\r\n`;
+  const socket = await openTls(server);
+  const received = untilClose(socket);
+  socket.write(post(chunked, tooLarge));
+  while (server.refusals.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  t.match(server.refusals[1], { status: 501 });
+  socket.write(pieces);
+  await received;
+  t.match(server.refusals[2], { status: 0, reason: 'A body came in too many pieces.' });
+  const few = '1\r\nx\r\n'.repeat(testLimits.bodyPiecesMax);
+  const [answer] = await sendRaw(server, post(`Connection: close\r\n${chunked}`, `${few}0\r\n\r\n`));
+  t.equal(echoOf(answer).body, 'x'.repeat(testLimits.bodyPiecesMax), 'as many as allowed are a body');
 });
 
 t.test(

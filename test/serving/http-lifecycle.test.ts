@@ -2,13 +2,15 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { connect as connectHttp2 } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
+import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
+import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
 import { loadNativeBinding } from '../../src/base/native.js';
+import type { HttpHandler } from '../../src/serving/http/exchange.js';
 import { createHealthServer } from '../../src/serving/http/health-server.js';
 import { createXksServer } from '../../src/serving/http/server.js';
 import { testCertificates } from '../support/certificates.js';
@@ -147,6 +149,50 @@ t.test('X-H4: the health listener says why not', async (t) => {
   t.equal(xksErrorFault(answer?.status ?? 0, answer?.headers['content-type'], answer?.body ?? ''), null);
 });
 
+t.test('X-H4: the health listener cannot be filled with connections that ask nothing', async (t) => {
+  const health = createHealthServer({
+    on: { address: '127.0.0.1', port: 0 },
+    readiness: () => ({ ready: true, reason: '' }),
+  });
+  const port = await health.listen();
+  t.teardown(() => health.close());
+  const open = async (): Promise<Socket> => {
+    const socket = connectTcp(port, '127.0.0.1').on('error', () => {});
+    await once(socket, 'connect');
+    return socket.resume();
+  };
+  const first = await open();
+  const asking = await open();
+  for (let i = 2; i < 256; i += 1) await open();
+  const asked = once(asking, 'data');
+  asking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  await asked;
+  for (let i = 0; i < 3; i += 1) t.match(await plain(port, 'GET', '/ping'), { status: 200 });
+  t.ok(first.destroyed, 'the longest silent one has made room, at once');
+  for (let i = 0; i < 3; i += 1) await open();
+  const again = once(asking, 'data');
+  asking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  const [answer] = await again;
+  t.match(String(answer), /^HTTP\/1\.1 200/, 'one that asks is not the first to go');
+});
+
+t.test('X-H4: a connection to the health listener that asks nothing in time is closed', async (t) => {
+  const health = createHealthServer({
+    on: { address: '127.0.0.1', port: 0 },
+    readiness: () => ({ ready: true, reason: '' }),
+  });
+  const port = await health.listen();
+  t.teardown(() => health.close());
+  const silent = connectTcp(port, '127.0.0.1').on('error', () => {});
+  const slow = connectTcp(port, '127.0.0.1').on('error', () => {});
+  slow.write('GET /ping HT');
+  const kept = connectTcp(port, '127.0.0.1').on('error', () => {});
+  kept.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+  for (const socket of [silent, slow, kept]) socket.resume();
+  await Promise.all([silent, slow, kept].map((socket) => once(socket, 'close')));
+  t.pass('all were closed');
+});
+
 t.test(
   'draining: not ready, still accepting, each answer the last on its connection, then closed',
   async (t) => {
@@ -209,19 +255,104 @@ t.test('draining: what does not finish is cut off', async (t) => {
   t.equal((await received).byteLength, 0);
 });
 
-t.test('one connection more than allowed is closed at once', async (t) => {
-  const server = await startServer(t, { limits: { connectionsMax: 2 } });
-  const first = await openTls(server);
-  const second = await openTls(server);
+/** Answers as the pipeline does: `/authentic` stands for what has a good signature. */
+const authenticating: HttpHandler = async (request) => ({
+  ...jsonAnswer({}),
+  ...(request.target === '/authentic' && { authenticated: true }),
+});
+
+/** Asks on a connection that is kept. */
+async function askOn(socket: TLSSocket, target: string): Promise<RawAnswer | undefined> {
+  socket.write(`POST ${target} HTTP/1.1\r\nHost: a\r\n\r\n`);
+  const [chunk] = (await once(socket, 'data')) as [Buffer];
+  return parseAnswers(chunk)[0];
+}
+
+t.test('one connection more than allowed: the longest silent of those not authentic goes', async (t) => {
+  const server = await startServer(t, { limits: { connectionsMax: 3 }, handler: authenticating });
+  const authentic = await openTls(server);
+  t.equal((await askOn(authentic, '/authentic'))?.status, 200);
+  const active = await openTls(server);
+  const idle = await openTls(server);
+  const idleReceived = untilClose(idle);
+  t.equal((await askOn(active, '/'))?.status, 200);
+  const fourth = await openTls(server);
+  t.equal((await idleReceived).byteLength, 0, 'the idle one is closed');
+  t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
+  t.equal((await askOn(fourth, '/'))?.status, 200);
+  const activeReceived = untilClose(active);
+  const fifth = await openTls(server);
+  await activeReceived;
+  t.equal((await askOn(fifth, '/'))?.status, 200, 'then the one that asked, but was not authentic');
+  t.equal((await askOn(authentic, '/'))?.status, 200, 'the authentic one stays');
+  for (const socket of [authentic, fourth, fifth]) socket.destroy();
+  while (server.server.connections() > 0) await new Promise((resolve) => setImmediate(resolve));
+});
+
+t.test('a newcomer is turned away when all others are authentic', async (t) => {
+  const server = await startServer(t, { limits: { connectionsMax: 2 }, handler: authenticating });
+  const sockets = [await openTls(server), await openTls(server)];
+  for (const socket of sockets) await askOn(socket, '/authentic');
   await t.rejects(openTls(server));
-  t.match(server.refusals.at(-1), { status: 0, reason: /connection limit/ });
-  const received = untilClose(first);
-  first.write(post.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
-  t.equal(parseAnswers(await received)[0]?.status, 200);
+  t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
+  for (const socket of sockets) t.equal((await askOn(socket, '/'))?.status, 200);
+  const [one, two] = sockets;
+  one?.destroy();
   while (server.server.connections() > 1) await new Promise((resolve) => setImmediate(resolve));
   const third = await openTls(server);
-  second.destroy();
+  t.equal((await askOn(third, '/'))?.status, 200, 'there is room again');
+  two?.destroy();
   third.destroy();
+});
+
+t.test('handshakes that never begin keep nobody out', async (t) => {
+  const server = await startServer(t, { limits: { connectionsMax: 2 } });
+  const silent = await Promise.all(
+    Array.from({ length: 5 }, async () => {
+      const socket = connectTcp(server.port, '127.0.0.1').on('error', () => {});
+      await once(socket, 'connect');
+      return socket;
+    }),
+  );
+  const honest = await openTls(server);
+  t.equal((await askOn(honest, '/'))?.status, 200);
+  for (const socket of [honest, ...silent]) socket.destroy();
+});
+
+t.test('a connection without an authentic request is not kept for long', async (t) => {
+  const server = await startServer(t, {
+    limits: { headersTimeoutMs: 100, strangerKeepAliveMs: 200 },
+    handler: authenticating,
+  });
+  const authentic = await openTls(server);
+  const kept = await askOn(authentic, '/authentic');
+  t.equal(kept?.headers['keep-alive'], 'timeout=60');
+  const http2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
+  http2.on('error', () => {});
+  t.teardown(() => http2.destroy());
+  const ask2 = async (client: ClientHttp2Session, path: string): Promise<unknown> => {
+    const stream = client.request({ ':method': 'POST', ':path': path }, { endStream: true });
+    const [headers] = await once(stream.resume(), 'response');
+    return headers[':status'];
+  };
+  t.equal(await ask2(http2, '/authentic'), 200);
+
+  const stranger = await openTls(server);
+  const strangerClosed = untilClose(stranger);
+  const answer = await askOn(stranger, '/');
+  t.strictSame(
+    [answer?.headers['connection'], answer?.headers['keep-alive']],
+    ['keep-alive', 'timeout=0'],
+    'it is not promised more than it gets',
+  );
+  const stranger2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
+  stranger2.on('error', () => {});
+  const stranger2Closed = new Promise<void>((resolve) => stranger2.once('close', () => resolve()));
+  t.equal(await ask2(stranger2, '/'), 200);
+  await Promise.all([strangerClosed, stranger2Closed]);
+  t.equal((await askOn(authentic, '/'))?.status, 200, 'the authentic ones stay');
+  t.equal(await ask2(http2, '/'), 200);
+  authentic.destroy();
 });
 
 t.test('an old HTTP/1.1 connection is left with Connection: close, an idle one closed', async (t) => {

@@ -119,6 +119,7 @@ t.test(
         t.equal(bytes, 0, `${version}, ${name}: not a byte of HTTP comes back`);
         t.equal(server.refusals.length, refused + 1, `${version}, ${name}: counted`);
         t.equal(server.refusals.at(-1)?.status, 0);
+        if (client === null) t.equal(server.refusals.at(-1)?.reason, 'The client showed no certificate.');
       }
       t.equal(server.requests.length, reached);
     }

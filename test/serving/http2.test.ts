@@ -73,6 +73,9 @@ async function resetOf(
 
 const errorNameOf = (answer: Answer): unknown => JSON.parse(answer.body).errorName;
 
+/** Busy machines let clients end their refused streams late. */
+const patient = { limits: { lingerMs: 10_000 } };
+
 t.test('X-T1: HTTP/2 requests reach the handler as HTTP/1.1 ones do', async (t) => {
   const server = await startServer(t);
   const client = session(t, server);
@@ -109,7 +112,7 @@ t.test('X-T1: HTTP/2 requests reach the handler as HTTP/1.1 ones do', async (t) 
 });
 
 t.test('X-T6, X-X1: what HTTP/2 can answer is answered in JSON', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, patient);
   const client = session(t, server);
   const authority = `localhost:${server.port}`;
   const fields = Object.fromEntries(
@@ -156,7 +159,7 @@ t.test('X-T4: CONNECT gets 405 with Allow: POST', async (t) => {
 });
 
 t.test('X-T6: 64 KiB are taken, a byte more gets 501, and the connection goes on', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, patient);
   const client = session(t, server);
   const most = await ask(client, {}, Buffer.alloc(testLimits.bodyBytesMax, 'x'));
   t.equal(JSON.parse(most.body).bodyBytes, testLimits.bodyBytesMax);
@@ -180,7 +183,7 @@ t.test('X-T6: 64 KiB are taken, a byte more gets 501, and the connection goes on
 });
 
 t.test('X-T6: many bodies over the limit at once are all answered', async (t) => {
-  const server = await startServer(t);
+  const server = await startServer(t, patient);
   const clients = Array.from({ length: 4 }, () => session(t, server));
   for (let round = 0; round < 10; round += 1) {
     const answers = await Promise.all(
@@ -195,7 +198,7 @@ t.test('X-T6: many bodies over the limit at once are all answered', async (t) =>
 });
 
 t.test('a body that does not come in time gets 400, and the connection goes on', async (t) => {
-  const server = await startServer(t, { limits: { bodyTimeoutMs: 50 } });
+  const server = await startServer(t, { limits: { bodyTimeoutMs: 500 } });
   const client = session(t, server);
   const stream = client.request({ ':method': 'POST', ':path': '/' });
   stream.write('half');
@@ -203,6 +206,26 @@ t.test('a body that does not come in time gets 400, and the connection goes on',
   t.equal(answer.status, 400);
   t.equal(errorNameOf(answer), 'ValidationException');
   t.equal((await ask(client, {}, 'ok')).status, 200);
+});
+
+t.test('a body in single bytes ends its connection, before and after it was refused', async (t) => {
+  const server = await startServer(t);
+  const settings = frame(frameType.settings, 0, 0, Buffer.alloc(0));
+  const post = (...more: readonly [string, string][]): Buffer =>
+    literalHeaders([[':method', 'POST'], [':scheme', 'https'], [':path', '/'], [':authority', 'a'], ...more]);
+  const tooLarge: [string, string] = ['content-length', String(testLimits.bodyBytesMax + 1)];
+  for (const [head, pieces] of [
+    [post(), testLimits.bodyPiecesMax + 1],
+    [post(tooLarge), testLimits.discardPiecesMax + 1],
+  ] as const) {
+    const socket = await openTls(server, { ALPNProtocols: ['h2'] });
+    const closed = untilClose(socket);
+    const data = Array.from({ length: pieces }, () => frame(frameType.data, 0, 1, Buffer.from('x')));
+    socket.write(Buffer.concat([clientPreface, settings, frame(frameType.headers, 4, 1, head), ...data]));
+    await closed;
+    t.match(server.refusals.at(-1), { status: 0, reason: 'A body came in too many pieces.' });
+  }
+  t.equal(server.refusals.length, 3, 'the second had its 501 before');
 });
 
 t.test('HEAD gets no body; Expect: 100-continue gets its 100', async (t) => {
@@ -405,6 +428,59 @@ t.test('a peer that does not read its answer is cut off', async (t) => {
   socket.write(Buffer.concat([clientPreface, noWindow, frame(frameType.headers, 5, 1, post)]));
   await closed;
   t.equal(server.requests.length, 1);
+});
+
+t.test('a stream that is refused and never ends does not cost the others on its connection', async (t) => {
+  const release: (() => void)[] = [];
+  const server = await startServer(t, {
+    limits: { answerTimeoutMs: 300 },
+    handler: async ({ target }) => {
+      if (target === '/slow') await new Promise<void>((resolve) => release.push(resolve));
+      return jsonAnswer({});
+    },
+  });
+  /** Declares a body that is too large, reads the refusal and does nothing more. */
+  const stick = async (client: ClientHttp2Session): Promise<ClientHttp2Stream> => {
+    const headers = { ':method': 'POST', ':path': '/', 'content-length': testLimits.bodyBytesMax + 1 };
+    const stream = client.request(headers).resume();
+    stream.on('error', () => {});
+    const [answer] = await once(stream, 'response');
+    t.equal(answer[':status'], 501);
+    return stream;
+  };
+  const shared = session(t, server);
+  const sharedEnded = ended(shared);
+  const goaway = once(shared, 'goaway');
+  const slow = [ask(shared, { ':path': '/slow' }), ask(shared, { ':path': '/slow' })];
+  while (release.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  const cancelled = await stick(shared);
+  await stick(shared);
+  t.equal((await ask(shared, {})).status, 200, 'at first all goes on');
+  t.equal((await goaway)[0], constants.NGHTTP2_NO_ERROR, 'then the client is asked to go elsewhere');
+  const alone = session(t, server);
+  const aloneEnded = ended(alone);
+  await stick(alone);
+  // Its time began after that of the shared connection's.
+  await aloneEnded;
+  t.notOk(shared.destroyed);
+  cancelled.close(constants.NGHTTP2_CANCEL);
+  await closeOf(cancelled);
+  release[0]?.();
+  t.equal((await slow[0])?.status, 200, 'what is in flight is finished');
+  t.notOk(shared.destroyed);
+  release[1]?.();
+  t.equal((await slow[1])?.status, 200);
+  await sharedEnded;
+});
+
+t.test('a client that leaves a refused stream as it is is asked to go elsewhere', async (t) => {
+  const server = await startServer(t, { limits: { answerTimeoutMs: 600_000 } });
+  const client = session(t, server);
+  const goaway = once(client, 'goaway');
+  const stream = client.request({ ':method': 'POST', ':path': '/', expect: 'the-unexpected' }).resume();
+  const [answer] = await once(stream, 'response');
+  t.equal(answer[':status'], 400);
+  t.equal((await goaway)[0], constants.NGHTTP2_NO_ERROR);
 });
 
 t.test('an old connection is left with GOAWAY after an answer, and nothing in flight is lost', async (t) => {

@@ -1,6 +1,13 @@
 import t from 'tap';
-import type { HttpRequest } from '../../src/serving/http/exchange.js';
-import { type Call, encryptRequest, names, PipelineFixture } from '../support/pipeline-fixture.js';
+import type { HttpAnswer, HttpRequest } from '../../src/serving/http/exchange.js';
+import {
+  type Call,
+  decryptRequest,
+  encryptRequest,
+  metadataRequest,
+  names,
+  PipelineFixture,
+} from '../support/pipeline-fixture.js';
 
 /**
  * What can be wrong with one and the same Encrypt, in the order of the pipeline (architecture.md, One request). Each
@@ -200,4 +207,52 @@ t.test('X-X1: error messages are printable ASCII below 512 characters', async (t
   fixture.crypto.failure = { kind: 'failed', rv: `CKR_\u00e9${'X'.repeat(600)}`, functionName: 'C_Encrypt' };
   const { json } = await fixture.onKey('key', 'encrypt', encryptRequest('secret'));
   t.match(json['errorMessage'], /^[\x20-\x7e]{1,511}$/);
+});
+
+t.test(
+  'X-L2: whatever the answer, the body of the request is wiped, and the server is told what to wipe',
+  async (t) => {
+    const fixture = new PipelineFixture();
+    const keys = `/${names.prefix}/kms/xks/v1/keys`;
+    const { json } = await fixture.onKey('key', 'encrypt', encryptRequest('secret'));
+    const calls: [string, Call, number, HttpAnswer['authenticated'], HttpAnswer['secret']][] = [
+      ['health', {}, 200, true, undefined],
+      ['metadata', { target: `${keys}/key/metadata`, body: metadataRequest }, 200, true, undefined],
+      ['encrypt', { target: `${keys}/key/encrypt`, body: encryptRequest('x') }, 200, true, undefined],
+      ['decrypt', { target: `${keys}/key/decrypt`, body: decryptRequest(json) }, 200, true, true],
+      ['no key', { target: `${keys}/none/decrypt`, body: decryptRequest(json) }, 404, true, undefined],
+      ['broken', { target: `${keys}/key/decrypt`, body: 'not JSON' }, 400, true, undefined],
+      ['no path', { target: '/nowhere', body: encryptRequest('x') }, 404, undefined, undefined],
+      [
+        'forged',
+        { target: `${keys}/key/encrypt`, body: encryptRequest('x'), secretAccessKey: 'x'.repeat(44) },
+        401,
+        undefined,
+        undefined,
+      ],
+    ];
+    for (const [name, call, status, authenticated, secret] of calls) {
+      const request = fixture.request(call);
+      const answer = await fixture.handler(request);
+      t.strictSame(
+        [answer.status, answer.authenticated, answer.secret],
+        [status, authenticated, secret],
+        name,
+      );
+      t.ok(
+        request.body.every((byte) => byte === 0),
+        `${name}: wiped`,
+      );
+    }
+  },
+);
+
+t.test('X-A4: a credential that is retired while the HSM works vouches for no connection', async (t) => {
+  const fixture = new PipelineFixture();
+  fixture.crypto.before = () => {
+    fixture.apply({ type: 'credential.retire', keyStore: 'one', accessKeyId: names.accessKeyId });
+  };
+  const target = `/${names.prefix}/kms/xks/v1/keys/key/encrypt`;
+  const answer = await fixture.handler(fixture.request({ target, body: encryptRequest('x') }));
+  t.strictSame([answer.status, answer.authenticated], [401, undefined]);
 });

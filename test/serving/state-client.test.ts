@@ -28,7 +28,15 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
   };
   const client = new StateClient({
     socketPath: replica.socketPath,
-    hello: { linkVersion: 1, pid: 1, slot: 2, processId: 'p', startedAtMs: 3, version: '9' },
+    hello: {
+      linkVersion: 1,
+      pid: 1,
+      slot: 2,
+      supervisorNonce: 'n',
+      processId: 'p',
+      startedAtMs: 3,
+      version: '9',
+    },
     clock,
     timers,
     random: new SeededRandom(1),

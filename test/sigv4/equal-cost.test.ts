@@ -62,3 +62,33 @@ t.test('X-A3: an unknown access key id costs the same HMACs as a known one', asy
   t.same(first, [6, 'accepted']);
   t.same(cost(known, secret, signingKeys), [1, 'accepted'], 'the authentic pay once a day');
 });
+
+t.test(
+  'X-A3: of a signature that is refused no key stays in memory, of one that is not only the cached',
+  async (t) => {
+    const signingKeys = new SigningKeyCache();
+    const keys: Buffer[] = [];
+    crypto.createHmac = ((...given: Parameters<typeof createHmac>) => {
+      const hmac = createHmac(...given);
+      const digest = hmac.digest.bind(hmac) as () => Buffer;
+      hmac.digest = (() => {
+        const made = digest();
+        keys.push(made);
+        return made;
+      }) as typeof hmac.digest;
+      return hmac;
+    }) as typeof createHmac;
+    syncBuiltinESMExports();
+    const left = (): number => keys.filter((key) => key.some((byte) => byte !== 0)).length;
+    cost(known, Buffer.from('w'.repeat(48)), signingKeys);
+    // Signing and verifying make a signature each, and verifying one more with nobody's key.
+    t.equal(keys.length, 11);
+    t.equal(left(), 3);
+    keys.length = 0;
+    cost(known, secret, signingKeys);
+    t.equal(left(), 4);
+    keys.length = 0;
+    cost('UNKNOWN2222222222222222222', secret, signingKeys);
+    t.equal(left(), 3);
+  },
+);

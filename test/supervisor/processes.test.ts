@@ -31,7 +31,7 @@ class RunningSupervisor {
 
   constructor(t: Test, options: { config?: string; environment?: Readonly<Record<string, string>> } = {}) {
     const config = join(t.testdir(), 'xksd.toml');
-    writeFileSync(config, options.config ?? configuration());
+    writeFileSync(config, options.config ?? configuration(), { mode: 0o600 });
     this.process = spawn(process.execPath, [program, config], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.environment },
@@ -84,7 +84,7 @@ listen = "${changes.metrics ?? '127.0.0.1:0'}"
 processes = 2
 drain_seconds = 0
 [[hsm]]
-uri = "pkcs11:token=xks?module-path=/x.so"
+uri = "pkcs11:token=xks?module-path=/x.so&pin-value=4711'x"
 `;
 }
 
@@ -92,6 +92,7 @@ interface Self {
   readonly pid: number;
   readonly slot: number;
   readonly nodeName: string;
+  readonly knowsPin: boolean;
   readonly notifySocket: string | null;
   readonly fleet: { readonly readyServingProcesses: number; readonly servingProcesses: number };
 }
@@ -123,7 +124,8 @@ t.test('children inherit their listeners, their place and the configuration, but
   t.equal(replica.slot, 0);
   const serving = await ask(xks);
   t.ok(serving.slot === 1 || serving.slot === 2);
-  t.match(serving, { notifySocket: null, healthFd: '5', nodeName: 'test' });
+  t.match(serving, { notifySocket: null, healthFd: '5', nodeName: 'test', knowsPin: true });
+  t.match(replica, { knowsPin: false }, 'only serving processes log in');
   supervisor.process.kill('SIGTERM');
   t.same(await supervisor.exit(), { code: 0, signal: null });
 });
@@ -190,6 +192,13 @@ t.test('a replica that only a person can help ends the node with its message', a
   t.same(await supervisor.exit(), { code: 2, signal: null });
   await supervisor.allEnded();
   t.equal(supervisor.stderr, 'xksd: the data directory belongs to node xks-2\n');
+});
+
+t.test('a node whose data directory it may not have starts nothing', async (t) => {
+  const supervisor = new RunningSupervisor(t, { environment: { TEST_OBSTACLE: 'another xksd has it' } });
+  t.same(await supervisor.exit(), { code: 2, signal: null });
+  await t.rejects(supervisor.line({ message: 'starting' }), /the log ended/);
+  t.equal(supervisor.stderr, 'xksd: another xksd has it\n');
 });
 
 t.test('what is wrong before anything starts is one line', async (t) => {

@@ -2,6 +2,7 @@ import t from 'tap';
 import {
   heartbeatIntervalMs,
   replicaHeartbeatTimeoutMs,
+  type SupervisorMessage,
   servingHeartbeatTimeoutMs,
 } from '../../src/ops/supervision.js';
 import { type Action, type Event, Supervision, tickIntervalMs } from '../../src/supervisor/supervision.js';
@@ -58,6 +59,18 @@ class SimulatedNode {
     }
   }
 
+  /** The messages to a child since the last call. */
+  sent<K extends SupervisorMessage['kind']>(
+    kind: K,
+    slot: number,
+  ): readonly Extract<SupervisorMessage, { readonly kind: K }>[] {
+    return this.#actions.splice(0).flatMap((action) => {
+      if (action.kind !== 'send' || action.slot !== slot) return [];
+      const { message } = action;
+      return isOfKind(message, kind) ? [message] : [];
+    });
+  }
+
   /** What was done since the last call, of these kinds, in brief. `drain`: those sends only. */
   took(...kinds: (Exclude<Action['kind'], 'send'> | 'fleet' | 'drain')[]): string[] {
     return this.#actions.splice(0).flatMap((action) => {
@@ -77,6 +90,11 @@ class SimulatedNode {
   }
 }
 
+const isOfKind = <K extends SupervisorMessage['kind']>(
+  message: SupervisorMessage,
+  kind: K,
+): message is Extract<SupervisorMessage, { readonly kind: K }> => message.kind === kind;
+
 function readyNode(options: { serving?: number; drainMs?: number } = {}): SimulatedNode {
   const node = new SimulatedNode(options);
   node.start();
@@ -92,6 +110,22 @@ t.test('a node starts its replica and serving processes and tells all how many a
   t.same(node.took('spawn'), ['spawn 0', 'spawn 1', 'spawn 2']);
   node.readiness(1, true);
   t.same(node.took('fleet'), ['fleet 0 1/2', 'fleet 1 1/2', 'fleet 2 1/2']);
+});
+
+t.test('children learn which serving processes run, ready or not', async (t) => {
+  const node = new SimulatedNode();
+  node.start();
+  node.took();
+  const running = (): readonly unknown[] =>
+    node
+      .sent('fleet', 0)
+      .map((message) => message.running.map(({ slot, pid }) => `${slot}:${pid}`).join(' '));
+  for (const slot of [0, 1, 2]) node.do({ kind: 'spawned', slot, pid: 100 + slot });
+  t.same(running(), ['1:101', '1:101 2:102']);
+  node.exited(1, null, 'SIGKILL');
+  t.same(running(), ['2:102'], 'the new one is not known yet');
+  node.do({ kind: 'spawned', slot: 1, pid: 201 });
+  t.same(running(), ['1:201 2:102']);
 });
 
 t.test(
@@ -146,6 +180,54 @@ t.test(
     t.same(node.took('spawn'), ['spawn 1'], 'an exit 0 that nobody asked for is no different');
   },
 );
+
+t.test('processes that cannot recover are drained and replaced, one after the other', async (t) => {
+  const node = readyNode();
+  const stuck = (slot: number, reason: string | null): void =>
+    node.do({ kind: 'message', slot, message: { kind: 'stuck', reason } });
+  for (const slot of [1, 2]) {
+    node.readiness(slot, false, 'no usable token');
+    stuck(slot, 'calls have not returned');
+  }
+  t.same(node.took('drain', 'kill'), ['drain 1 0']);
+  node.exited(1, 0);
+  node.pass(1_000);
+  t.same(node.took('spawn', 'drain'), ['spawn 1'], 'the next waits for what becomes of the first');
+  node.readiness(1, false, 'no usable token');
+  node.pass(tickIntervalMs);
+  t.same(node.took('drain'), ['drain 2 0']);
+  node.pass(20_000);
+  t.same(node.took('kill'), ['kill 2'], 'it did not drain');
+  node.exited(2, null, 'SIGKILL');
+  node.pass(1_000);
+  t.same(node.took('spawn', 'drain'), ['spawn 2']);
+});
+
+t.test('a stuck process that serves all the same is replaced while all others serve', async (t) => {
+  const stuck = { kind: 'stuck', reason: 'list-objects has not returned' } as const;
+  const alone = readyNode({ serving: 1 });
+  alone.do({ kind: 'message', slot: 1, message: stuck });
+  alone.pass(1_000);
+  t.same(alone.took('drain'), []);
+  const node = readyNode({ serving: 3 });
+  node.readiness(3, false);
+  node.do({ kind: 'message', slot: 1, message: stuck });
+  node.pass(1_000);
+  t.same(node.took('drain'), []);
+  node.readiness(3, true);
+  node.pass(tickIntervalMs);
+  t.same(node.took('drain'), ['drain 1 0']);
+});
+
+t.test('a process that recovers before its turn is left alone', async (t) => {
+  const node = readyNode();
+  for (const slot of [1, 2]) node.do({ kind: 'message', slot, message: { kind: 'stuck', reason: 'x' } });
+  node.do({ kind: 'message', slot: 2, message: { kind: 'stuck', reason: null } });
+  node.exited(1, 0);
+  node.readiness(1, true);
+  node.pass(1_000);
+  t.same(node.took('drain'), ['drain 1 0']);
+});
 
 t.test('a silent serving process is killed once and replaced', async (t) => {
   const node = readyNode();

@@ -40,16 +40,17 @@ export function importKnownKey(token: LoggedInToken): KnownKey {
   };
 }
 
-/** A pool of one worker, closed after the test. A loss of its sessions fails the test unless it is expected. */
+/** A pool, closed after the test. A loss of its sessions fails the test unless it is expected. */
 export async function startPool(
   t: Pick<Test, 'teardown' | 'fail'>,
   token: Pick<LoggedInToken, 'modulePath' | 'initArgs' | 'slotId'>,
   sessions: number,
   onSessionsLost: (rv: string) => void = (rv) => t.fail(`sessions lost: ${rv}`),
+  workers = 1,
 ): Promise<CryptoPool> {
   const opened = await openCryptoPool({
     ...token,
-    workers: 1,
+    workers,
     sessions,
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,

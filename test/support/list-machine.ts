@@ -8,7 +8,7 @@ interface Members {
 
 const membersPrefix = 'members:';
 
-/** A command by which a `ListMachine` learns who the members are. */
+/** A command by which a `ListMachine` learns who the members are. It is not one of those that it lists. */
 export const membersCommand = (members: Members): Buffer =>
   Buffer.from(`${membersPrefix}${JSON.stringify(members)}`, 'latin1');
 
@@ -31,19 +31,19 @@ export class ListMachine implements StateMachine<number> {
   }
 
   #take(command: Buffer): void {
-    this.commands.push(command);
-    this.#hash = createHash('sha256').update(this.#hash).update(command).digest('hex');
     const text = command.toString('latin1');
     if (text.startsWith(membersPrefix)) this.#members = JSON.parse(text.slice(membersPrefix.length));
+    else this.commands.push(command);
+    this.#hash = '';
   }
 
   snapshot(): Iterable<Uint8Array> {
-    return [...this.commands];
+    const members = this.#members === null ? [] : [membersCommand(this.#members)];
+    return [...this.commands, ...members];
   }
 
   restore(index: number, records: Iterable<Uint8Array>): void {
     this.commands = [];
-    this.#hash = '';
     this.#members = null;
     for (const record of records) this.#take(Buffer.from(record));
     if (this.commands.length > index) throw new Error(`${this.commands.length} commands as of ${index}`);
@@ -51,6 +51,11 @@ export class ListMachine implements StateMachine<number> {
   }
 
   stateHash(): string {
+    if (this.#hash === '') {
+      const hash = createHash('sha256');
+      for (const record of this.snapshot()) hash.update(`${record.byteLength}:`).update(record);
+      this.#hash = hash.digest('hex');
+    }
     return this.#hash;
   }
 

@@ -65,6 +65,8 @@ export class LoopNode {
   readonly warnings: string[] = [];
   readonly savedSnapshots: LogPosition[] = [];
   readonly batches: PersistBatch[] = [];
+  /** After each application. */
+  onApplied: (entry: AppliedEntry<string>) => void = () => {};
   readonly #random: SeededRandom;
 
   constructor(options: LoopNodeOptions) {
@@ -176,6 +178,7 @@ export class LoopNode {
           `${entry.index} is applied, its commit is not durable`,
         );
         this.applied.push(entry);
+        this.onApplied(entry);
       },
       restored: (index) => {
         invariant(this.snapshot.index === index, `restored to ${index}, which is not durable`);
@@ -208,6 +211,8 @@ export class LoopNode {
       preVote || message.term <= term,
       `a ${message.kind} of term ${message.term}, durable is ${term}`,
     );
+    // Of a term that is over, and durably so: it is no promise any more.
+    if (message.term < term) return;
     if (message.kind === 'append') {
       invariant(
         (message.entries.at(-1)?.index ?? 0) <= this.lastDurable,

@@ -61,7 +61,9 @@ function torn(content: Buffer, change: FileChange, random: SeededRandom): Buffer
   const { position, bytes } = change;
   const end = position + bytes.byteLength;
   const growth = Math.max(0, end - content.byteLength);
-  const kept = random.integer(3) === 0 ? growth : random.integer(growth + 1);
+  // A file ends where a sector does, or where the write did: the disk takes sectors, whatever their bytes.
+  const sectors = random.integer(Math.floor(growth / sectorBytes) + 1);
+  const kept = random.integer(3) === 0 ? growth : sectors * sectorBytes;
   const result = Buffer.alloc(Math.max(content.byteLength, end - growth + kept));
   result.set(content);
   for (let start = position; start < end; ) {
@@ -98,6 +100,16 @@ export class MemoryDisk implements FileOperations {
     }
   }
 
+  /** The disk as a process finds it after another was killed that had done `operations`: nothing lost, nothing synced. */
+  static after(start: DiskImage, operations: readonly DiskOperation[], random: SeededRandom): MemoryDisk {
+    const disk = new MemoryDisk(start, random);
+    for (const operation of operations) {
+      disk.operations.push(operation);
+      disk.#apply(operation);
+    }
+    return disk;
+  }
+
   /** What it holds now, synced or not. */
   image(): DiskImage {
     const files = [...this.#paths].map(([path, file]) => [path, this.#content(file)] as const);
@@ -130,6 +142,40 @@ export class MemoryDisk implements FileOperations {
     this.operations.push(operation);
   }
 
+  #apply(operation: DiskOperation): void {
+    switch (operation.kind) {
+      case 'makeDirectory':
+        this.#directories.add(operation.path);
+        break;
+      case 'create':
+        this.#paths.set(operation.path, operation.file);
+        this.#contents.set(operation.file, Buffer.alloc(0));
+        this.#nextFile = Math.max(this.#nextFile, operation.file + 1);
+        break;
+      case 'write':
+      case 'truncate':
+        this.#contents.set(operation.file, changed(this.#content(operation.file), operation));
+        break;
+      case 'rename': {
+        const file = this.#paths.get(operation.from);
+        this.#paths.delete(operation.from);
+        if (file !== undefined) this.#paths.set(operation.to, file);
+        break;
+      }
+      case 'remove':
+        this.#paths.delete(operation.path);
+        break;
+      case 'dataSync':
+      case 'syncDirectory':
+        break;
+    }
+  }
+
+  async #change(operation: DiskOperation): Promise<void> {
+    await this.#record(operation);
+    this.#apply(operation);
+  }
+
   async open(path: string, mode: OpenMode): Promise<OpenFile> {
     const found = this.#paths.get(path);
     if (mode !== 'create') {
@@ -141,23 +187,17 @@ export class MemoryDisk implements FileOperations {
       throw new SystemError('ENOENT', `no directory, open '${path}'`);
     const file = this.#nextFile;
     this.#nextFile += 1;
-    await this.#record({ kind: 'create', path, file });
-    this.#paths.set(path, file);
-    this.#contents.set(file, Buffer.alloc(0));
+    await this.#change({ kind: 'create', path, file });
     return this.#handle(file);
   }
 
   #handle(file: number): OpenFile {
-    const change = async (operation: FileChange): Promise<void> => {
-      await this.#record(operation);
-      this.#contents.set(file, changed(this.#content(file), operation));
-    };
     return {
       fd: file,
       readAll: async () => Buffer.from(this.#content(file)),
-      write: (position, bytes) => change({ kind: 'write', file, position, bytes: Buffer.from(bytes) }),
-      truncate: (length) => change({ kind: 'truncate', file, length }),
-      dataSync: () => this.#record({ kind: 'dataSync', file }),
+      write: (position, bytes) => this.#change({ kind: 'write', file, position, bytes: Buffer.from(bytes) }),
+      truncate: (length) => this.#change({ kind: 'truncate', file, length }),
+      dataSync: () => this.#change({ kind: 'dataSync', file }),
       close: async () => {},
     };
   }
@@ -179,26 +219,21 @@ export class MemoryDisk implements FileOperations {
 
   async makeDirectory(path: string): Promise<void> {
     if (this.#directories.has(path)) throw new SystemError('EEXIST', `file exists, mkdir '${path}'`);
-    await this.#record({ kind: 'makeDirectory', path });
-    this.#directories.add(path);
+    await this.#change({ kind: 'makeDirectory', path });
   }
 
   async rename(from: string, to: string): Promise<void> {
-    const file = this.#paths.get(from);
-    if (file === undefined) throw new SystemError('ENOENT', `no such file, rename '${from}'`);
-    await this.#record({ kind: 'rename', from, to });
-    this.#paths.delete(from);
-    this.#paths.set(to, file);
+    if (!this.#paths.has(from)) throw new SystemError('ENOENT', `no such file, rename '${from}'`);
+    await this.#change({ kind: 'rename', from, to });
   }
 
   async remove(path: string): Promise<void> {
     if (!this.#paths.has(path)) throw new SystemError('ENOENT', `no such file, unlink '${path}'`);
-    await this.#record({ kind: 'remove', path });
-    this.#paths.delete(path);
+    await this.#change({ kind: 'remove', path });
   }
 
   async syncDirectory(path: string): Promise<void> {
-    await this.#record({ kind: 'syncDirectory', path });
+    await this.#change({ kind: 'syncDirectory', path });
   }
 
   async freeBytes(): Promise<number> {

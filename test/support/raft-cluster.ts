@@ -47,10 +47,15 @@ export function applyEntry(state: MachineState, entry: Entry): MachineState {
   };
 }
 
-export const testOptions = (
+/** What may differ from test to test. */
+export type RaftLimits = {
+  -readonly [name in Exclude<keyof RaftOptions, 'memberId' | 'random'>]: RaftOptions[name];
+};
+
+const testOptions = (
   memberId: MemberId,
   random: () => number,
-  changes: Partial<RaftOptions> = {},
+  changes: Partial<RaftLimits> = {},
 ): RaftOptions => ({
   memberId,
   electionTicks: 10,
@@ -172,9 +177,9 @@ export class TestCluster {
   inFlight: Message[] = [];
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #random: () => number;
-  readonly #changes: Partial<RaftOptions>;
+  readonly #changes: Partial<RaftLimits>;
 
-  constructor(random: () => number = () => 0, changes: Partial<RaftOptions> = {}) {
+  constructor(random: () => number = () => 0.5, changes: Partial<RaftLimits> = {}) {
     this.#random = random;
     this.#changes = changes;
   }
@@ -192,10 +197,10 @@ export class TestCluster {
 
   static of(
     voters: readonly MemberId[],
-    changes: Partial<RaftOptions> = {},
+    changes: Partial<RaftLimits> = {},
     learners: readonly MemberId[] = [],
   ): TestCluster {
-    const cluster = new TestCluster(() => 0, changes);
+    const cluster = new TestCluster(() => 0.5, changes);
     for (const id of [...voters, ...learners]) cluster.add(id, emptyDisk({ voters, learners }));
     return cluster;
   }
@@ -268,6 +273,17 @@ export class TestCluster {
     this.node(id).campaign();
     this.settle(among);
     invariant(this.node(id).status().role === 'leader', `${id} was not elected`);
+  }
+
+  /** A campaign among these, until `id` leads and has sent nothing yet; what goes to others is lost. */
+  electOnly(id: MemberId, among: readonly MemberId[]): void {
+    this.node(id).campaign();
+    for (let round = 0; this.node(id).status().role !== 'leader'; round += 1) {
+      invariant(round < 10, `${id} is not elected`);
+      for (const each of among) if (this.node(each).hasReady()) this.process(each);
+      this.take(({ from, to }) => !among.includes(from) || !among.includes(to));
+      this.deliver();
+    }
   }
 
   propose(id: MemberId, command: string, kind: 'command' | 'membership' = 'command'): void {

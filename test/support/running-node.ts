@@ -7,6 +7,7 @@ import type { Test } from 'tap';
 import { isJsonObject } from '../../src/base/guards.js';
 import { makeCertificates } from '../../src/demo/certificates.js';
 import { type CommandOutcome, runNode } from '../../src/demo/command.js';
+import { libraryDirectory } from '../../src/demo/debian-packages.js';
 import { DemoNode } from '../../src/demo/demo-node.js';
 import { freePort } from '../../src/demo/free-port.js';
 import { XksClient } from '../../src/demo/xks-client.js';
@@ -49,6 +50,7 @@ export interface RunningNode {
   readonly directory: string;
   readonly caFile: string;
   readonly pin: string;
+  readonly pinFile: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly uriPathPrefix: string;
@@ -68,6 +70,10 @@ export interface NodeStatus {
 export interface NodeSetUp {
   readonly token?: 'softhsm' | 'nss';
   readonly logLevel?: 'info' | 'debug';
+  /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
+  readonly spyLog?: string;
+  /** Gives the path of another module to put before the token's own. */
+  readonly throughModule?: (modulePath: string) => Promise<string>;
 }
 
 /** A real xksd in processes of its own, with a key store `test` (prefix `test/store`) and a key `key-1`. */
@@ -75,6 +81,10 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
   const directory = mkdtempSync(join(tmpdir(), 'xksd-node-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const token = setUp.token === 'nss' ? await makeNssToken(t) : await makeSoftHsmToken(t);
+  const modulePath =
+    setUp.spyLog === undefined
+      ? ((await setUp.throughModule?.(token.modulePath)) ?? token.modulePath)
+      : `${libraryDirectory}/pkcs11-spy.so`;
   const certificates = await makeCertificates({
     directory: join(directory, 'tls'),
     names: ['localhost'],
@@ -87,11 +97,12 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     peer: null,
     certificate: certificates.certificate,
     privateKey: certificates.key,
-    hsmUri: token.uri,
+    hsmUri: token.uri.replace(token.modulePath, modulePath),
     initArgs: token.initArgs,
-    environment: token.modulePath.includes('softhsm')
-      ? { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }
-      : {},
+    environment: {
+      ...(token.modulePath.includes('softhsm') && { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }),
+      ...(setUp.spyLog !== undefined && { PKCS11SPY: token.modulePath, PKCS11SPY_OUTPUT: setUp.spyLog }),
+    },
     xksdPath,
     restart: false,
     requestDeadlineMs,
@@ -131,6 +142,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     directory,
     caFile: certificates.caCertificate,
     pin: token.pin,
+    pinFile: token.pinFile,
     accessKeyId,
     secretAccessKey,
     uriPathPrefix,

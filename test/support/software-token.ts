@@ -17,7 +17,7 @@ export class SoftwareToken implements Token {
   readonly firstAttempt = Promise.resolve();
   current: TokenStatus = tokenStatus({});
   testKey: KeyObject | null = null;
-  logins = 0;
+  readonly logins: ('forgiving' | 'unforgiving')[] = [];
   /** When set, the answer to every management call. */
   failure: ManagementError | null = null;
   readonly #listeners = new Set<(status: TokenStatus) => void>();
@@ -77,9 +77,13 @@ export class SoftwareToken implements Token {
     for (const listener of this.#listeners) listener(this.current);
   }
 
-  async retryLogin(): Promise<TokenStatus> {
-    this.logins += 1;
+  async retryLogin(forgive: boolean): Promise<TokenStatus> {
+    this.logins.push(forgive ? 'forgiving' : 'unforgiving');
     return this.current;
+  }
+
+  beyondRecovery(): string | null {
+    return null;
   }
 
   async close(): Promise<void> {}

@@ -18,7 +18,8 @@ const slot = Number(environment['XKSD_SLOT']);
 const fatal = environment['TEST_REPLICA_FATAL'];
 if (slot === 0 && fatal !== undefined) await link.reportFatal(fatal);
 
-const nodeName = (await link.config).node.name;
+const config = await link.config;
+const nodeName = config.node.name;
 const fd = Number(environment[slot === 0 ? 'XKSD_METRICS_FD' : 'XKSD_XKS_FD']);
 createServer((_request, response) => {
   response.setHeader('connection', 'close');
@@ -28,6 +29,7 @@ createServer((_request, response) => {
       slot,
       fleet,
       nodeName,
+      knowsPin: JSON.stringify(config).includes('4711'),
       notifySocket: environment['NOTIFY_SOCKET'] ?? null,
       healthFd: environment['XKSD_HEALTH_FD'] ?? null,
     }),

@@ -64,6 +64,11 @@ const notBase64 = [
   '====',
   'ä',
 ];
+const optional = [
+  'additionalAuthenticatedData',
+  'ciphertextDataIntegrityValueAlgorithm',
+  'ciphertextMetadata',
+];
 const notStrings = [1, true, {}, [], ['QQ=='], null];
 
 t.test('X-E1: an Encrypt request', async (t) => {
@@ -86,6 +91,15 @@ t.test('X-E1: an Encrypt request', async (t) => {
   });
 });
 
+t.test('X-E1, X-D1: an optional field that is null is absent, as in requestMetadata', async (t) => {
+  const nothing = { additionalAuthenticatedData: null, ciphertextDataIntegrityValueAlgorithm: null };
+  t.match(encrypt(nothing), { ok: true, value: { aad: new Uint8Array(0), integrityAsked: false } });
+  t.match(decrypt({ additionalAuthenticatedData: null, ciphertextMetadata: null }), {
+    ok: true,
+    value: { aad: new Uint8Array(0), ciphertextMetadata: null },
+  });
+});
+
 t.test('X-E1: fields that nobody knows yet are passed over (X-M2)', async (t) => {
   t.ok(encrypt({ somethingNew: { deep: [1] }, ciphertext: 5 }).ok);
   t.ok(decrypt({ plaintext: 5 }).ok);
@@ -97,6 +111,7 @@ t.test('X-E1: what is missing or malformed is a ValidationException', async (t) 
   }
   for (const value of notStrings) {
     for (const name of Object.keys(encryptFields)) {
+      if (value === null && optional.includes(name)) continue;
       if (name === 'requestMetadata' && typeof value === 'object' && value !== null && !Array.isArray(value))
         continue;
       t.match(encrypt({ [name]: value }), validation, `${name}: ${JSON.stringify(value)}`);
@@ -172,7 +187,7 @@ t.test('X-D2: missing, not Base64, unknown algorithm: ValidationException', asyn
     t.match(parseDecryptRequest(json(without(decryptFields, name))), validation, name);
   }
   for (const name of Object.keys(decryptFields).filter((name) => name !== 'requestMetadata')) {
-    for (const value of notStrings)
+    for (const value of notStrings.filter((each) => each !== null || !optional.includes(name)))
       t.match(decrypt({ [name]: value }), validation, `${name}: ${JSON.stringify(value)}`);
     for (const value of name === 'encryptionAlgorithm' ? ['AES_CBC'] : notBase64) {
       t.match(decrypt({ [name]: value }), validation, `${name}: ${value}`);

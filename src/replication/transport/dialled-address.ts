@@ -4,13 +4,13 @@ import { err, ok, type Result } from '../../base/result.js';
 const scheme = 'xksd-peer';
 const signalKey = 'xksd.abort_signal';
 
-export interface HostPort {
+interface HostPort {
   readonly host: string;
   readonly port: number;
 }
 
 /** `host:port` with a DNS name, an IPv4 address, or an IPv6 address in brackets. */
-export function parseHostPort(address: string): Result<HostPort, string> {
+function parseHostPort(address: string): Result<HostPort, string> {
   const parts = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(address);
   const host = parts?.[1] ?? parts?.[2];
   const port = Number(parts?.[3]);

@@ -13,8 +13,14 @@ export class Connection {
   closePolitely: () => void;
   /** Requests the handler is working on, also those whose client has given up. */
   answering = 0;
+  /** Requests whose peer has not taken or not allowed the end of them in time: nothing more will come of them. */
+  stuck = 0;
+  /** Called when a request begins or ends, and when one is authentic, while none was authentic before. */
+  onStrangerActive: () => void = () => {};
   readonly #clock: Clock;
+  readonly #limits: HttpLimits;
   readonly #retireAtMs: number;
+  #authenticated = false;
   #inFlight = 0;
   #requests = 0;
   #lastActiveMs: number;
@@ -24,9 +30,21 @@ export class Connection {
     this.socket = socket;
     this.remoteAddress = socket.remoteAddress ?? '';
     this.closePolitely = () => socket.destroy();
+    this.#limits = limits;
     this.#clock = clock;
     this.#lastActiveMs = clock.monotonicMs();
     this.#retireAtMs = this.#lastActiveMs + limits.connectionAgeMaxMs * (0.9 + 0.2 * random);
+  }
+
+  /** A request on it was authentic. */
+  get authenticated(): boolean {
+    return this.#authenticated;
+  }
+
+  /** So long it may be idle: a connection that anybody can open is not kept as one that KMS has opened. */
+  get keepAliveMs(): number {
+    const { keepAliveMs, strangerKeepAliveMs } = this.#limits;
+    return this.#authenticated ? keepAliveMs : Math.min(keepAliveMs, strangerKeepAliveMs);
   }
 
   /** Requests taken and not yet done with. */
@@ -54,13 +72,27 @@ export class Connection {
     return this.#inFlight > 0 ? 0 : this.#clock.monotonicMs() - this.#lastActiveMs;
   }
 
+  /** Of the requests in flight there is none to wait for. */
+  get onlyStuck(): boolean {
+    return this.stuck > 0 && this.#inFlight <= this.stuck;
+  }
+
   begin(): void {
     this.#inFlight += 1;
     this.#requests += 1;
+    if (!this.#authenticated) this.onStrangerActive();
   }
 
   end(): void {
     this.#inFlight -= 1;
     this.#lastActiveMs = this.#clock.monotonicMs();
+    if (!this.#authenticated) this.onStrangerActive();
+  }
+
+  /** A request on it was authentic. */
+  authenticate(): void {
+    if (this.#authenticated) return;
+    this.#authenticated = true;
+    this.onStrangerActive();
   }
 }

@@ -16,7 +16,10 @@ export interface HttpRequest {
   /** The whole body, at most 64 KiB (X-T6). The handler owns it and may wipe it. */
   readonly body: Uint8Array;
   readonly httpVersion: '1.0' | '1.1' | '2';
-  /** Monotonic milliseconds at which the last byte of the body had arrived: the deadline counts from here. */
+  /**
+   * Monotonic milliseconds at which the last byte of the body had arrived, as far as a process can tell that may have
+   * been busy then: the deadline counts from here.
+   */
   readonly receivedAtMs: number;
   /** The peer's address, for the log. */
   readonly remoteAddress: string;
@@ -29,6 +32,10 @@ export interface HttpAnswer {
   readonly body: Uint8Array;
   /** Further headers, lower-case names: `allow` with a 405, for one. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** The request was authentic: its connection is kept for long, and when others have to make room. */
+  readonly authenticated?: true;
+  /** The body holds plaintext, and no other answer shares it: the server wipes it once it is sent, or of no use. */
+  readonly secret?: true;
 }
 
 /** Never rejects. Its answer is dropped when the client has gone by then. */

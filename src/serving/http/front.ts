@@ -1,12 +1,12 @@
-import type { Clock } from '../../base/clock.js';
 import { errorText } from '../../base/guards.js';
 import type { Logger } from '../../base/logger.js';
 import { errorBody, type XksError, xksError } from '../../xks/errors.js';
 import { isLoadBalancerPath } from '../../xks/uri-path.js';
-import type { ReceivingBudget } from './body.js';
+import type { ArrivalClock } from './arrival-clock.js';
 import type { Connection } from './connection.js';
 import type { HttpAnswer, HttpHandler, HttpRefusal, HttpRequest } from './exchange.js';
 import type { HttpLimits } from './limits.js';
+import type { ReceivingBudget } from './receiving-budget.js';
 import { refusalAnswer } from './refusal.js';
 
 const readyBody = Buffer.from('{"status":"ready"}');
@@ -16,7 +16,7 @@ const failed = xksError('InternalException', 'The proxy failed.');
 /** What both HTTP versions stand behind: limits, the handler, and the answers that need no handler. */
 export class Front {
   readonly limits: HttpLimits;
-  readonly clock: Clock;
+  readonly arrivals: ArrivalClock;
   readonly budget: ReceivingBudget;
   readonly #handler: HttpHandler;
   readonly #readiness: () => { readonly ready: boolean };
@@ -26,7 +26,7 @@ export class Front {
 
   constructor(deps: {
     readonly limits: HttpLimits;
-    readonly clock: Clock;
+    readonly arrivals: ArrivalClock;
     readonly budget: ReceivingBudget;
     readonly handler: HttpHandler;
     readonly readiness: () => { readonly ready: boolean };
@@ -34,7 +34,7 @@ export class Front {
     readonly logger: Logger;
   }) {
     this.limits = deps.limits;
-    this.clock = deps.clock;
+    this.arrivals = deps.arrivals;
     this.budget = deps.budget;
     this.#handler = deps.handler;
     this.#readiness = deps.readiness;
@@ -86,6 +86,13 @@ export class Front {
       remoteAddress: connection.remoteAddress,
     });
     return refusalAnswer(refused);
+  }
+
+  /** Ends a connection whose peer sends a body in so many pieces that each costs more than it brings. */
+  cutOff(connection: Connection): void {
+    if (connection.socket.destroyed) return;
+    this.drop('A body came in too many pieces.', connection.remoteAddress);
+    connection.socket.destroy();
   }
 
   /** A connection that was closed without any answer. */

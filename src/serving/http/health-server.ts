@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { errorBody, unsupportedMethod, xksError } from '../../xks/errors.js';
 import { isLoadBalancerPath } from '../../xks/uri-path.js';
 import { type ListenOn, listen } from './listen.js';
@@ -6,11 +7,16 @@ import { refusal } from './refusal.js';
 
 /** Load balancers poll every few seconds, from a handful of addresses. */
 const healthLimits = {
+  /** For one more, the one that nothing was heard of for longest is closed. */
   connectionsMax: 256,
+  /** Closing takes a turn of the event loop: TCP's backlog, which comes in one, is not turned away meanwhile. */
+  connectionsBeingClosedMax: 512,
   headerBytesMax: 8 * 1024,
-  headersTimeoutMs: 10_000,
-  requestTimeoutMs: 10_000,
-  keepAliveMs: 75_000,
+  headersTimeoutMs: 2_000,
+  requestTimeoutMs: 2_000,
+  /** How often the two above are looked at. */
+  connectionsCheckingIntervalMs: 1_000,
+  keepAliveMs: 5_000,
 } as const;
 
 export interface HealthServer {
@@ -33,10 +39,25 @@ export function createHealthServer(deps: {
     maxHeaderSize: healthLimits.headerBytesMax,
     headersTimeout: healthLimits.headersTimeoutMs,
     requestTimeout: healthLimits.requestTimeoutMs,
+    connectionsCheckingInterval: healthLimits.connectionsCheckingIntervalMs,
     keepAliveTimeout: healthLimits.keepAliveMs,
   });
-  server.maxConnections = healthLimits.connectionsMax;
+  server.maxConnections = healthLimits.connectionsMax + healthLimits.connectionsBeingClosedMax;
+  /** In the order in which they were last heard of. */
+  const connections = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket);
+    socket.once('close', () => connections.delete(socket));
+    if (connections.size <= healthLimits.connectionsMax) return;
+    for (const longestSilent of connections) {
+      connections.delete(longestSilent);
+      longestSilent.destroy();
+      return;
+    }
+  });
   const answer = (req: IncomingMessage, res: ServerResponse): void => {
+    // One that is not among them any more has been closed.
+    if (connections.delete(req.socket)) connections.add(req.socket);
     req.resume();
     if (!isLoadBalancerPath(req.url ?? '')) {
       send(res, 404, errorBody(xksError('InvalidUriPathException', 'There is only /, /ping and /healthz.')));

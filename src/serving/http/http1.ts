@@ -6,6 +6,7 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import type { Socket } from 'node:net';
+import { wipe } from '../../base/bytes.js';
 import type { XksError } from '../../xks/errors.js';
 import { discardBody, receiveBody } from './body.js';
 import type { Connection } from './connection.js';
@@ -33,6 +34,10 @@ interface State {
   } | null;
   /** The last answer has been decided on: whatever else arrives is thrown away. */
   closing: boolean;
+  /** Requests that came after it. */
+  ignored: number;
+  /** Bodies with plaintext in them that are being sent. */
+  readonly secrets: Set<Uint8Array>;
   /** Bytes to write, and to close after, when the requests in flight have been answered. */
   lastWords: Buffer | null;
 }
@@ -78,8 +83,20 @@ export class Http1 {
   }
 
   take(connection: Connection): void {
-    const state: State = { connection, receiving: null, closing: false, lastWords: null };
+    const state: State = {
+      connection,
+      receiving: null,
+      closing: false,
+      ignored: 0,
+      secrets: new Set(),
+      lastWords: null,
+    };
     this.#states.set(connection.socket, state);
+    connection.socket.once('close', () => {
+      // A pipelined answer that waited for its turn gets no 'close' of its own.
+      for (const body of state.secrets) wipe(body);
+      state.secrets.clear();
+    });
     connection.closePolitely = () => {
       if (connection.inFlight === 0) this.#finish(state, null);
     };
@@ -93,13 +110,23 @@ export class Http1 {
 
   #exchange(req: IncomingMessage, res: ServerResponse): void {
     const state = this.#states.get(req.socket);
-    if (state === undefined || state.closing) return;
+    if (state === undefined) return;
     const { connection } = state;
     const { limits } = this.#front;
+    if (state.closing) {
+      // Left unread its body would pile up, and Node keeps a response for each.
+      state.ignored += 1;
+      if (state.ignored > limits.exchangesPerConnectionMax) connection.socket.destroy();
+      else req.resume();
+      return;
+    }
     connection.begin();
     res.once('close', () => {
       connection.end();
-      if (connection.inFlight === 0 && state.lastWords !== null) this.#finish(state, state.lastWords);
+      if (connection.inFlight > 0) return;
+      if (state.lastWords !== null) this.#finish(state, state.lastWords);
+      // Node has set the time of those that are authentic.
+      else if (!connection.authenticated) connection.socket.setTimeout(connection.keepAliveMs);
     });
     const head = readHead1(req.method ?? '', req.url ?? '', req.httpVersion, req.rawHeaders, limits);
     const early = isRefusal(head) ? head : this.#refusedByHead(head, connection);
@@ -136,6 +163,9 @@ export class Http1 {
         case 'too-slow':
           this.#send(state, res, this.#front.refuse(refusal.bodyTooSlow, connection), true);
           return;
+        case 'too-many-pieces':
+          this.#front.cutOff(connection);
+          return;
         case 'gone':
           connection.socket.destroy();
           return;
@@ -155,14 +185,28 @@ export class Http1 {
 
   #handle(state: State, res: ServerResponse, head: RequestHead, body: Uint8Array): void {
     const { connection } = state;
-    const receivedAtMs = this.#front.clock.monotonicMs();
+    const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     void this.#front
       .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
-      .then((answer) => this.#send(state, res, answer, this.#front.mustClose(connection)));
+      .then((answer) => {
+        if (answer.authenticated) connection.authenticate();
+        this.#send(state, res, answer, this.#front.mustClose(connection));
+      });
   }
 
   #send(state: State, res: ServerResponse, answer: HttpAnswer, close: boolean): void {
-    if (!this.#start(state, res, answer, close)) return;
+    if (!this.#start(state, res, answer, close)) {
+      if (answer.secret) wipe(answer.body);
+      return;
+    }
+    if (answer.secret) {
+      state.secrets.add(answer.body);
+      // Written by then; before, the socket may still have to read it.
+      res.once('close', () => {
+        state.secrets.delete(answer.body);
+        wipe(answer.body);
+      });
+    }
     res.end(answer.body);
   }
 
@@ -171,18 +215,30 @@ export class Http1 {
     const answer = this.#front.refuse(refused, state.connection);
     if (!this.#start(state, res, answer, true)) return;
     res.write(answer.body);
-    discardBody(req, this.#front.limits, () => res.end());
+    discardBody(
+      req,
+      this.#front.limits,
+      () => res.end(),
+      () => this.#front.cutOff(state.connection),
+    );
   }
 
   #start(state: State, res: ServerResponse, answer: HttpAnswer, close: boolean): boolean {
-    const { socket } = state.connection;
+    const { socket, authenticated, keepAliveMs } = state.connection;
     if (socket.destroyed || res.headersSent) return false;
     if (close) state.closing = true;
+    let connectionHeaders = {};
+    if (close) connectionHeaders = { connection: 'close' };
+    else if (res.shouldKeepAlive && !authenticated) {
+      // Node would promise the time of those that are authentic.
+      const seconds = Math.floor(keepAliveMs / 1_000);
+      connectionHeaders = { connection: 'keep-alive', 'keep-alive': `timeout=${seconds}` };
+    }
     res.writeHead(answer.status, {
       ...answer.headers,
       'content-type': 'application/json',
       'content-length': answer.body.byteLength,
-      ...(close ? { connection: 'close' } : {}),
+      ...connectionHeaders,
     });
     // A pipelined answer that still waits for its turn gets no 'close' with its socket: hence `unref`.
     const timer = setTimeout(() => socket.destroy(), this.#front.limits.answerTimeoutMs).unref();

@@ -5,6 +5,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
+import { wipe } from '../../base/bytes.js';
 import type { XksError } from '../../xks/errors.js';
 import { discardBody, receiveBody } from './body.js';
 import type { Connection } from './connection.js';
@@ -35,6 +36,8 @@ interface Exchange {
   readonly stream: ServerHttp2Stream;
   /** The answer to HEAD. */
   readonly withoutBody: boolean;
+  /** Counted by the connection as one that nothing more will come of. */
+  stuck: boolean;
 }
 
 /** HTTP/2 on connections that are handed to it, by the `'stream'` API: raw header lists, no HTTP/1.1 look-alikes. */
@@ -81,13 +84,16 @@ export class Http2 {
         // Resets and broken connections end in 'close' too.
         stream.on('error', () => {});
         connection.begin();
+        const withoutBody = rawMethod(rawHeaders) === 'HEAD';
+        const exchange: Exchange = { connection, stream, withoutBody, stuck: false };
         stream.once('close', () => {
           const leave = this.#front.mustClose(connection);
           connection.end();
-          if (leave) connection.closePolitely();
+          if (exchange.stuck) connection.stuck -= 1;
+          if (connection.onlyStuck) connection.socket.destroy();
+          else if (leave) connection.closePolitely();
         });
         const head = readHead2(rawHeaders, limits);
-        const exchange = { connection, stream, withoutBody: rawMethod(rawHeaders) === 'HEAD' };
         if (isRefusal(head)) this.#refuseUnread(exchange, head);
         else this.#exchange(exchange, head);
       },
@@ -109,7 +115,7 @@ export class Http2 {
     // nghttp2 has ended by an error: Node stops reading on their connections and never hears that the peer has gone.
     let pingOutstanding = false;
     const look = (): void => {
-      const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : limits.keepAliveMs;
+      const allowedMs = connection.requests === 0 ? limits.headersTimeoutMs : connection.keepAliveMs;
       const { idleMs } = connection;
       if (idleMs >= allowedMs) {
         connection.closePolitely();
@@ -156,6 +162,9 @@ export class Http2 {
         case 'too-slow':
           this.#refuseUnread(exchange, refusal.bodyTooSlow);
           return;
+        case 'too-many-pieces':
+          this.#front.cutOff(connection);
+          return;
         case 'gone':
           return;
       }
@@ -164,31 +173,54 @@ export class Http2 {
 
   #handle(exchange: Exchange, head: RequestHead, body: Uint8Array): void {
     const { connection } = exchange;
-    const receivedAtMs = this.#front.clock.monotonicMs();
+    const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     connection.answering += 1;
     void this.#front
       .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
       .then((answer) => {
         connection.answering -= 1;
+        if (answer.authenticated) connection.authenticate();
         this.#send(exchange, answer);
       });
   }
 
   /**
    * Answers at once and throws away the rest, up to a measure; flow control stops what is beyond. The peer, which has
-   * its answer, is to end the stream or to reset it, or `answerTimeoutMs` ends the connection. Resetting it from here
-   * is not safe: `stream.close()` destroys a stream whose answer may not have left yet, and then Node 20 packs empty
+   * its answer, is to end the stream or to reset it. While it does neither the connection is left as an old one is, as
+   * others may have requests on it; when `answerTimeoutMs` is over only these are waited for. Resetting it from here is
+   * not safe: `stream.close()` destroys a stream whose answer may not have left yet, and then Node 20 packs empty
    * DATA frames for it without end, in one turn of the event loop.
    */
   #refuseUnread(exchange: Exchange, refused: XksError): void {
     this.#send(exchange, this.#front.refuse(refused, exchange.connection));
-    discardBody(exchange.stream, this.#front.limits, () => {});
+    discardBody(
+      exchange.stream,
+      this.#front.limits,
+      (ended) => {
+        if (!ended) exchange.connection.closePolitely();
+      },
+      () => this.#front.cutOff(exchange.connection),
+    );
   }
 
-  #send({ connection, stream, withoutBody }: Exchange, answer: HttpAnswer): void {
-    if (stream.destroyed || stream.closed || stream.headersSent) return;
-    const timer = setTimeout(() => connection.socket.destroy(), this.#front.limits.answerTimeoutMs);
-    stream.once('close', () => clearTimeout(timer));
+  #send(exchange: Exchange, answer: HttpAnswer): void {
+    const { connection, stream, withoutBody } = exchange;
+    if (stream.destroyed || stream.closed || stream.headersSent) {
+      if (answer.secret) wipe(answer.body);
+      return;
+    }
+    const timer = setTimeout(() => {
+      exchange.stuck = true;
+      connection.stuck += 1;
+      if (connection.onlyStuck) connection.socket.destroy();
+      else connection.closePolitely();
+    }, this.#front.limits.answerTimeoutMs);
+    stream.once('close', () => {
+      clearTimeout(timer);
+      // Until then nghttp2 reads it where it lies, and still in this turn: a stream that has ended says so while its last
+      // frame is being packed.
+      if (answer.secret) setImmediate(wipe, answer.body);
+    });
     stream.respond(
       {
         ...answer.headers,

@@ -2,7 +2,7 @@ import type { Config } from '../../ops/config.js';
 
 /** What the server bounds. Everything a peer can make grow or wait has a name here. */
 export interface HttpLimits {
-  /** Connections at a time, handshakes included; one more is closed at once. */
+  /** Connections at a time, handshakes included. For one more the longest silent of those not authentic is closed. */
   readonly connectionsMax: number;
   /** From the TCP connection to the end of the TLS handshake. */
   readonly handshakeTimeoutMs: number;
@@ -18,9 +18,13 @@ export interface HttpLimits {
   readonly headerFieldsMax: number;
   /** A larger body gets 501 before authentication (X-T6). */
   readonly bodyBytesMax: number;
+  /** Of one body as they come in: chunks, DATA frames, TLS records. More and the connection is ended. */
+  readonly bodyPiecesMax: number;
   /** So much of an over-long body is read and thrown away, so that the client gets to read the answer (X-T6). */
   readonly discardBytesMax: number;
-  /** Bodies being received, over all connections. Beyond it: 429. */
+  /** The same in pieces. More and the connection is ended. */
+  readonly discardPiecesMax: number;
+  /** Held by bodies being received, over all connections. Beyond it, the one that began first gets 429. */
   readonly receivingBytesMax: number;
   /** Requests being answered on one connection: HTTP/2 streams, or pipelined HTTP/1.1 requests. */
   readonly exchangesPerConnectionMax: number;
@@ -28,6 +32,8 @@ export interface HttpLimits {
   readonly lingerMs: number;
   /** An idle connection is closed after so long; longer than the load balancer's idle timeout. */
   readonly keepAliveMs: number;
+  /** The same for a connection on which no request was authentic. */
+  readonly strangerKeepAliveMs: number;
   /** A connection older than this, ±10%, is closed politely so that load spreads again. */
   readonly connectionAgeMaxMs: number;
   /** When draining: for requests in flight to finish once nothing is accepted any more. */
@@ -45,11 +51,14 @@ export function httpLimits(xks: Config['xks']): HttpLimits {
     headerBytesMax: 16 * 1024,
     headerFieldsMax: 100,
     bodyBytesMax: 64 * 1024,
+    bodyPiecesMax: 512,
     discardBytesMax: 2 * 1024 * 1024,
+    discardPiecesMax: 2_048,
     receivingBytesMax: 64 * 1024 * 1024,
     exchangesPerConnectionMax: 128,
     lingerMs: 1_000,
     keepAliveMs: xks.keepAliveSeconds * 1_000,
+    strangerKeepAliveMs: 15_000,
     connectionAgeMaxMs: xks.connectionAgeMaxSeconds * 1_000,
     finishMs: 2_000,
   };

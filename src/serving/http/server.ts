@@ -1,15 +1,18 @@
-import { constants } from 'node:crypto';
-import { createServer, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
+import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
-import { ReceivingBudget } from './body.js';
+import { systemTimers, type Timers } from '../../base/timers.js';
+import { tlsServerOptions } from '../../ops/tls-files.js';
+import { ArrivalClock } from './arrival-clock.js';
 import { Connection } from './connection.js';
+import { ConnectionTable } from './connection-table.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
 import { Front } from './front.js';
 import { Http1 } from './http1.js';
 import { Http2 } from './http2.js';
 import type { HttpLimits } from './limits.js';
 import { type ListenOn, listen } from './listen.js';
+import { ReceivingBudget } from './receiving-budget.js';
 
 /** PEM, in memory. */
 export interface TlsMaterial {
@@ -28,30 +31,28 @@ export interface XksServerDependencies {
   readonly readiness: () => { readonly ready: boolean };
   readonly limits: HttpLimits;
   readonly clock: Clock;
+  /** For the tick that shows how busy the process is. */
+  readonly timers?: Timers;
   readonly logger: Logger;
   /** Called for each request that the server refused by itself, and each connection it closed without an answer. */
   readonly onRefusal: (refused: HttpRefusal) => void;
 }
 
-/** X-T2, the strong ones first in each version. */
-const cipherSuites = [
-  'TLS_AES_256_GCM_SHA384',
-  'TLS_CHACHA20_POLY1305_SHA256',
-  'ECDHE-ECDSA-AES256-GCM-SHA384',
-  'ECDHE-RSA-AES256-GCM-SHA384',
-].join(':');
-
 /** A dead peer is noticed, and stateful firewalls keep the flow, below the load balancer's idle timeout. */
 const tcpKeepAliveMs = 60_000;
+
+/** Closing takes a turn of the event loop: TCP's backlog, which comes in one, is not turned away meanwhile. */
+const connectionsBeingClosedMax = 512;
 
 /** The HTTPS listener towards KMS: TLS, split by ALPN into HTTP/2 and HTTP/1.1 (X-T1). */
 class XksServer {
   readonly #deps: XksServerDependencies;
+  readonly #arrivals: ArrivalClock;
   readonly #front: Front;
   readonly #http1: Http1;
   readonly #http2: Http2;
   readonly #tls: Server;
-  readonly #connections = new Set<Connection>();
+  readonly #table: ConnectionTable;
   #hurry: ((drainMs: number) => void) | null = null;
   #drained: Promise<void> | null = null;
   #onEmpty: (() => void) | null = null;
@@ -59,7 +60,12 @@ class XksServer {
   constructor(deps: XksServerDependencies) {
     this.#deps = deps;
     const { limits, tls } = deps;
-    this.#front = new Front({ ...deps, budget: new ReceivingBudget(limits.receivingBytesMax) });
+    this.#arrivals = new ArrivalClock(deps.clock, deps.timers ?? systemTimers, setImmediate);
+    this.#front = new Front({
+      ...deps,
+      arrivals: this.#arrivals,
+      budget: new ReceivingBudget(limits.receivingBytesMax),
+    });
     this.#http1 = new Http1(this.#front);
     this.#http2 = new Http2(this.#front);
     this.#tls = createServer({
@@ -74,7 +80,11 @@ class XksServer {
       keepAlive: true,
       keepAliveInitialDelay: tcpKeepAliveMs,
     });
-    this.#tls.maxConnections = limits.connectionsMax;
+    this.#table = new ConnectionTable(limits.connectionsMax, (remoteAddress) =>
+      this.#front.drop('The connection limit is reached.', remoteAddress),
+    );
+    this.#tls.on('connection', (socket) => this.#table.accepted(socket));
+    this.#tls.maxConnections = limits.connectionsMax + connectionsBeingClosedMax;
     this.#tls.on('drop', (data) =>
       this.#front.drop('The connection limit is reached.', data?.remoteAddress ?? ''),
     );
@@ -87,13 +97,15 @@ class XksServer {
   }
 
   /** Resolves with the port once connections are accepted; rejects when the address cannot be had. */
-  listen(): Promise<number> {
-    return listen(this.#tls, this.#deps.on);
+  async listen(): Promise<number> {
+    const port = await listen(this.#tls, this.#deps.on);
+    this.#arrivals.start();
+    return port;
   }
 
   /** Open connections whose handshake is done. */
   connections(): number {
-    return this.#connections.size;
+    return this.#table.connections.size;
   }
 
   /** Serves new connections with another certificate; those that exist keep theirs. Throws for unusable PEM. */
@@ -133,14 +145,14 @@ class XksServer {
   /** Closes everything at once. */
   async close(): Promise<void> {
     const closed = this.#stopAccepting();
-    for (const { socket } of this.#connections) socket.destroy();
+    this.#destroyAll();
     await closed;
   }
 
   async #finishAll(): Promise<void> {
     const closed = this.#stopAccepting();
-    for (const connection of this.#connections) connection.closePolitely();
-    if (this.#connections.size > 0) {
+    for (const connection of this.#table.connections) connection.closePolitely();
+    if (this.#table.connections.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, this.#deps.limits.finishMs);
         this.#onEmpty = () => {
@@ -149,8 +161,13 @@ class XksServer {
         };
       });
     }
-    for (const { socket } of this.#connections) socket.destroy();
+    this.#destroyAll();
     await closed;
+  }
+
+  #destroyAll(): void {
+    this.#arrivals.stop();
+    for (const { socket } of this.#table.connections) socket.destroy();
   }
 
   #stopAccepting(): Promise<void> {
@@ -169,10 +186,8 @@ class XksServer {
       return;
     }
     const connection = new Connection(socket, this.#deps.limits, this.#deps.clock, Math.random());
-    this.#connections.add(connection);
-    socket.once('close', () => {
-      this.#connections.delete(connection);
-      if (this.#connections.size === 0) this.#onEmpty?.();
+    this.#table.secured(connection, () => {
+      if (this.#table.connections.size === 0) this.#onEmpty?.();
     });
     const isHttp2 = socket.alpnProtocol === 'h2';
     // HTTP/1 answers a client that has closed its side already. Not for the whole listener: clients that leave during
@@ -184,12 +199,15 @@ class XksServer {
   #clientCertificateFault(socket: TLSSocket): string | null {
     const { mtls } = this.#deps.tls;
     if (mtls === null) return null;
+    const { subject } = socket.getPeerCertificate();
+    // Node says UNABLE_TO_GET_ISSUER_CERT then, which would send the operator after the CA.
+    if (subject === undefined) return 'The client showed no certificate.';
     if (!socket.authorized) {
       // Typed as an Error, in truth a code: UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED, …
       return `The client certificate is not trusted. ${String(socket.authorizationError)}`;
     }
     // Several CNs come as an array, and are no match.
-    return socket.getPeerCertificate().subject?.CN === mtls.subject
+    return subject.CN === mtls.subject
       ? null
       : 'The subject of the client certificate is not the accepted one.';
   }
@@ -201,15 +219,6 @@ export function createXksServer(deps: XksServerDependencies): XksServer {
   return new XksServer(deps);
 }
 
-function secureContextOptions(tls: TlsMaterial): TlsOptions {
-  return {
-    cert: tls.certificate,
-    key: tls.key,
-    ...(tls.mtls === null ? {} : { ca: tls.mtls.ca }),
-    minVersion: 'TLSv1.2',
-    ciphers: cipherSuites,
-    honorCipherOrder: true,
-    // A ticket would resume a session without showing the certificate again (X-T3).
-    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.mtls === null ? 0 : constants.SSL_OP_NO_TICKET),
-  };
+function secureContextOptions({ certificate, key, mtls }: TlsMaterial): SecureContextOptions {
+  return tlsServerOptions({ cert: certificate, key, ca: mtls?.ca ?? null });
 }

@@ -76,6 +76,7 @@ t.test(
     t.same([a.halts, b.halts], [[], []]);
     for (const node of [a, b]) {
       t.same(node.loop.status().divergent, ['c']);
+      t.equal(node.warnings.length, 1);
       t.match(node.warnings, [/the state of node node-c \(member c\) differs/], 'once');
     }
     t.same([...c.loop.status().divergent].sort(), ['a', 'b']);
@@ -134,5 +135,29 @@ t.test(
     t.equal(d.halts.length, 1);
     t.same([a.halts, b.halts], [[], []]);
     t.same(a.loop.status().divergent, ['d']);
+  },
+);
+
+t.test(
+  "whose state was replaced by the leader's differs no more, and stays out of service until it is started anew",
+  async (t) => {
+    const cluster = loopCluster(['a', 'b', 'c'], { snapshotEntries: 20 });
+    const [a, c] = [cluster.node('a'), cluster.node('c')];
+    c.machine.values.set('x', 'flipped');
+    for (let n = 0; n < 8; n += 1) cluster.propose(a, `p${n}`, setCommand('y', `${n}`));
+    cluster.until(() => c.halts.length > 0, 'c halts');
+    cluster.partition(['a', 'b']);
+    for (let n = 0; n < 45; n += 1) cluster.propose(a, `q${n}`, setCommand('y', `${n}`));
+    cluster.network = (envelope) => (envelope.message.kind === 'report' ? [] : [envelope]);
+    cluster.until(() => c.restored.length > 0, 'c is restored');
+    t.same(c.loop.status().divergent, []);
+    t.type(c.loop.status().halted, 'string');
+    cluster.heal();
+    for (let n = 0; n < 4; n += 1) cluster.propose(a, `r${n}`, setCommand('y', `${n}`));
+    cluster.until(() => a.loop.status().divergent.length === 0, 'c is as the others');
+    c.restart();
+    cluster.tick(20);
+    t.equal(c.loop.status().halted, null);
+    t.type(c.loop.status().freshAsOfMs, 'number');
   },
 );

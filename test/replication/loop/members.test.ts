@@ -38,6 +38,7 @@ t.test('a member whose disk was wiped is told of, once, and counts for nothing',
   c.hardState = { term: 0, votedFor: null, commitIndex: 0 };
   c.restart();
   cluster.tick(40);
+  t.equal(a.warnings.length, 1);
   t.match(a.warnings, [/the log of node node-c \(member c\) ends .*: its disk was wiped or set back/]);
   cluster.partition(['a', 'c']);
   a.loop.propose('q', 'command', setCommand('x', '2'), 500);
@@ -114,7 +115,13 @@ t.test(
     hashes.reported('e', [{ index: 4, hash: 'x' }]);
     t.equal(hashes.minorityAt(five), null, 'three against two');
     t.equal(hashes.minorityAt(['b', 'c']), 4, 'a learner');
+    t.equal(hashes.minorityAt(['b', 'f', 'g', 'h', 'i']), null, 'a learner, one of five');
     hashes.restored();
-    t.equal(hashes.minorityAt(['b', 'c']), null);
+    t.same(hashes.divergent, []);
+    t.same(
+      hashes.reported('b', [{ index: 4, hash: 'y' }]),
+      [],
+      'what it was before the restore is forgotten',
+    );
   },
 );

@@ -1,6 +1,7 @@
 import t from 'tap';
+import { Applier } from '../../../src/replication/applier.js';
 import { type Envelope, LoopCluster, loopCluster } from '../../support/loop-cluster.js';
-import { membersCommand, setCommand } from '../../support/loop-machine.js';
+import { LoopMachine, membersCommand, setCommand } from '../../support/loop-machine.js';
 
 // That nothing is sent or applied before what it rests upon is durable, LoopNode checks in every test. Here the disk is
 // slow, so that there is a time between.
@@ -170,4 +171,62 @@ t.test('a leader whose disk stalls steps down, and leads again when it is well',
   cluster.leader?.loop.transferLeadership('a');
   cluster.deliver();
   t.equal(cluster.elect().memberId, 'a');
+});
+
+t.test('who is called back may call in: it is done after what is being done', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const a = cluster.node('a');
+  const seen: number[] = [];
+  a.onApplied = ({ index }) => {
+    seen.push(index);
+    if (seen.length < 4) a.loop.propose(`then ${index}`, 'command', setCommand('x', `${index}`), 5_000);
+    a.loop.readIndex(`read ${index}`, 5_000);
+    a.loop.tick();
+  };
+  const { index } = a.machine;
+  cluster.propose(a, 'p', setCommand('x', '1'));
+  cluster.until(() => seen.length === 4, 'four entries');
+  t.same(seen, [index + 1, index + 2, index + 3, index + 4]);
+});
+
+t.test("the command is the caller's again as soon as it is proposed", async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const b = cluster.node('b');
+  cluster.partition();
+  cluster.until(() => b.loop.status().raft.leader === null, 'b misses the leader');
+  const command = setCommand('x', '1');
+  b.loop.propose('p', 'command', command, 60_000);
+  command.fill(0);
+  cluster.heal();
+  cluster.until(() => b.outcomes.has('p'), 'the outcome');
+  t.equal(b.machine.values.get('x'), '1');
+});
+
+t.test('a member speaks for itself only', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const b = cluster.node('b');
+  const { term } = b.loop.status().raft;
+  const message = {
+    kind: 'heartbeat',
+    from: 'a',
+    to: 'b',
+    term: term + 5,
+    commitIndex: 0,
+    readId: null,
+  } as const;
+  cluster.inject({ from: 'c', to: 'b', message: { kind: 'raft', message } });
+  t.equal(b.loop.status().raft.term, term);
+  cluster.inject({ from: 'a', to: 'b', message: { kind: 'raft', message } });
+  t.equal(b.loop.status().raft.term, term + 5);
+});
+
+t.test('a state machine may hand out who the members are as its own', async (t) => {
+  const machine = new LoopMachine();
+  machine.members = { voters: ['a'], learners: [] };
+  const applier = new Applier(machine, { voters: [], learners: [] }, { index: 0, term: 0 });
+  const voters = machine.members.voters as string[];
+  voters.push('b');
+  t.equal(applier.refreshMembership(), true);
+  t.same(applier.membership, { voters: ['a', 'b'], learners: [] });
+  t.equal(applier.refreshMembership(), false);
 });

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { forwardedId } from '../../../src/replication/forwarded-proposals.js';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
+import { recentEntriesMax } from '../../../src/replication/recent-entries.js';
 import { loopCluster } from '../../support/loop-cluster.js';
 import { membersCommand, setCommand } from '../../support/loop-machine.js';
 import type { LoopNode } from '../../support/loop-node.js';
@@ -42,6 +43,23 @@ t.test('an answer that comes after its entry finds it', async (t) => {
   t.equal(failure(b, 'p'), 'none');
   for (const message of held) cluster.inject({ from: 'a', to: 'b', message });
   t.match(b.outcomes.get('p'), { ok: true, value: { result: `set x 1 at ${b.machine.index}` } });
+});
+
+t.test('an answer that comes long after its entry says nothing any more', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const [a, b] = [cluster.node('a'), cluster.node('b')];
+  const held: PeerMessage[] = [];
+  cluster.network = (envelope) => {
+    if (envelope.message.kind !== 'proposeResponse') return [envelope];
+    held.push(envelope.message);
+    return [];
+  };
+  b.loop.propose('p', 'command', setCommand('x', '1'), 1_000_000);
+  cluster.deliver();
+  for (let n = 0; n < recentEntriesMax; n += 1) cluster.propose(a, `p${n}`, setCommand('y', '1'));
+  cluster.until(() => b.machine.index === a.machine.index, 'b is caught up');
+  for (const message of held) cluster.inject({ from: 'a', to: 'b', message });
+  t.equal(failure(b, 'p'), 'unknown');
 });
 
 t.test('without a leader a proposal waits for one, and is not taken when none comes', async (t) => {

@@ -1,6 +1,10 @@
 import t from 'tap';
 import { requestJoin } from '../../../src/replication/transport/join-request.js';
-import { callJsonBytesMax } from '../../../src/replication/transport/limits.js';
+import {
+  callJsonBytesMax,
+  inboundCallsMax,
+  outboundCallsMax,
+} from '../../../src/replication/transport/limits.js';
 import type { JoinRequest } from '../../../src/replication/transport/peer-server.js';
 import { nodeFiles, startPeer, testAuthority, testClusterId } from './peers.js';
 
@@ -56,6 +60,46 @@ t.test('a call that is not answered in time may have been heard', async (t) => {
   await b.transport.close();
   await a.next('unreachable');
   t.match(await a.transport.call('m-b', 'status', null), { ok: false, error: { kind: 'not-asked' } });
+});
+
+t.test('calls under way are bounded on both sides', async (t) => {
+  const authority = await testAuthority(t);
+  let asked = 0;
+  let allAsked = (): void => {};
+  const everyone = new Promise<void>((resolve) => {
+    allAsked = resolve;
+  });
+  let answer = (_value: unknown): void => {};
+  const answered = new Promise<unknown>((resolve) => {
+    answer = resolve;
+  });
+  const a = await startPeer(t, { memberId: 'm-a', name: 'a', files: await nodeFiles(authority, 'a') });
+  const c = await startPeer(t, { memberId: 'm-c', name: 'c', files: await nodeFiles(authority, 'c') });
+  const b = await startPeer(t, {
+    memberId: 'm-b',
+    name: 'b',
+    files: await nodeFiles(authority, 'b'),
+    onCall: () => {
+      asked += 1;
+      if (asked === inboundCallsMax) allAsked();
+      return answered;
+    },
+  });
+  a.meet(b);
+  c.meet(b);
+  const underWay = Array.from({ length: outboundCallsMax }, () => a.transport.call('m-b', 'wait', null));
+  t.match(await a.transport.call('m-b', 'wait', null), {
+    ok: false,
+    error: { kind: 'not-asked', detail: `${outboundCallsMax} calls are under way` },
+  });
+  await everyone;
+  t.match(await c.transport.call('m-b', 'wait', null), {
+    ok: false,
+    error: { kind: 'not-asked', detail: `${inboundCallsMax} calls are being answered` },
+  });
+  answer('done');
+  t.strictSame(await Promise.all(underWay), Array(outboundCallsMax).fill({ ok: true, value: 'done' }));
+  t.ok((await c.transport.call('m-b', 'wait', null)).ok);
 });
 
 t.test('calls pass the same checks as messages', async (t) => {

@@ -1,10 +1,11 @@
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { Server, type ServerReadableStream } from '@grpc/grpc-js';
 import t from 'tap';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import {
   connectTimeoutMs,
+  inboundConnectionsMax,
   outboundBytesMax,
   outboundMessagesMax,
 } from '../../../src/replication/transport/limits.js';
@@ -174,10 +175,37 @@ t.test('members come, move and go', async (t) => {
   peerA.meet(there);
   peerA.transport.send('m-b', heartbeat(peerA, there, 2));
   t.match(await there.next('message'), { message: { message: { commitIndex: 2 } } });
+  peerA.transport.setMembers([{ ...b, address: `localhost:${here.transport.port}` }]);
+  peerA.transport.send('m-b', heartbeat(peerA, here, 3));
+  t.match(await here.next('message'), { message: { message: { commitIndex: 3 } } }, 'by name, too');
   peerA.meet();
   t.strictSame(peerA.transport.stats().peers, []);
   peerA.transport.setMembers([{ ...b, address: 'nowhere' }]);
   t.match(await peerA.next('unreachable'), { member: 'm-b', detail: '"nowhere" is not "HOST:PORT"' });
+});
+
+t.test('incoming connections are bounded', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const sockets = Array.from({ length: inboundConnectionsMax + 3 }, () =>
+    connect({ host: '127.0.0.1', port: peerA.transport.port }),
+  );
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  await new Promise<void>((resolve) => {
+    let turnedAway = 0;
+    for (const socket of sockets) {
+      socket.resume();
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        // Not those that the handshake's time limit ends, of which there would be too many.
+        if (turnedAway === 0) t.ok(peerA.transport.stats().inboundConnections <= inboundConnectionsMax);
+        turnedAway += 1;
+        if (turnedAway === 3) resolve();
+      });
+    }
+  });
 });
 
 t.test('an address that is taken is an error that says so', async (t) => {

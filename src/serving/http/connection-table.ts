@@ -1,0 +1,75 @@
+import type { Socket } from 'node:net';
+import type { Connection } from './connection.js';
+
+/**
+ * Every open connection of the listener, from TCP's accept on. Strangers are those on which no request has been
+ * authentic so far: anyone can open them, so when the table is full the one that nothing was heard of for longest makes
+ * room for the newcomer. Only a table full of the authentic turns a newcomer away.
+ */
+export class ConnectionTable {
+  readonly #connectionsMax: number;
+  readonly #onClosedForRoom: (remoteAddress: string) => void;
+  /** TCP connections whose handshake is not done, by both ends: TLS hands out another object for the same connection. */
+  readonly #handshaking = new Map<string, Socket>();
+  readonly #connections = new Set<Connection>();
+  /** In the order in which they were last heard of. */
+  readonly #strangers = new Set<Socket>();
+
+  constructor(connectionsMax: number, onClosedForRoom: (remoteAddress: string) => void) {
+    this.#connectionsMax = connectionsMax;
+    this.#onClosedForRoom = onClosedForRoom;
+  }
+
+  /** Those whose handshake is done. */
+  get connections(): ReadonlySet<Connection> {
+    return this.#connections;
+  }
+
+  /** TCP has accepted `socket`. */
+  accepted(socket: Socket): void {
+    const ends = endsOf(socket);
+    this.#handshaking.set(ends, socket);
+    this.#strangers.add(socket);
+    socket.once('close', () => {
+      if (this.#handshaking.get(ends) === socket) this.#handshaking.delete(ends);
+      this.#strangers.delete(socket);
+    });
+    this.#makeRoom();
+  }
+
+  /** The handshake is done. */
+  secured(connection: Connection, onClose: () => void): void {
+    const { socket } = connection;
+    const ends = endsOf(socket);
+    const handshaken = this.#handshaking.get(ends);
+    if (handshaken !== undefined) {
+      this.#handshaking.delete(ends);
+      this.#strangers.delete(handshaken);
+    }
+    this.#connections.add(connection);
+    this.#strangers.add(socket);
+    connection.onStrangerActive = () => {
+      this.#strangers.delete(socket);
+      if (!connection.authenticated) this.#strangers.add(socket);
+    };
+    socket.once('close', () => {
+      connection.onStrangerActive = () => {};
+      this.#strangers.delete(socket);
+      this.#connections.delete(connection);
+      onClose();
+    });
+  }
+
+  #makeRoom(): void {
+    if (this.#handshaking.size + this.#connections.size <= this.#connectionsMax) return;
+    for (const stranger of this.#strangers) {
+      this.#strangers.delete(stranger);
+      this.#onClosedForRoom(stranger.remoteAddress ?? '');
+      stranger.destroy();
+      return;
+    }
+  }
+}
+
+const endsOf = (socket: Socket): string =>
+  `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress}`;
