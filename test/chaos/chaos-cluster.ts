@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isJsonObject } from '../../src/base/guards.js';
 import { makeCertificates } from '../../src/demo/certificates.js';
@@ -9,8 +9,10 @@ import { freePort } from '../../src/demo/free-port.js';
 import { eventually, xksctlPath, xksdPath } from '../support/running-node.js';
 import { ChaosNode, type ClusterStatus } from './chaos-node.js';
 import { HaProxy, haproxyPackage } from './haproxy.js';
+import { buildKillShim } from './kill-shim.js';
 import { LinkProxies } from './link-proxies.js';
 import { Load } from './load.js';
+import { SmallDisk } from './small-disk.js';
 import type { XksAccess } from './xks-caller.js';
 
 export const realParts: readonly DebianPackage[] = [
@@ -29,6 +31,8 @@ export const toggledKeys: readonly string[] = ['toggled-1', 'toggled-2', 'toggle
 
 /** Answers are judged, not their time: a busy machine must not look like a broken one. */
 const requestDeadlineMs = 10_000;
+/** Longer than the balancer needs to see it, and every kept connection to be told. */
+const drainSeconds = 3;
 
 export interface ChaosClusterOptions {
   /** Exists, and is empty. */
@@ -36,8 +40,8 @@ export interface ChaosClusterOptions {
   readonly nodes: number;
   /** Requests per second through the balancer. */
   readonly rate: number;
-  /** Called before a node's data directory is made. */
-  readonly beforeNode?: (name: string, dataDir: string) => Promise<void>;
+  /** Give one node a disk that can be filled, and all what kills them at a step; needs rights, and a compiler. */
+  readonly faults: boolean;
 }
 
 /** Nodes in processes of their own, with a switch on every link between them, behind a balancer, under load. */
@@ -47,6 +51,8 @@ export class ChaosCluster {
   readonly load: Load;
   readonly directory: string;
   readonly demo: DemoCluster;
+  /** The data directory of the last node; `null`: an ordinary one. */
+  readonly disk: SmallDisk | null;
   readonly #access: Omit<XksAccess, 'host'>;
   readonly #balancer: HaProxy;
 
@@ -56,6 +62,7 @@ export class ChaosCluster {
     readonly load: Load;
     readonly directory: string;
     readonly demo: DemoCluster;
+    readonly disk: SmallDisk | null;
     readonly access: Omit<XksAccess, 'host'>;
     readonly balancer: HaProxy;
   }) {
@@ -64,6 +71,7 @@ export class ChaosCluster {
     this.load = parts.load;
     this.directory = parts.directory;
     this.demo = parts.demo;
+    this.disk = parts.disk;
     this.#access = parts.access;
     this.#balancer = parts.balancer;
   }
@@ -94,11 +102,15 @@ export class ChaosCluster {
       privateKey: certificates.key,
       hsmUri: token.value.uri,
       initArgs: '',
-      environment: token.value.environment,
+      environment: {
+        ...token.value.environment,
+        ...(options.faults && { LD_PRELOAD: await buildKillShim(directory) }),
+      },
       xksdPath,
       xksctlPath,
       restart: false,
       requestDeadlineMs,
+      drainSeconds,
       logLevel: 'info',
       onPidChange: () => {},
       advertise: (name, port) => links.listen(name, port),
@@ -106,8 +118,10 @@ export class ChaosCluster {
     nodes = demo.nodes.map((node) => new ChaosNode(node));
     let balancer: HaProxy | null = null;
     let load: Load | null = null;
+    let disk: SmallDisk | null = null;
     try {
-      for (const { name, dataDir } of nodes) await options.beforeNode?.(name, dataDir);
+      const last = options.faults ? nodes.at(-1) : undefined;
+      if (last !== undefined) disk = await SmallDisk.mount(last.dataDir).catch(() => null);
       const first = new ChaosNode(await demo.found());
       await administrable(first);
       const credential = await setUp(first);
@@ -131,11 +145,12 @@ export class ChaosCluster {
         ...credential,
       };
       load = new Load({ access: { ...access, host: `127.0.0.1:${port}` }, keys: loadKeys, rate });
-      return new ChaosCluster({ nodes, links, load, directory, demo, access, balancer });
+      return new ChaosCluster({ nodes, links, load, directory, demo, disk, access, balancer });
     } catch (failure) {
       await Promise.all([load?.stop(), balancer?.stop(), ...nodes.map((node) => node.killAll())]);
       links.close();
       await demo.stop();
+      await disk?.unmount();
       throw failure;
     }
   }
@@ -211,6 +226,7 @@ export class ChaosCluster {
     this.links.close();
     await Promise.all(this.nodes.map((node) => node.killAll()));
     await this.demo.stop();
+    await this.disk?.unmount();
   }
 }
 
@@ -241,7 +257,6 @@ async function grow(demo: DemoCluster, nodes: readonly ChaosNode[]): Promise<voi
   const [first, ...rest] = nodes;
   if (first === undefined) return;
   for (const node of rest) {
-    mkdirSync(join(node.dataDir, '..'), { recursive: true });
     await demo.join(first.demo, node.demo);
     await promoted(first, node);
   }

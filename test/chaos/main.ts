@@ -65,6 +65,7 @@ try {
       directory: clusterDirectory(options.directory, `${place}-${chaosCase.name}`),
       nodes: chaosCase.nodes,
       rate: options.rate,
+      faults: true,
     });
     const seconds = chaosCase.seconds * scale;
     const result = await runCase(cluster, chaosCase, { seed: options.seed + place, seconds });
