@@ -26,7 +26,7 @@ const readTimeoutMs = 5_000;
 
 /** Commands that may be given up and repeated without a thought. */
 const isRead = (command: AdminCommand): boolean =>
-  command === 'status' || (/\.(list|show)$/.test(command) && command !== 'hsm.list');
+  command === 'status' || (/\.(list|show|status)$/.test(command) && command !== 'hsm.list');
 
 /** Speaks to the replica through its admin socket. */
 export class AdminClient {

@@ -1,8 +1,8 @@
-import type { Command } from 'commander';
-import type { AdminResponse } from '../replica/admin-contract.js';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type AdminResponse, isolationBoundMs } from '../replica/admin-contract.js';
 import { reportChange } from './change-text.js';
 import type { CommandRunner } from './command-context.js';
-import { exitCodes } from './command-failure.js';
+import { CommandFailure, exitCodes } from './command-failure.js';
 import { credentialTable } from './credential-command.js';
 import { fields, type Output, table, timeText } from './output.js';
 import { parseRevision } from './revision-argument.js';
@@ -12,12 +12,27 @@ type KeyStore = AdminResponse<'keystore.create'>['keyStore'];
 const statusText = (output: Output, status: KeyStore['status']): string =>
   output.paint(status === 'ENABLED' ? 'green' : 'red', status);
 
+type OnIsolation = KeyStore['onIsolation'];
+
+const isolationText = (onIsolation: OnIsolation): string =>
+  onIsolation.rule === 'serve'
+    ? 'a node cut off from the quorum serves on'
+    : `a node cut off from the quorum stops after ${onIsolation.boundMs / 1_000} s`;
+
+function parseBound(text: string): number {
+  const ms = Number(text) * 1_000;
+  const { min, max } = isolationBoundMs;
+  if (Number.isInteger(ms) && ms >= min && ms <= max) return ms;
+  throw new InvalidArgumentError(`Seconds, from ${min / 1_000} to ${max / 1_000}.`);
+}
+
 function describe(output: Output, store: KeyStore): string {
   return fields([
     ['key store', store.name],
     ['status', statusText(output, store.status)],
     ['URI path', store.uriPath],
     ['regions', store.regions.join(', ')],
+    ['isolated', isolationText(store.onIsolation)],
     ['adopted', store.adopted ? 'yes: ciphertexts without metadata come from another proxy' : 'no'],
     ['credentials', String(store.credentials)],
     ['keys', String(store.keys)],
@@ -118,6 +133,34 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
         const answer = await client().call('keystore.disable', { name });
         output.data(answer, () => describe(output, answer.keyStore));
         return reportChange(output, answer.change, true);
+      }),
+    );
+
+  command
+    .command('set')
+    .description(
+      'say what a node cut off from the quorum does: serve on, or stop so that no disabled key is used',
+    )
+    .argument('<name>')
+    .addOption(new Option('--on-isolation <rule>').choices(['serve', 'stop']).makeOptionMandatory())
+    .option(
+      '--bound <seconds>',
+      `with stop: for how long it serves on (default ${isolationBoundMs.default / 1_000})`,
+      parseBound,
+    )
+    .option('--revision <number>', 'refuse when it changed after this revision (see show)', parseRevision)
+    .action((name: string, options: { onIsolation: 'serve' | 'stop'; bound?: number; revision?: number }) =>
+      run(async ({ client, output }) => {
+        const { onIsolation: rule, bound, revision } = options;
+        if (rule === 'serve' && bound !== undefined) {
+          throw new CommandFailure('invalid', '--bound goes with --on-isolation stop', exitCodes.usage);
+        }
+        const onIsolation: OnIsolation =
+          rule === 'serve' ? { rule } : { rule, boundMs: bound ?? isolationBoundMs.default };
+        const request = { name, onIsolation, ...(revision === undefined ? {} : { revision }) };
+        const answer = await client().call('keystore.set', request);
+        output.data(answer, () => describe(output, answer.keyStore));
+        return reportChange(output, answer.change, rule === 'stop');
       }),
     );
 }

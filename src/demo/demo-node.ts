@@ -33,6 +33,8 @@ export interface DemoNodeOptions {
   readonly xksdPath: string;
   /** Start it again when it dies, as systemd would. */
   readonly restart: boolean;
+  /** How long it serves on, unhealthy, before it ends; without it, a second. */
+  readonly drainSeconds?: number;
   /** `[xks] request_deadline_ms`. */
   readonly requestDeadlineMs: number;
   readonly logLevel: 'info' | 'debug';
@@ -51,7 +53,7 @@ export interface PeerEndpoint {
 }
 
 const restartDelayMs = 500;
-const drainSeconds = 1;
+const drainSecondsDefault = 1;
 /** Drain, what is in flight, and a margin. */
 const stopTimeoutMs = 15_000;
 
@@ -169,8 +171,18 @@ ca = ${toml(peer.ca)}
 certificate = ${toml(peer.certificate)}
 private_key = ${toml(peer.privateKey)}
 `;
-    const { name, directory, ports, certificate, privateKey, hsmUri, initArgs, requestDeadlineMs, logLevel } =
-      this.#options;
+    const {
+      name,
+      directory,
+      ports,
+      certificate,
+      privateKey,
+      hsmUri,
+      initArgs,
+      requestDeadlineMs,
+      logLevel,
+      drainSeconds,
+    } = this.#options;
     return `# Written by the demo; every start of the demo writes it anew.
 [node]
 name = ${toml(name)}
@@ -191,7 +203,7 @@ listen = "127.0.0.1:${ports.metrics}"
 
 [serving]
 processes = 2
-drain_seconds = ${drainSeconds}
+drain_seconds = ${drainSeconds ?? drainSecondsDefault}
 ${cluster}
 [[hsm]]
 uri = ${toml(hsmUri)}

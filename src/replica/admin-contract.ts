@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+import { limits } from '../keystate/types.js';
+
 export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 
 /**
@@ -15,6 +17,12 @@ export const staleHeader = 'xksd-stale';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
+/** Of `keystore.set`: for how long an isolated node may serve on under `stop`. */
+export const isolationBoundMs = {
+  min: limits.isolationBoundMsMin,
+  default: limits.isolationBoundMsDefault,
+  max: limits.isolationBoundMsMax,
+} as const;
 /** Keys in one answer of `key.list`. */
 export const keysPerPageMax = 1_000;
 
@@ -57,6 +65,12 @@ const change = z.object({
   unconfirmed: z.array(unconfirmedProcess),
 });
 
+/** What a node that no quorum confirms does with a key store: serve on, or stop once it is older than `boundMs`. */
+const onIsolation = z.discriminatedUnion('rule', [
+  z.strictObject({ rule: z.literal('serve') }),
+  z.strictObject({ rule: z.literal('stop'), boundMs: z.int().positive() }),
+]);
+
 const keyStore = z.object({
   name: z.string(),
   uriPathPrefix: z.string(),
@@ -65,6 +79,7 @@ const keyStore = z.object({
   regions: z.array(z.string()),
   adopted: z.boolean(),
   status,
+  onIsolation,
   createdAtMs: timestampMs,
   revision: z.number(),
   credentials: z.int(),
@@ -251,6 +266,10 @@ export const adminCommands = {
   },
   'keystore.enable': { request: z.strictObject({ name, revision }), response: keyStoreAnswer },
   'keystore.disable': { request: z.strictObject({ name }), response: keyStoreAnswer },
+  'keystore.set': {
+    request: z.strictObject({ name, onIsolation, revision }),
+    response: keyStoreAnswer,
+  },
 
   'credential.create': {
     request: z.strictObject({ keyStore: name }),

@@ -29,6 +29,7 @@ export function describeKeyStore(
     regions: [...store.regions],
     adopted: store.adopted,
     status: store.status,
+    onIsolation: store.onIsolation,
     createdAtMs: store.createdAtMs,
     revision: store.revision,
     credentials: countOf(state.credentials(store.name)),

@@ -59,5 +59,12 @@ export function keyStoreHandlers(context: AdminContext): NounHandlers<'keystore'
       if (context.state.keyStore(name) === null) return err(noSuchKeyStore(name));
       return changed(name, { type: 'keystore.disable', name }, caller);
     },
+
+    'keystore.set': async ({ name, onIsolation, revision }, caller) => {
+      const store = context.state.keyStore(name);
+      if (store === null) return err(noSuchKeyStore(name));
+      const seen = revision ?? store.revision;
+      return changed(name, { type: 'keystore.set', name, onIsolation, revision: seen }, caller);
+    },
   };
 }

@@ -60,6 +60,27 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.equal(failed.stdout, '');
   });
 
+  await t.test('keystore set: what an isolated node does with it', async (t) => {
+    const rule = async (...args: readonly string[]): Promise<unknown> => {
+      const { keyStore } = await json('keystore', 'set', 'option-first', '--on-isolation', ...args);
+      return (keyStore as { readonly onIsolation: unknown }).onIsolation;
+    };
+    t.strictSame(await rule('stop', '--bound', '6'), { rule: 'stop', boundMs: 6_000 });
+    t.strictSame(await rule('stop'), { rule: 'stop', boundMs: 10_000 });
+    t.match((await run('keystore', 'show', 'option-first')).stdout, /^isolated +.*stops after 10 s$/m);
+    t.strictSame(await rule('serve'), { rule: 'serve' });
+    t.match((await run('keystore', 'show', 'option-first')).stdout, /^isolated +.*serves on$/m);
+    const late = ['keystore', 'set', 'store', '--on-isolation'];
+    t.equal((await run(...late, 'stop', '--revision', '1')).exitCode, 0, 'a denial comes through');
+    const refused = await run(...late, 'serve', '--revision', '1', '-o', 'json');
+    t.match(
+      JSON.parse(refused.stderr),
+      { error: { code: 'conflict' } },
+      'a grant on a past revision does not',
+    );
+    t.equal((await run(...late, 'serve')).exitCode, 0);
+  });
+
   let first = '';
   await t.test('credential; X-C1: the file for the console, 0600, and never over another one', async (t) => {
     const created = await run('credential', 'create', 'store');
@@ -340,6 +361,9 @@ t.test('the command line: usage, help, version', async (t) => {
     usage(),
     usage('nonsense'),
     usage('keystore', 'create', 'x'),
+    usage('keystore', 'set', 'x'),
+    usage('keystore', 'set', 'x', '--on-isolation', 'stop', '--bound', '5'),
+    usage('keystore', 'set', 'x', '--on-isolation', 'serve', '--bound', '10'),
     usage('status', '-o', 'yaml'),
     usage('key', 'add', 'store'),
     usage('key', 'add', 'store', '--object-id', 'xyz'),

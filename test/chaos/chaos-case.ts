@@ -1,0 +1,29 @@
+import type { SeededRandom } from '../support/seeded-random.js';
+import type { AdminHistory } from './admin-history.js';
+import type { ChaosCluster } from './chaos-cluster.js';
+
+export interface CaseContext {
+  readonly cluster: ChaosCluster;
+  readonly history: AdminHistory;
+  readonly random: SeededRandom;
+  /** A case that repeats itself does so at least `turns` times, and goes on until then (`performance.now()`). */
+  readonly deadlineMs: number;
+  /** For the summary. */
+  note(text: string): void;
+  /** What must hold; the case goes on, and has failed. */
+  check(holds: boolean, otherwise: string): void;
+}
+
+/** Something that breaks, and what must go on all the same. Everything is healed and compared after it by the runner. */
+export interface ChaosCase {
+  readonly name: string;
+  readonly nodes: 3 | 5;
+  /** Its part of the budget. */
+  readonly seconds: number;
+  run(context: CaseContext): Promise<void>;
+}
+
+/** Resolves a little before the balancer would have noticed anything, or long after: the time is drawn anew each time. */
+export const drawnMs = (random: SeededRandom, minMs: number, maxMs: number): number =>
+  // Evenly over the orders of magnitude.
+  Math.round(minMs * (maxMs / minMs) ** (random.integer(1_000_000) / 1_000_000));

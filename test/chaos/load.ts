@@ -1,0 +1,138 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { XksAccess } from './xks-caller.js';
+
+/** connection: no answer came. unavailable: a 503. wrong: an answer that must never be given. */
+export type FailureKind = 'connection' | 'unavailable' | 'wrong';
+
+export interface LoadFailure {
+  readonly key: string;
+  readonly kind: FailureKind;
+  /** Wall clock, ms. */
+  readonly sentMs: number;
+  readonly endedMs: number;
+  readonly detail: string;
+}
+
+export interface LoadOrders {
+  readonly access: XksAccess;
+  /** Enabled, and staying so. */
+  readonly keys: readonly string[];
+  /** Requests per second. */
+  readonly rate: number;
+}
+
+/** `slow`: of the successes, those that took more than KMS's 250 ms. */
+export type LoadMessage =
+  | { readonly succeeded: number; readonly slow: number }
+  | { readonly failed: LoadFailure }
+  | { readonly stoodStill: { readonly fromMs: number; readonly untilMs: number } };
+
+/** A time in which failures of some kinds are what a fault costs. */
+interface Excuse {
+  readonly kinds: readonly FailureKind[];
+  readonly why: string;
+  readonly fromMs: number;
+  untilMs: number;
+}
+
+export interface LoadReport {
+  readonly succeeded: number;
+  readonly slow: number;
+  /** Why → how many failures that explains. */
+  readonly explained: Readonly<Record<string, number>>;
+  readonly unexplained: readonly LoadFailure[];
+}
+
+const failuresMax = 100_000;
+/** Ends of requests are noted in another process. */
+const clockMarginMs = 50;
+
+/** The load that goes on while things break, and the account of what it cost. */
+export class Load {
+  readonly #child: ChildProcess;
+  readonly #failures: LoadFailure[] = [];
+  readonly #excuses: Excuse[] = [];
+  readonly #waiting: { readonly at: number; readonly resolve: () => void }[] = [];
+  #succeeded = 0;
+  #slow = 0;
+  /** Of earlier cases. */
+  #before = { succeeded: 0, slow: 0 };
+
+  constructor(orders: LoadOrders) {
+    this.#child = fork(fileURLToPath(new URL('load-process.js', import.meta.url)), { stdio: 'inherit' });
+    this.#child.on('message', (message) => this.#hear(message as LoadMessage));
+    this.#child.send(orders);
+  }
+
+  get succeeded(): number {
+    return this.#succeeded;
+  }
+
+  /** Resolves after `count` more successes. */
+  afterMore(count: number): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push({ at: this.#succeeded + count, resolve }));
+  }
+
+  /** From now on failures of these kinds are expected; the answer ends that. */
+  expect(kinds: readonly FailureKind[], why: string): () => void {
+    const excuse: Excuse = {
+      kinds,
+      why,
+      fromMs: Date.now() - clockMarginMs,
+      untilMs: Number.POSITIVE_INFINITY,
+    };
+    this.#excuses.push(excuse);
+    return () => {
+      excuse.untilMs = Date.now() + clockMarginMs;
+    };
+  }
+
+  report(): LoadReport {
+    const explained: Record<string, number> = {};
+    const unexplained: LoadFailure[] = [];
+    for (const failure of this.#failures) {
+      const excuse = this.#excuses.find(
+        ({ kinds, fromMs, untilMs }) =>
+          kinds.includes(failure.kind) && failure.endedMs >= fromMs && failure.sentMs <= untilMs,
+      );
+      if (excuse === undefined) unexplained.push(failure);
+      else explained[excuse.why] = (explained[excuse.why] ?? 0) + 1;
+    }
+    const { succeeded, slow } = this.#before;
+    return { succeeded: this.#succeeded - succeeded, slow: this.#slow - slow, explained, unexplained };
+  }
+
+  /** Forgets what was, for the next case. */
+  reset(): void {
+    this.#failures.length = 0;
+    this.#excuses.length = 0;
+    this.#before = { succeeded: this.#succeeded, slow: this.#slow };
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const ended = once(this.#child, 'exit');
+    this.#child.disconnect();
+    await ended;
+  }
+
+  #hear(message: LoadMessage): void {
+    if ('failed' in message) {
+      if (this.#failures.length < failuresMax) this.#failures.push(message.failed);
+      return;
+    }
+    if ('stoodStill' in message) {
+      const why = 'the machine was too busy to run the load';
+      this.#excuses.push({ kinds: ['connection'], why, ...message.stoodStill });
+      return;
+    }
+    this.#succeeded = message.succeeded;
+    this.#slow = message.slow;
+    for (const waiter of this.#waiting.splice(0)) {
+      if (this.#succeeded >= waiter.at) waiter.resolve();
+      else this.#waiting.push(waiter);
+    }
+  }
+}
