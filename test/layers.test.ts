@@ -41,6 +41,7 @@ const isRoot = (path: string): boolean =>
   /-worker\.ts$/.test(path) ||
   path === 'test/run.ts' ||
   path === 'test/sim/main.ts' ||
+  path === 'test/chaos/main.ts' ||
   path.endsWith('.test.ts') ||
   /^bench\/[^/]+\.ts$/.test(path) ||
   /^test\/.*-(child|process)\.ts$/.test(path);

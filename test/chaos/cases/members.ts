@@ -46,7 +46,6 @@ export const removeLeader: ChaosCase = {
     const over = cluster.load.expect(['connection', 'unavailable'], 'a removed node was asked');
     const startMs = performance.now();
     await insist(through, 'cluster', 'remove', node.name);
-    const answeredMs = performance.now();
     const { node: next } = await cluster.leader(cluster.others(node), status.term);
     note(
       `${node.name} removed, ${next.name} leads ${(performance.now() - startMs).toFixed(0)} ms after the question`,
