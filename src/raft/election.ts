@@ -62,13 +62,14 @@ export function isIgnoredForLeader(core: Core, message: VoteRequest): boolean {
  * removed, knows it, and refuses because its log is longer: so campaigns carry what is committed both ways (as in
  * tikv/raft-rs). A log that holds the position holds all before it as well (log matching, paper §5.3).
  */
-export function learnCommitted(core: Core, { kind, term, committed }: VoteRequest | VoteResponse): void {
+export function learnCommitted(core: Core, message: VoteRequest | VoteResponse): void {
   const { log } = core;
+  const { kind, term, committed } = message;
   // A leader counts by itself.
   if (core.role === 'leader' || committed.index <= log.commitIndex || !log.matches(committed)) return;
   // Leaders of terms before the one it was committed in may lack it, and are still heeded in such a term (paper §5.4).
-  const senderTermMax = kind === 'preVote' ? term - 1 : term;
-  if (core.currentTerm < senderTermMax) return;
+  const ofNextTerm = kind === 'preVote' || (kind === 'preVoteResponse' && message.granted);
+  if (core.currentTerm < (ofNextTerm ? term - 1 : term)) return;
   log.commitTo(committed.index);
   // It may be about to learn that its majority is another one (etcd-io/etcd#12133).
   if (core.role !== 'follower' && !core.isPromotable()) core.becomeFollower(core.currentTerm, null);
@@ -89,13 +90,15 @@ export function handleVoteRequest(core: Core, message: VoteRequest): void {
     core.votedFor = message.from;
     core.electionElapsed = 0;
   }
+  // Who asked is in the term before the one that the grant names: see `learnCommitted`.
+  const untold = preVote && granted && message.term === core.currentTerm;
   core.outbox.send({
     kind: preVote ? 'preVoteResponse' : 'voteResponse',
     to: message.from,
     // The term of the campaign when granted, so that a pre-candidate far behind can tell it from a refusal.
     term: granted ? message.term : core.currentTerm,
     granted,
-    committed: core.log.committedPosition(),
+    committed: untold ? { index: 0, term: 0 } : core.log.committedPosition(),
   });
 }
 

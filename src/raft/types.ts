@@ -54,7 +54,10 @@ export type Message = Addressed &
         readonly kind: 'preVote' | 'vote';
         readonly lastLog: LogPosition;
         readonly leadershipTransfer: boolean;
-        /** As far as the sender knows the log to be committed: who asks and who answers tell each other. */
+        /**
+         * As far as the sender knows the log to be committed: who asks and who answers tell each other. Known in `term`
+         * at the latest; in a preVote and its grant, in the term before.
+         */
         readonly committed: LogPosition;
       }
     | {

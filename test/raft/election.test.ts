@@ -25,11 +25,16 @@ function clusterOf(terms: readonly number[], change: Membership | null = null): 
 }
 
 const way = { from: '2', to: '1' } as const;
-const request = (kind: 'preVote' | 'vote', term: number, committed: LogPosition): Message => ({
+const request = (
+  kind: 'preVote' | 'vote',
+  term: number,
+  committed: LogPosition,
+  lastLog: LogPosition = nothing,
+): Message => ({
   ...way,
   kind,
   term,
-  lastLog: nothing,
+  lastLog,
   leadershipTransfer: false,
   committed,
 });
@@ -52,6 +57,7 @@ t.test('what is committed is learned from campaigns, from who asks and who answe
     request('preVote', 6, committed),
     request('vote', 5, committed),
     request('vote', 9, committed),
+    response('preVoteResponse', 6, true, committed),
     response('preVoteResponse', 5, false, committed),
     response('preVoteResponse', 9, false, committed),
     response('voteResponse', 5, true, committed),
@@ -79,9 +85,18 @@ t.test('only where the log holds it', async (t) => {
 
 t.test('not in a term before the sender’s: its leader may lack it and be followed again', async (t) => {
   const committed = { index: 2, term: 2 };
-  // The sender's term is one less than that of its preVote; of one that grants a preVote it can be that preVote's.
+  // Of a preVote and its grant, the sender's term is the one before at most.
   t.equal(commitIndexAfter(request('preVote', 7, committed)), 1);
-  t.equal(commitIndexAfter(response('preVoteResponse', 6, true, committed)), 1);
+  t.equal(commitIndexAfter(response('preVoteResponse', 7, true, committed)), 1);
+  // One that is in that term already does not tell.
+  for (const [term, index] of [
+    [5, 0],
+    [6, 1],
+  ] as const) {
+    const cluster = clusterOf([1, 2, 2]);
+    cluster.node('1').step(request('preVote', term, nothing, { index: 9, term: 4 }));
+    t.match(cluster.process('1').messages, [{ granted: true, term, committed: { index } }]);
+  }
 });
 
 t.test('a leader counts by itself', async (t) => {
