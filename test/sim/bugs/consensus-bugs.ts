@@ -27,6 +27,12 @@ export const consensusBugs: readonly PlantedBug[] = [
         find: 'log.commitTo(Math.min(message.commitIndex, lastVerified));',
         replace: 'log.commitTo(Math.min(message.commitIndex, log.lastIndex));',
       },
+      // Where leaders go back in larger steps than to the very entry that differs, as they did there.
+      {
+        file: 'raft/follower',
+        find: 'core.log.lastWithTermUpTo(previous.index, previous.term)',
+        replace: 'core.log.lastWithTermUpTo(Math.max(core.log.snapshotIndex, previous.index - 8), previous.term)',
+      },
     ],
   },
   {
