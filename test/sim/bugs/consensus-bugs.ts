@@ -31,7 +31,8 @@ export const consensusBugs: readonly PlantedBug[] = [
       {
         file: 'raft/follower',
         find: 'core.log.lastWithTermUpTo(previous.index, previous.term)',
-        replace: 'core.log.lastWithTermUpTo(Math.max(core.log.snapshotIndex, previous.index - 8), previous.term)',
+        replace:
+          'core.log.lastWithTermUpTo(Math.max(core.log.snapshotIndex, previous.index - 8), previous.term)',
       },
     ],
   },
