@@ -111,25 +111,40 @@ export class MembershipOperator {
     leader.transferLeadership(to);
   }
 
-  /** Proposes it if a majority of those left have their disks. */
+  /** Proposes it if a majority of those left have their disks; and some more at once, which must wait for the first. */
   #change(membership: Membership, change: MembershipChange, member: string, revision: number): void {
-    const next = changedMembership(membership, change, member);
-    if (next === null) return;
-    const sound = next.voters.filter((voter) => {
-      const node = this.#fleet.node(voter);
-      return node !== null && !node.lostDisk && !node.retired && node.halted === null;
-    });
-    if (sound.length * 2 <= next.voters.length) return;
     const nodes = this.#fleet.reachable();
     if (nodes.length === 0) return;
-    this.#propose(this.#random.pick(nodes), change, member, revision);
-    // Another one at once, as if another operator were at work: it must wait for the first.
-    if (!this.#random.chance(0.3)) return;
-    const [learner] = next.learners;
-    const added = learner === undefined ? this.#fleet.addNode() : null;
-    const node = this.#random.pick(nodes);
-    if (learner !== undefined) this.#propose(node, 'promote', learner, revision + 1);
-    else if (added !== null) this.#propose(node, 'addLearner', added.memberId, revision + 1);
+    // At one node, so that they come into the log in this order; most directly at the leader.
+    const leader = this.#fleet.node(this.#world.checkers.newestLeader ?? '');
+    const node = leader !== null && nodes.includes(leader) ? leader : this.#random.pick(nodes);
+    let next = this.#proposeSound(node, membership, change, member, revision);
+    for (let more = 1; next !== null && this.#random.chance(0.4); more += 1) {
+      const [learner] = next.learners;
+      next =
+        learner === undefined
+          ? this.#proposeSound(node, next, 'remove', this.#random.pick(next.voters), revision + more)
+          : this.#proposeSound(node, next, 'promote', learner, revision + more);
+    }
+  }
+
+  /** What the members will be; `null` when nothing was proposed. */
+  #proposeSound(
+    node: SimNode,
+    membership: Membership,
+    change: MembershipChange,
+    member: string,
+    revision: number,
+  ): Membership | null {
+    const next = changedMembership(membership, change, member);
+    if (next === null) return null;
+    const sound = next.voters.filter((voter) => {
+      const other = this.#fleet.node(voter);
+      return other !== null && !other.lostDisk && !other.retired && other.halted === null;
+    });
+    if (sound.length * 2 <= next.voters.length) return null;
+    this.#propose(node, change, member, revision);
+    return next;
   }
 
   #propose(node: SimNode, change: MembershipChange, member: string, seen: number): void {

@@ -27,6 +27,13 @@ export const consensusBugs: readonly PlantedBug[] = [
         find: 'log.commitTo(Math.min(message.commitIndex, lastVerified));',
         replace: 'log.commitTo(Math.min(message.commitIndex, log.lastIndex));',
       },
+      // Where leaders go back in larger steps than to the very entry that differs, as they did there.
+      {
+        file: 'raft/follower',
+        find: 'core.log.lastWithTermUpTo(previous.index, previous.term)',
+        replace:
+          'core.log.lastWithTermUpTo(Math.max(core.log.snapshotIndex, previous.index - 8), previous.term)',
+      },
     ],
   },
   {
@@ -149,7 +156,7 @@ export const consensusBugs: readonly PlantedBug[] = [
       {
         file: 'raft/core',
         find: 'this.#enterTerm(term, null);',
-        replace: "this.#enterTerm(term, null); if (this.role === 'leader') this.log.cutToCommit();",
+        replace: 'if (term > this.currentTerm) this.log.cutToCommit(); this.#enterTerm(term, null);',
       },
     ],
   },
