@@ -35,7 +35,7 @@ export async function replicaBack(node: ChaosNode, gone: number): Promise<void> 
 export const killLeader: ChaosCase = {
   name: 'kill-leader',
   nodes: 3,
-  seconds: 90,
+  seconds: 75,
   async run({ cluster, note, deadlineMs, random, brief }: CaseContext) {
     const times: number[] = [];
     while (times.length < (brief ? 1 : leaderKillsMin) || performance.now() < deadlineMs) {
@@ -73,7 +73,7 @@ export async function crashAndRestart(
 export const killRandom: ChaosCase = {
   name: 'kill-random',
   nodes: 3,
-  seconds: 60,
+  seconds: 45,
   async run(context: CaseContext) {
     const { cluster, note, random, deadlineMs } = context;
     const killed = { supervisor: 0, replica: 0, serving: 0 };
