@@ -40,6 +40,8 @@ const isRoot = (path: string): boolean =>
   path === 'src/demo/main.ts' ||
   /-worker\.ts$/.test(path) ||
   path === 'test/run.ts' ||
+  path === 'test/sim/main.ts' ||
+  path === 'test/chaos/main.ts' ||
   path.endsWith('.test.ts') ||
   /^bench\/[^/]+\.ts$/.test(path) ||
   /^test\/.*-(child|process)\.ts$/.test(path);

@@ -13,6 +13,7 @@ import {
   mintRequestId,
   requestIdHeader,
   requestIdRandomBytes,
+  staleHeader,
 } from '../replica/admin-contract.js';
 import { connectFailure } from './admin-socket.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
@@ -33,9 +34,12 @@ export class AdminClient {
   /** Of what this run of `xksctl` changes. */
   readonly #requestId: string;
 
+  readonly #warn: (message: string) => void;
+
   /** @param requestId of an earlier run whose outcome is not known; without it, a new one. */
-  constructor(socketPath: string, requestId: string | null) {
+  constructor(socketPath: string, requestId: string | null, warn: (message: string) => void) {
     this.#socketPath = socketPath;
+    this.#warn = warn;
     this.#requestId =
       requestId ?? mintRequestId(systemClock.wallMs(), systemRandom.bytes(requestIdRandomBytes));
   }
@@ -81,6 +85,8 @@ export class AdminClient {
         headers: { 'content-type': 'application/json', [requestIdHeader]: this.#requestId },
         body,
       });
+      const stale = response.headers[staleHeader];
+      if (typeof stale === 'string') this.#warn(`Careful: ${stale}.`);
       return { status: response.statusCode, text: await response.body.text() };
     } catch (thrown) {
       throw this.#failureOf(command, thrown);

@@ -10,7 +10,10 @@ type Change = AdminResponse<'keystore.create'>['change'];
  * @param isDenial whether it takes something away: then a process that goes on as before makes the command degraded.
  */
 export function reportChange(output: Output, change: Change, isDenial: boolean): ExitCode {
-  if (change.applied) return exitCodes.ok;
+  if (change.applied) {
+    if (isDenial) output.message('Every serving process of this node has stopped using it.');
+    return exitCodes.ok;
+  }
   const laggards = change.unconfirmed.map(({ process, pid, appliedIndex, connected }) => {
     if (process === null) return 'a serving process without a link to the replica';
     const link = connected ? '' : ', not connected';

@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
-import type { Config } from '../ops/config.js';
-import { loadConfig } from '../ops/config.js';
 import type { AdminResponse } from '../replica/admin-contract.js';
 import { initialiseFounder, initialiseJoiner } from '../replica/initialise-node.js';
 import { changeText, reportChange } from './change-text.js';
-import type { CommandContext, CommandRunner } from './command-context.js';
+import type { CommandRunner } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { durationText, fields, indent, type Output, table, timeText } from './output.js';
+import { addPendingCommand } from './pending-command.js';
+import { addRecoverCommand } from './recover-command.js';
+import { requireConfig } from './required-config.js';
 import { readSecretArgument } from './secret-argument.js';
 
 type ClusterStatus = AdminResponse<'cluster.status'>;
@@ -61,20 +62,6 @@ function describeStatus(output: Output, status: ClusterStatus): string {
   const problems = status.degraded.map((finding) => output.paint('yellow', `! ${finding}`));
   parts.push(problems.length === 0 ? output.paint('green', 'All is well.') : problems.join('\n'));
   return parts.join('\n\n');
-}
-
-/** `--config`, which commands on the data directory itself need. */
-function requireConfig({ configPath }: CommandContext, usage: string): Config {
-  if (configPath === null) {
-    throw new CommandFailure(
-      'usage',
-      `say which node: \`${usage} --config /etc/xksd/xksd.toml\`.`,
-      exitCodes.usage,
-    );
-  }
-  const config = loadConfig(configPath);
-  if (!config.ok) throw new CommandFailure('invalid', config.error.message);
-  return config.value;
 }
 
 function addInit(command: Command, run: CommandRunner): void {
@@ -192,10 +179,14 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
             ['change', changeText(answer.change)],
           ]),
         );
+        const { unapplied } = answer;
         output.message(
-          `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`,
+          unapplied.length === 0
+            ? `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`
+            : `Leave ${name} running until ${unapplied.join(', ')} ${unapplied.length === 1 ? 'has' : 'have'} applied this (\`xksctl cluster status\`): they may still need its vote.`,
         );
-        return reportChange(output, answer.change, true);
+        const code = reportChange(output, answer.change, true);
+        return unapplied.length === 0 ? code : exitCodes.degraded;
       }),
     );
 
@@ -235,6 +226,8 @@ export function addClusterCommand(program: Command, run: CommandRunner): void {
     );
 
   addMemberCommands(command, run);
+  addRecoverCommand(command, run);
+  addPendingCommand(command, run);
 
   command
     .command('transfer')

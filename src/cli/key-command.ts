@@ -15,7 +15,8 @@ const statusText = (output: Output, status: Key['status']): string =>
 function describe(output: Output, key: Key): string {
   const versions = key.versions.map(({ version, objectId, status, verified, checkValue }) => [
     version === key.currentVersion ? `${version} (current)` : String(version),
-    statusText(output, status),
+    // No version of a disabled key is of use, whatever its own status.
+    statusText(output, key.status === 'ENABLED' ? status : key.status),
     objectId,
     verified ? 'yes' : 'no',
     checkValue ?? '',

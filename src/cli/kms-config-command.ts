@@ -170,13 +170,13 @@ function chooseCredential(
     if (credentials.some(({ accessKeyId }) => accessKeyId === wanted)) return wanted;
     throw new CommandFailure(
       'not-found',
-      `key store ${keyStore} has no credential ${wanted}; \`xksctl credential list ${keyStore}\` shows those it has.`,
+      `key store "${keyStore}" has no credential ${wanted} (xksctl credential list ${keyStore})`,
     );
   }
   const [newest] = [...credentials].sort((left, right) => right.createdAtMs - left.createdAtMs);
   if (newest !== undefined) return newest.accessKeyId;
   throw new CommandFailure(
     'not-found',
-    `key store ${keyStore} has no credential yet: create one with \`xksctl credential create ${keyStore}\`.`,
+    `key store "${keyStore}" has no credential yet: create one with \`xksctl credential create ${keyStore}\`.`,
   );
 }

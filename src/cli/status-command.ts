@@ -9,6 +9,9 @@ type Status = AdminResponse<'status'>;
 
 const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
 
+const readyText = (output: Output, ready: boolean | null): string =>
+  ready === null ? 'unknown' : output.paint(ready ? 'green' : 'red', ready ? 'yes' : 'no');
+
 function describe(output: Output, status: Status): string {
   const { replica, servingProcesses, serving, counts } = status;
   const nowMs = Date.now();
@@ -34,7 +37,7 @@ function describe(output: Output, status: Status): string {
     ],
     [
       'serving',
-      `${serving.filter(({ ready }) => ready).length} of ${servingProcesses.configured} processes ready`,
+      `${serving.filter(({ ready }) => ready === true).length} of ${servingProcesses.configured} processes ready`,
     ],
   ]);
   const processes = table(
@@ -42,7 +45,7 @@ function describe(output: Output, status: Status): string {
     serving.map(({ process, pid, ready, appliedIndex, startedAtMs, version }) => [
       process,
       String(pid),
-      output.paint(ready ? 'green' : 'red', ready ? 'yes' : 'no'),
+      readyText(output, ready),
       String(appliedIndex),
       durationText(nowMs - startedAtMs),
       version,

@@ -7,7 +7,7 @@ import { AdminClient } from './admin-client.js';
 import { adminSocketVariable, defaultAdminSocket } from './admin-socket.js';
 import { addClusterCommand } from './cluster-command.js';
 import type { CommandContext } from './command-context.js';
-import { CommandFailure, exitCodes } from './command-failure.js';
+import { CommandFailure, exitCodes, usageFailure } from './command-failure.js';
 import { addCredentialCommand } from './credential-command.js';
 import { addHsmCommand } from './hsm-command.js';
 import { addKeyCommand } from './key-command.js';
@@ -55,12 +55,16 @@ function makeProgram(): Command {
     .option('--config <file>', 'find the admin socket in this configuration of xksd')
     .option('--request-id <id>', 'repeat a change whose outcome is not known: it is made once at most')
     .configureHelp({ showGlobalOptions: true })
+    // Said as every other failure is, below.
+    .configureOutput({ outputError: () => {} })
     .exitOverride();
   const context = (): CommandContext => {
     const options = program.opts<GlobalOptions>();
+    const output = makeOutput(options.output);
+    const warn = (message: string): void => output.message(message);
     return {
-      output: makeOutput(options.output),
-      client: () => new AdminClient(findAdminSocket(options), options.requestId ?? null),
+      output,
+      client: () => new AdminClient(findAdminSocket(options), options.requestId ?? null, warn),
       configPath: options.config ?? null,
     };
   };
@@ -84,18 +88,19 @@ async function main(): Promise<void> {
   try {
     await program.parseAsync(process.argv);
   } catch (thrown) {
-    if (thrown instanceof CommanderError) {
-      // It has printed what is wrong; help and version, asked for, are no failure.
-      process.exitCode = thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-      return;
-    }
-    const failure =
-      thrown instanceof CommandFailure
-        ? thrown
-        : new CommandFailure('internal', `a bug of xksctl: ${errorText(thrown)}`);
-    makeOutput(program.opts<GlobalOptions>().output).failure(failure);
-    process.exitCode = failure.exitCode;
+    const failure = failureOf(thrown);
+    if (failure !== null) makeOutput(program.opts<GlobalOptions>().output).failure(failure);
+    // Help that was asked for is no failure; help in place of a missing command is.
+    const isHelpAskedFor = thrown instanceof CommanderError && thrown.exitCode === 0;
+    process.exitCode = failure?.exitCode ?? (isHelpAskedFor ? exitCodes.ok : exitCodes.usage);
   }
+}
+
+/** `null`: commander has printed all there is to say. */
+function failureOf(thrown: unknown): CommandFailure | null {
+  if (thrown instanceof CommandFailure) return thrown;
+  if (thrown instanceof CommanderError) return usageFailure(thrown);
+  return new CommandFailure('internal', `a bug of xksctl: ${errorText(thrown)}`);
 }
 
 await main();

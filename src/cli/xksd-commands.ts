@@ -6,17 +6,16 @@ import { softwareVersion } from '../ops/version.js';
 import { dataDirectoryProblem } from '../replica/open-data-directory.js';
 import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
-
-/** 2 for whatever a person must put right first: the command line, the configuration, the TLS files. */
-const usageExitCode = 2;
+import { exitCodes, usageFailure } from './command-failure.js';
 
 /** @returns the exit code. `xksdPath`: what the supervisor starts its children with. */
 export async function runXksdCommand(argv: readonly string[], xksdPath: string): Promise<number> {
-  let exitCode = 0;
+  let exitCode: number = exitCodes.ok;
   const program = new Command('xksd')
     .description('AWS KMS external key store proxy')
     .version(softwareVersion())
     .exitOverride()
+    .configureOutput({ outputError: () => {} })
     .addHelpText('after', '\nxksctl administers a running node.');
   const configOption = ['--config <file>', 'the configuration file', '/etc/xksd/xksd.toml'] as const;
 
@@ -46,8 +45,10 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     await program.parseAsync([...argv]);
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) throw thrown;
+    const failure = usageFailure(thrown);
+    if (failure !== null) process.stderr.write(`xksd: ${failure.message}\n`);
     // Help and version are thrown too, with exit code 0.
-    return thrown.exitCode === 0 ? 0 : usageExitCode;
+    return thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   }
   return exitCode;
 }
@@ -56,7 +57,7 @@ async function checkConfig(path: string): Promise<number> {
   const config = loadConfig(path);
   if (!config.ok) {
     process.stderr.write(`xksd: ${config.error.message}\n`);
-    return usageExitCode;
+    return exitCodes.usage;
   }
   const credentialsDirectory = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const found = [
@@ -68,9 +69,9 @@ async function checkConfig(path: string): Promise<number> {
   const notes = found.flatMap((findings) => findings.notes);
   for (const problem of problems) process.stderr.write(`xksd: configuration ${path}: ${problem}\n`);
   for (const note of notes) process.stdout.write(`${path}: ${note}\n`);
-  if (problems.length > 0) return usageExitCode;
+  if (problems.length > 0) return exitCodes.usage;
   process.stdout.write(`${path}: good\n`);
-  return 0;
+  return exitCodes.ok;
 }
 
 const onlyTheServiceHas = (setting: string, credential: string): ConfigFindings => ({

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { fileURLToPath } from 'node:url';
+import { exitCodes } from './command-failure.js';
 
 /**
  * The daemon. `run` is the supervisor; it starts this file again as `replica` and `serving`. Each role loads only what
@@ -14,7 +15,7 @@ const [, ownPath = fileURLToPath(import.meta.url), role] = process.argv;
 if (role === 'replica' || role === 'serving') {
   if (process.send === undefined) {
     process.stderr.write(`xksd: "${role}" is started by "xksd run"\n`);
-    process.exit(2);
+    process.exit(exitCodes.usage);
   }
   // Each ends its process itself.
   if (role === 'replica') await (await import('../replica/main.js')).runReplica();

@@ -62,8 +62,11 @@ export function deleteObjects(access: TokenAccess, objectIds: readonly string[])
 function withSession<T>(access: TokenAccess, use: (module: pkcs11js.PKCS11, session: Buffer) => T): T {
   const native = loadNativeBinding();
   // First, so that the module binds its own OpenSSL and not the one that Node exports.
-  const { rv } = native.loadPkcs11Module(access.modulePath, access.initArgs);
-  if (rv !== 'CKR_OK') throw new Error(`${access.modulePath} could not be initialised: ${rv}`);
+  const { rv, functionName, message } = native.loadPkcs11Module(access.modulePath, access.initArgs);
+  if (rv !== 'CKR_OK') {
+    const why = message ?? `${functionName ?? 'C_Initialize'} answered ${rv ?? 'nothing'}`;
+    throw new Error(`the PKCS#11 module could not be loaded: ${why}; --module names it`);
+  }
   const module = new pkcs11js.PKCS11();
   module.load(access.modulePath);
   try {

@@ -50,7 +50,13 @@ export function loadConfig(path: string): Result<Config, ConfigError> {
     return failed([syntaxProblem(thrown)]);
   }
   const parsed = configSchema(dirname(file)).safeParse(document);
-  if (!parsed.success) return failed(parsed.error.issues.flatMap((issue) => describeIssue(issue, document)));
+  if (!parsed.success) {
+    const { issues } = parsed.error;
+    const meant = new Set(issues.flatMap(meantPaths));
+    // What is there under a misspelt name is said to be misspelt, not also to be missing.
+    const told = issues.filter(({ path }) => !meant.has(path.join('.')));
+    return failed(told.flatMap((issue) => describeIssue(issue, document)));
+  }
 
   const problems = crossCheck(parsed.data);
   const holdsSecret = parsed.data.hsm.some((hsm) => hsm.uri.includes('pin-value'));
@@ -129,6 +135,21 @@ function collide(one: ListenAddress, other: ListenAddress): boolean {
   return one.address === other.address || isWildcard(one) || isWildcard(other);
 }
 
+const sectionsOfAFile: Readonly<Record<string, object>> = configShape('/');
+
+/** Names that may stand where `path` leads: sections, or the keys of one. */
+const knownNames = ([section]: readonly PropertyKey[]): readonly string[] =>
+  Object.keys(section === undefined ? sectionsOfAFile : (sectionsOfAFile[String(section)] ?? {}));
+
+/** Where the unknown keys of an issue were meant to be, as far as their names tell. */
+function meantPaths(issue: z.core.$ZodIssue): string[] {
+  if (issue.code !== 'unrecognized_keys') return [];
+  return issue.keys.flatMap((key) => {
+    const nearest = nearestName(key, knownNames(issue.path));
+    return nearest === null ? [] : [[...issue.path, nearest].join('.')];
+  });
+}
+
 function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
   if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => describeUnknownKey(key, issue.path));
   const value = issue.path.reduce<unknown>(
@@ -145,12 +166,10 @@ function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
 }
 
 function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
-  const sections: Readonly<Record<string, object>> = configShape('/');
-  const section = path.length === 0 ? null : String(path[0]);
-  const known = Object.keys(section === null ? sections : (sections[section] ?? {}));
+  const known = knownNames(path);
   const unknown =
-    section === null ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
-  const elsewhere = Object.entries(sections).find(([, keys]) => Object.hasOwn(keys, key));
+    path.length === 0 ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
+  const elsewhere = Object.entries(sectionsOfAFile).find(([, keys]) => Object.hasOwn(keys, key));
   if (elsewhere !== undefined) return `${unknown}: did you mean ${describePath([elsewhere[0], key])}?`;
   const nearest = nearestName(key, known);
   if (nearest !== null) return `${unknown}: did you mean "${nearest}"?`;

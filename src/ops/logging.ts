@@ -4,7 +4,7 @@ import { loadNativeBinding } from '../base/native.js';
 import type { LogLevel } from './config.js';
 import { LogSink, logBufferBytesMax } from './log-sink.js';
 import { redact } from './redaction.js';
-import type { ChildRole } from './supervision.js';
+import { type ChildRole, processName } from './supervision.js';
 
 export interface ProcessLogger extends Logger {
   /** Writes what is buffered, for at most half a second. Call it last, before the process ends. */
@@ -24,9 +24,9 @@ interface LoggerOptions {
   readonly bufferBytesMax?: number;
 }
 
-/** JSON lines on standard output: `level`, `time` (ISO 8601, UTC), `role`, `slot`, `pid`, the fields, `message`. */
+/** JSON lines on standard output: `level`, `time` (ISO 8601, UTC), `process` (`processName`), `pid`, the fields, `message`. */
 export function createLogger(options: LoggerOptions): ProcessLogger {
-  const base = { role: options.role, slot: options.slot, pid: process.pid };
+  const base = { process: processName(options.role, options.slot), pid: process.pid };
   const sink = new LogSink(loadNativeBinding(), {
     fd: options.fd ?? 1,
     bufferBytesMax: options.bufferBytesMax ?? logBufferBytesMax,
@@ -56,7 +56,7 @@ export function warnOfCoreDumps(logger: Logger, errno: number): void {
 }
 
 /** What a line says of its own: a field of the same name would make a JSON object with two of them. */
-const ownNames = ['level', 'time', 'role', 'slot', 'pid', 'message'];
+const ownNames = ['level', 'time', 'process', 'pid', 'message'];
 
 function fieldsOfLine(fields: LogFields): Record<string, unknown> {
   const line = redact(fields);

@@ -7,6 +7,10 @@ import type { Config } from './config.js';
 
 export type ChildRole = 'replica' | 'serving';
 
+/** What a process of a node is called, wherever people meet it: `supervisor`, `replica`, `serving-1`. */
+export const processName = (role: ChildRole | 'supervisor', slot: number): string =>
+  role === 'serving' ? `serving-${slot}` : role;
+
 /** Child → supervisor. */
 export type ChildMessage =
   /** The event loop turns. Sent every `heartbeatIntervalMs`; missing for `heartbeatTimeoutMs` means stuck. */

@@ -18,6 +18,7 @@ export function campaign(core: Core, kind: CampaignKind): boolean {
     core.becomeCandidate();
   }
   const lastLog = core.log.lastPosition();
+  const committed = core.log.committedPosition();
   for (const voter of core.tracker.voters) {
     if (voter === core.memberId) continue;
     core.outbox.send({
@@ -27,6 +28,7 @@ export function campaign(core: Core, kind: CampaignKind): boolean {
       term: kind === 'preVote' ? core.currentTerm + 1 : core.currentTerm,
       lastLog,
       leadershipTransfer: kind === 'transfer',
+      committed,
     });
   }
   settleElection(core);
@@ -56,6 +58,24 @@ export function isIgnoredForLeader(core: Core, message: VoteRequest): boolean {
 }
 
 /**
+ * Members whose voters became fewer need the old majority until they hear of it, perhaps with the vote of one that was
+ * removed, knows it, and refuses because its log is longer: so campaigns carry what is committed both ways (as in
+ * tikv/raft-rs). A log that holds the position holds all before it as well (log matching, paper §5.3).
+ */
+export function learnCommitted(core: Core, message: VoteRequest | VoteResponse): void {
+  const { log } = core;
+  const { kind, term, committed } = message;
+  // A leader counts by itself.
+  if (core.role === 'leader' || committed.index <= log.commitIndex || !log.matches(committed)) return;
+  // Leaders of terms before the one it was committed in may lack it, and are still heeded in such a term (paper §5.4).
+  const ofNextTerm = kind === 'preVote' || (kind === 'preVoteResponse' && message.granted);
+  if (core.currentTerm < (ofNextTerm ? term - 1 : term)) return;
+  log.commitTo(committed.index);
+  // It may be about to learn that its majority is another one (etcd-io/etcd#12133).
+  if (core.role !== 'follower' && !core.isPromotable()) core.becomeFollower(core.currentTerm, null);
+}
+
+/**
  * Whoever asks gets an answer, voter or not: a learner may have been promoted and not know it yet (etcd-io/etcd#10998).
  * A request of a lower term does not come here, one of a higher term has raised ours unless it is a preVote.
  */
@@ -70,12 +90,15 @@ export function handleVoteRequest(core: Core, message: VoteRequest): void {
     core.votedFor = message.from;
     core.electionElapsed = 0;
   }
+  // Who asked is in the term before the one that the grant names: see `learnCommitted`.
+  const untold = preVote && granted && message.term === core.currentTerm;
   core.outbox.send({
     kind: preVote ? 'preVoteResponse' : 'voteResponse',
     to: message.from,
     // The term of the campaign when granted, so that a pre-candidate far behind can tell it from a refusal.
     term: granted ? message.term : core.currentTerm,
     granted,
+    committed: untold ? { index: 0, term: 0 } : core.log.committedPosition(),
   });
 }
 

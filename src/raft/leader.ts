@@ -17,7 +17,7 @@ export function propose(
   const { log } = core;
   if (core.role !== 'leader') return err({ kind: 'not-leader', leader: core.leader });
   if (core.transferee !== null) return err({ kind: 'transferring' });
-  if (log.appliedIndex < core.pendingMembershipIndex && (kind === 'membership' || mustPause(core))) {
+  if (kind === 'membership' && log.appliedIndex < core.pendingMembershipIndex) {
     return err({ kind: 'membership-pending' });
   }
   const entry: Entry = { index: log.lastIndex + 1, term: core.currentTerm, kind, data };
@@ -30,14 +30,6 @@ export function propose(
   if (kind === 'membership') core.pendingMembershipIndex = entry.index;
   return ok({ index: entry.index, term: entry.term });
 }
-
-/**
- * Of two voters, both are needed to elect, until the other one learns that it is alone. If this leader is the one to be
- * removed, nothing may stand in its log after that change: it would hold the longer log, refuse its vote for ever, and
- * never campaign itself.
- */
-const mustPause = ({ tracker, log }: Core): boolean =>
-  tracker.voters.length === 2 && log.hasPendingMembership();
 
 /** Sends each member what it lacks, as far as it may have it now. */
 export function replicate(core: Core): void {

@@ -108,6 +108,10 @@ export class RaftLog {
     return { index: this.lastIndex, term: this.lastTerm };
   }
 
+  committedPosition(): LogPosition {
+    return { index: this.#commitIndex, term: this.#termOf(this.#commitIndex) };
+  }
+
   entry(index: number): Entry | null {
     return this.#entries[index - this.#snapshotIndex - 1] ?? null;
   }
@@ -221,16 +225,7 @@ export class RaftLog {
 
   /** Committed and not applied yet: who the members are is about to change. */
   hasUnappliedMembership(): boolean {
-    return this.#hasMembershipUpTo(this.#commitIndex);
-  }
-
-  /** Not applied yet, committed or not. */
-  hasPendingMembership(): boolean {
-    return this.#hasMembershipUpTo(this.lastIndex);
-  }
-
-  #hasMembershipUpTo(lastIndex: number): boolean {
-    for (let index = this.#appliedIndex + 1; index <= lastIndex; index += 1) {
+    for (let index = this.#appliedIndex + 1; index <= this.#commitIndex; index += 1) {
       if (this.entry(index)?.kind === 'membership') return true;
     }
     return false;

@@ -1,5 +1,11 @@
 import type { Core } from './core.js';
-import { handleVoteRequest, handleVoteResponse, isIgnoredForLeader, takeOver } from './election.js';
+import {
+  handleVoteRequest,
+  handleVoteResponse,
+  isIgnoredForLeader,
+  learnCommitted,
+  takeOver,
+} from './election.js';
 import {
   answerFormerLeader,
   handleAppend,
@@ -16,11 +22,13 @@ export function stepMessage(core: Core, message: Message): void {
   if (message.to !== core.memberId || message.from === core.memberId) return;
   if (!Number.isSafeInteger(message.term) || message.term < 1) return;
   if (message.kind === 'append' && !isWellFormedAppend(message)) return;
+  if (message.term > core.currentTerm && !enterHigherTerm(core, message)) return;
+  // What is committed stays so, however old the message.
+  if ('committed' in message) learnCommitted(core, message);
   if (message.term < core.currentTerm) {
     handleLowerTerm(core, message);
     return;
   }
-  if (message.term > core.currentTerm && !enterHigherTerm(core, message)) return;
   handle(core, message);
 }
 
@@ -38,6 +46,7 @@ function handleLowerTerm(core: Core, message: Message): void {
         to: message.from,
         term: core.currentTerm,
         granted: false,
+        committed: core.log.committedPosition(),
       });
       return;
     case 'readIndex':

@@ -54,8 +54,17 @@ export type Message = Addressed &
         readonly kind: 'preVote' | 'vote';
         readonly lastLog: LogPosition;
         readonly leadershipTransfer: boolean;
+        /**
+         * As far as the sender knows the log to be committed: who asks and who answers tell each other. Known in `term`
+         * at the latest; in a preVote and its grant, in the term before.
+         */
+        readonly committed: LogPosition;
       }
-    | { readonly kind: 'preVoteResponse' | 'voteResponse'; readonly granted: boolean }
+    | {
+        readonly kind: 'preVoteResponse' | 'voteResponse';
+        readonly granted: boolean;
+        readonly committed: LogPosition;
+      }
     | {
         readonly kind: 'append';
         readonly previous: LogPosition;
@@ -114,8 +123,8 @@ export type ProposeError =
   /** Leadership is being handed over. */
   | { readonly kind: 'transferring' }
   /**
-   * For membership: the previous change, or the no-op of this term, is not applied yet (etcd-io/raft, thesis §4.1
-   * erratum). For commands only where there are two voters and a change is not applied yet.
+   * For membership only: the previous change, or the no-op of this term, is not applied yet (etcd-io/raft, thesis §4.1
+   * erratum).
    */
   | { readonly kind: 'membership-pending' };
 

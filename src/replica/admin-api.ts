@@ -15,16 +15,23 @@ import type { AdminError } from './admin-error.js';
 import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
+import { pendingHandlers } from './admin-pending.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
+import type { ClusterControl } from './cluster-control.js';
+
+/** An election may be under way. */
+const readTimeoutMs = 2_000;
 
 /** Every administrative command, apart from how it travels. */
 export class AdminApi {
   readonly #handlers: AdminHandlers;
+  readonly #cluster: ClusterControl;
   readonly #logger: Logger;
 
   constructor(context: AdminContext, logger: Logger) {
     this.#logger = logger;
+    this.#cluster = context.cluster;
     this.#handlers = {
       status: statusHandler(context),
       ...keyStoreHandlers(context),
@@ -32,7 +39,24 @@ export class AdminApi {
       ...keyHandlers(context),
       ...hsmHandlers(context),
       ...clusterHandlers(context),
+      ...pendingHandlers(context),
     };
+  }
+
+  /**
+   * To be called before a command that reads key state: what it then answers holds everything that was acknowledged
+   * anywhere before (thesis §6.4).
+   *
+   * @returns why that can't be had; the command then answers by what this node knows. `null`: it is, or need not be.
+   */
+  async catchUp(command: string): Promise<string | null> {
+    if (!/\.(list|show)$/.test(command)) return null;
+    const read = await this.#cluster.readIndex(readTimeoutMs);
+    if (read.ok) return null;
+    const { freshAsOfMs } = this.#cluster.status();
+    const ageMs = freshAsOfMs === null ? null : this.#cluster.bootTimeMs() - freshAsOfMs;
+    const age = ageMs === null ? 'since its start' : `for ${Math.round(ageMs / 1_000)} s`;
+    return `no quorum has confirmed what this node knows ${age}: changes made through others may be missing here`;
   }
 
   /** Never rejects. */
@@ -40,7 +64,7 @@ export class AdminApi {
     if (!isAdminCommand(command)) {
       return err({
         code: 'unknown-command',
-        message: `This replica knows no command ${command}; is xksctl of another version than xksd?`,
+        message: `this replica knows no command ${command}; is xksctl of another version than xksd?`,
       });
     }
     try {

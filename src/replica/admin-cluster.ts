@@ -15,6 +15,9 @@ const memberIdBytes = 16;
 const inviteSecondsDefault = 24 * 60 * 60;
 /** A learner that lacks more entries than this is not yet caught up. */
 const promoteLagEntriesMax = 100;
+/** How long a change of leader or members may take to be seen everywhere: an election, and reports each second. */
+const settleMsMax = 5_000;
+const lookMs = 20;
 /** Who was not heard of for so long does not count as reachable. */
 const reachableWithinMs = 3_000;
 
@@ -156,7 +159,10 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
         }
       }
       const report = await proposer.propose({ type: 'member.remove', memberId }, caller);
-      return report.ok ? ok({ name, memberId, change: report.value }) : report;
+      if (!report.ok) return report;
+      const { index } = report.value;
+      await until(() => votersBefore(index).length === 0);
+      return ok({ name, memberId, change: report.value, unapplied: votersBefore(index) });
     },
 
     'cluster.forget': async ({ name }, caller) => {
@@ -245,23 +251,34 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       });
   }
 
-  /** Looks every 20 ms until `memberId` leads, for at most 5 s. */
-  function awaitLeader(
+  /** Names of the voters that are not known to have applied `index`, by their last reports. */
+  function votersBefore(index: number): string[] {
+    const { reports } = cluster.status();
+    const applied = new Map(reports.map(({ memberId, report }) => [memberId, report.appliedIndex]));
+    applied.set(cluster.memberId, context.state.appliedIndex);
+    return [...context.state.members()]
+      .filter(({ status, memberId }) => status === 'voter' && (applied.get(memberId) ?? 0) < index)
+      .map(({ name }) => name);
+  }
+
+  async function awaitLeader(
     memberId: string,
     name: string,
   ): Promise<Result<AdminResponse<'cluster.transfer'>, AdminError>> {
+    const leads = await until(() => leaderId() === memberId);
+    if (leads) return ok({ leader: name, term: cluster.status().raft.term });
+    const message = `${name} has not taken over within ${settleMsMax / 1_000} s; \`xksctl cluster status\` shows who leads.`;
+    return err({ code: 'timeout', message });
+  }
+
+  /** Looks every `lookMs` until `holds`, for `settleMsMax` at most. */
+  function until(holds: () => boolean): Promise<boolean> {
+    const endMs = clock.monotonicMs() + settleMsMax;
     return new Promise((resolve) => {
-      const endMs = clock.monotonicMs() + 5_000;
       const look = (): void => {
-        const { raft } = cluster.status();
-        if (raft.leader === memberId) {
-          resolve(ok({ leader: name, term: raft.term }));
-        } else if (clock.monotonicMs() >= endMs) {
-          const message = `${name} has not taken over within 5 s; \`xksctl cluster status\` shows who leads.`;
-          resolve(err({ code: 'timeout', message }));
-        } else {
-          setTimeout(look, 20);
-        }
+        if (holds()) resolve(true);
+        else if (clock.monotonicMs() >= endMs) resolve(false);
+        else setTimeout(look, lookMs);
       };
       look();
     });

@@ -12,6 +12,8 @@ export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 export const adminApiVersion = 'v1';
 /** Header with the id of what is asked (`mintRequestId`): a repetition under the same id is carried out once. */
 export const requestIdHeader = 'xksd-request-id';
+/** Header of an answer that may not be up to date: why, in words. */
+export const staleHeader = 'xksd-stale';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
@@ -134,7 +136,8 @@ const servingProcess = z.object({
   pid: z.int(),
   version: z.string(),
   startedAtMs: timestampMs,
-  ready: z.boolean(),
+  /** `null`: not known, the process has not reported to this replica yet. */
+  ready: z.boolean().nullable(),
   /** What is missing when not ready. */
   reason: z.string(),
   appliedIndex: z.number(),
@@ -222,6 +225,25 @@ const clusterStatus = z.object({
 });
 
 const memberAnswer = z.object({ member: clusterMember, change });
+
+/** What a recovery took back until somebody decides. */
+const pendingGrant = z.object({
+  /** Of the command in the log: how it is named. */
+  index: z.number(),
+  /** Its type, such as `key.enable`. */
+  command: z.string(),
+  keyStore: z.string(),
+  /** External key id or access key id; `null` when it is about the key store itself. */
+  name: z.string().nullable(),
+  revision: z.number(),
+});
+const pendingIndex = z.strictObject({ index: z.int().positive() });
+const pendingAnswer = z.object({
+  index: z.number(),
+  /** `null`: it was decided before, under the same request id. */
+  grant: pendingGrant.nullable(),
+  change,
+});
 
 /** Every command: what it takes and what it answers. */
 export const adminCommands = {
@@ -320,7 +342,13 @@ export const adminCommands = {
   },
   'cluster.remove': {
     request: z.strictObject({ name, force: z.boolean().optional() }),
-    response: z.object({ name: z.string(), memberId: z.string(), change }),
+    response: z.object({
+      name: z.string(),
+      memberId: z.string(),
+      change,
+      /** Voters not known to have applied it: until they have, they may still need the one that was removed. */
+      unapplied: z.array(z.string()),
+    }),
   },
   /** Of a former member: its disk was destroyed, so no kill-switch report need mention it. */
   'cluster.forget': {
@@ -335,6 +363,10 @@ export const adminCommands = {
     request: z.strictObject({ finalize: z.literal(true) }),
     response: z.object({ activeFormat: z.int(), change: change.nullable() }),
   },
+
+  'pending.list': { request: nothing, response: z.object({ pending: z.array(pendingGrant) }) },
+  'pending.confirm': { request: pendingIndex, response: pendingAnswer },
+  'pending.drop': { request: pendingIndex, response: pendingAnswer },
 
   'hsm.prepare': {
     request: nothing,

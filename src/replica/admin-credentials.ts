@@ -20,7 +20,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       return {
         code: 'refused',
         message:
-          `${accessKeyId} is the last credential of key store ${keyStore}: KMS could not call it any more. ` +
+          `${accessKeyId} is the last credential of key store "${keyStore}": KMS could not call it any more. ` +
           'Create another one, give it to KMS, then retire this one; or repeat with --force.',
       };
     }
@@ -87,14 +87,14 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       if (credential === null) {
         return err({
           code: 'not-found',
-          message: `There is no credential ${accessKeyId}; it may be retired already.`,
+          message: `there is no credential ${accessKeyId}; it may be retired already`,
         });
       }
       const { keyStore } = credential;
       if (retiring.has(keyStore)) {
         return err({
           code: 'conflict',
-          message: `Another credential of key store ${keyStore} is being retired; try again.`,
+          message: `another credential of key store "${keyStore}" is being retired; try again`,
         });
       }
       const against = force === true ? null : objection(credential);

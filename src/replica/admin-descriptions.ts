@@ -9,7 +9,7 @@ export const uriPathOf = ({ uriPathPrefix }: KeyStore): string =>
 
 export const noSuchKeyStore = (name: string): AdminError => ({
   code: 'not-found',
-  message: `There is no key store ${name}; \`xksctl keystore list\` shows those there are.`,
+  message: `there is no key store "${name}" (xksctl keystore list)`,
 });
 
 const countOf = (items: Iterable<unknown>): number => {

@@ -57,7 +57,8 @@ function warningsAbout(object: ObjectDescription): string[] {
   for (const usage of ['ENCRYPT', 'DECRYPT']) {
     if (!object.usage.includes(usage)) {
       warnings.push(
-        `The object lacks CKA_${usage}: KMS can create a KMS key on it, but every ${usage.toLowerCase()} with it will fail.`,
+        `The object lacks CKA_${usage}: every ${usage.toLowerCase()} with it fails, and KMS makes no KMS key on it ` +
+          '(XksKeyInvalidConfigurationException).',
       );
     }
   }
@@ -81,7 +82,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     if (key !== null) return ok(key);
     return err({
       code: 'not-found',
-      message: `Key store ${keyStore} has no key ${externalKeyId}; \`xksctl key list ${keyStore}\` shows those it has.`,
+      message: `key store "${keyStore}" has no key "${externalKeyId}" (xksctl key list ${keyStore})`,
     });
   };
 
@@ -101,7 +102,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     });
     if (invalid !== null) return err(invalid);
     if (context.state.key(keyStore, id) === null) return ok(id);
-    return err({ code: 'already-exists', message: `Key store ${keyStore} has a key ${id} already.` });
+    return err({ code: 'already-exists', message: `key store "${keyStore}" has a key "${id}" already` });
   };
 
   /** The answer to a request that was carried out before; `null` to a new one. */
@@ -207,12 +208,12 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       if (!inspected.ok) return inspected;
       const { object, witness } = inspected.value;
       const unsuitable = unsuitability(object);
-      if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `Refused: ${unsuitable}.` });
+      if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `refused: ${unsuitable}` });
       const user = context.state.objectUser(object.objectId);
       if (user !== null) {
         return err({
           code: 'conflict',
-          message: `Refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own.`,
+          message: `refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own`,
         });
       }
       return create(request, claimed.value, object, witness, caller);

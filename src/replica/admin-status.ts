@@ -1,5 +1,6 @@
 import { ok } from '../base/result.js';
 import type { TokenStatus } from '../ops/state-link.js';
+import { processName } from '../ops/supervision.js';
 import type { AdminContext, AdminHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 
@@ -21,7 +22,7 @@ function worstOfEach(tokens: readonly TokenStatus[]): TokenStatus[] {
 function reasonsOf(serving: NodeStatus['serving']): Map<string, string[]> {
   const reasons = new Map<string, string[]>();
   for (const { process, ready, reason } of serving) {
-    if (!ready) reasons.set(reason, [...(reasons.get(reason) ?? []), process]);
+    if (ready === false) reasons.set(reason, [...(reasons.get(reason) ?? []), process]);
   }
   return reasons;
 }
@@ -30,10 +31,14 @@ function reasonsOf(serving: NodeStatus['serving']): Map<string, string[]> {
 function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   const found: string[] = [];
   const { serving, servingProcesses, replica } = status;
-  if (serving.every(({ ready }) => !ready))
+  if (serving.every(({ ready }) => ready === false))
     found.push('no serving process is ready: this node serves no request');
   if (serving.length < servingProcesses.configured) {
     found.push(`${serving.length} of ${servingProcesses.configured} serving processes are connected`);
+  }
+  const unheard = serving.filter(({ ready }) => ready === null);
+  if (unheard.length > 0) {
+    found.push(`${unheard.map(({ process }) => process).join(', ')}: not heard of since the replica started`);
   }
   for (const [reason, processes] of reasonsOf(serving)) {
     found.push(`${processes.join(', ')}: not ready: ${reason}`);
@@ -56,15 +61,26 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
   return found;
 }
 
+/** What is wrong between this node and the others. */
+function clusterFindings({ cluster }: AdminContext): string[] {
+  const { raft, halted } = cluster.status();
+  const found: string[] = [];
+  if (halted !== null) found.push(`replication has stopped on this node: ${halted}`);
+  else if (raft.leader === null && raft.membership.voters.length > 0) {
+    found.push('no leader is known here: no change can be made (`xksctl cluster status`)');
+  }
+  return found;
+}
+
 export function statusHandler(context: AdminContext): AdminHandlers['status'] {
   const { node, publication, fleet } = context;
   return async () => {
     const serving = publication.links().map((link) => ({
-      process: `serving-${link.hello.slot}`,
+      process: processName('serving', link.hello.slot),
       pid: link.hello.pid,
       version: link.hello.version,
       startedAtMs: link.hello.startedAtMs,
-      ready: link.report?.readiness.ready ?? false,
+      ready: link.report?.readiness.ready ?? null,
       reason: link.report?.readiness.reason ?? 'it has not reported yet',
       appliedIndex: link.appliedIndex,
       tokens: [...(link.report?.tokens ?? [])],
@@ -80,6 +96,6 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
       preparedTokens: [...context.state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
       counts: context.state.counts(),
     };
-    return ok({ ...status, degraded: findings(status) });
+    return ok({ ...status, degraded: [...clusterFindings(context), ...findings(status)] });
   };
 }

@@ -6,10 +6,11 @@ import { checkCommand } from '../keystate/command-checks.js';
 import { changesMembership } from '../keystate/command-class.js';
 import { checkActiveFormat } from '../keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
-import type { Command, CommandEnvelope, CommandResult } from '../keystate/types.js';
+import type { Command, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
+import { type Change, namesIn } from './change-names.js';
 import type { StatePublication } from './state-publication.js';
 
 /** How long a command waits for the serving processes of this node to act on its change. */
@@ -17,10 +18,7 @@ const acknowledgementTimeoutMs = 2_000;
 /** How long a change may take to be taken by a leader and become durable on a quorum: an election, and a margin. */
 const proposeTimeoutMs = 5_000;
 
-type Unsigned<C> = C extends CommandEnvelope ? Omit<C, keyof CommandEnvelope> : never;
-
-/** A command without what the proposer puts in: request id, time, who asked. */
-export type Change = Unsigned<Command>;
+export type { Change } from './change-names.js';
 
 /** Who asked for a change. */
 export interface AdminCaller {
@@ -65,7 +63,7 @@ export class ChangeProposer {
     const requestId = author.requestId ?? mintRequestId(atMs, random.bytes(requestIdRandomBytes));
     const command: Command = { ...change, requestId, atMs, by };
     const uid = 'uid' in author ? author.uid : null;
-    const fields = { command: change.type, ...nameOf(change), requestId, by, uid };
+    const fields = { command: change.type, ...namesIn(change), requestId, by, uid };
     // What no state would take needs no place in the log.
     const invalid = checkCommand(command) ?? checkActiveFormat(command, this.#options.activeFormat());
     if (invalid !== null) return err(invalid);
@@ -102,48 +100,6 @@ export class ChangeProposer {
       connected,
     }));
     return { applied: unconfirmed.length === 0, unconfirmed };
-  }
-}
-
-/** What the log line of a change says about its object: names, nothing sealed. */
-function nameOf(change: Change): Readonly<Record<string, string>> {
-  switch (change.type) {
-    case 'cluster.init':
-      return { clusterId: change.clusterId };
-    case 'token.prepare':
-      return { tokenSerial: change.token.serial };
-    case 'keystore.create':
-    case 'keystore.enable':
-    case 'keystore.disable':
-      return { keyStore: change.name };
-    case 'credential.create':
-    case 'credential.retire':
-      return { keyStore: change.keyStore, accessKeyId: change.accessKeyId };
-    case 'key.create':
-    case 'key.enable':
-    case 'key.disable':
-      return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
-    case 'keystore.set':
-      return { keyStore: change.name };
-    case 'cluster.upgrade':
-      return { format: `${change.format}` };
-    case 'cluster.settings':
-      return {};
-    case 'cluster.recover':
-      return { clusterId: change.newClusterId, memberId: change.survivor.memberId };
-    case 'member.register':
-    case 'member.add':
-      return { memberId: change.memberId, member: change.name };
-    case 'member.join':
-    case 'member.promote':
-    case 'member.remove':
-    case 'member.update':
-      return { memberId: change.memberId };
-    case 'member.forget':
-      return { member: change.member };
-    case 'pending.confirm':
-    case 'pending.drop':
-      return { pendingIndex: `${change.index}` };
   }
 }
 

@@ -75,6 +75,13 @@ export function clusterStatus(context: AdminContext): ClusterStatus {
       degraded.push(`${name} is a learner: \`xksctl cluster promote ${name}\` once it has caught up`);
     if (status === 'invited') degraded.push(`${name} has not joined yet`);
   }
+  const pending = [...state.pending()].length;
+  if (pending > 0) {
+    const waits = pending === 1 ? '1 grant waits' : `${pending} grants wait`;
+    degraded.push(
+      `${waits} for a decision since a recovery, out of force meanwhile (\`xksctl cluster pending list\`)`,
+    );
+  }
   const voters = members.filter(({ status }) => status === 'voter').length;
   if (voters === 2)
     degraded.push('two voters: with one of them down no change can be made; have three or five');

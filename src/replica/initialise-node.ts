@@ -48,19 +48,19 @@ export async function initialiseJoiner(config: Config, tokenText: string): Promi
 }
 
 async function initialise({ node }: Config, identity: Identity): Promise<Result<Identity, string>> {
-  const foreign = foreignOwner(node.dataDir);
+  const foreign = foreignOwner(node.dataDir, 'cluster init');
   if (foreign !== null) return err(foreign);
   const made = await initialiseDataDirectory({ ...identity, dir: node.dataDir, files: systemFiles });
   return made.ok ? ok(identity) : err(made.error.message);
 }
 
 /** What root puts into another user's directory, that user cannot open. */
-function foreignOwner(dataDir: string): string | null {
+export function foreignOwner(dataDir: string, command: string): string | null {
   const owner = statSync(dataDir, { throwIfNoEntry: false })?.uid;
   const user = process.geteuid?.();
   if (owner === undefined || user === undefined || owner === user) return null;
   return (
     `the data directory ${dataDir} belongs to uid ${owner}, and this command runs as uid ${user}: ` +
-    'run it as the user that xksd runs as, e.g. `runuser -u xksd -- xksctl cluster init --config …`'
+    `run it as the user that xksd runs as, e.g. \`runuser -u xksd -- xksctl ${command} --config …\``
   );
 }

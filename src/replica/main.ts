@@ -15,7 +15,7 @@ import { createProcessRegistry } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
 import type { RunningServingProcess, SupervisorMessage } from '../ops/supervision.js';
 import { softwareVersion } from '../ops/version.js';
-import { eraseJoinSecret } from '../replication/data-directory.js';
+import { eraseJoinSecret, settleFounder } from '../replication/data-directory.js';
 import { writeFence } from '../replication/fence-file.js';
 import { systemFiles } from '../replication/file-operations.js';
 import type { AppliedEntry } from '../replication/ordered-log.js';
@@ -261,11 +261,17 @@ class Replica {
     return founded;
   }
 
-  #found(): Promise<Result<null, string>> {
-    const { config, opened } = this.#parts;
+  async #found(): Promise<Result<null, string>> {
+    const { config, opened, logger } = this.#parts;
     const { machine, directory } = opened;
     const address = config.cluster?.advertise ?? nowhere;
-    return foundCluster(() => machine.state, directory.identity, address, this.#proposer);
+    const founded = await foundCluster(() => machine.state, directory.identity, address, this.#proposer);
+    if (founded.ok && machine.state.member(directory.identity.memberId) !== null) {
+      await settleFounder(directory).catch((thrown: unknown) => {
+        logger.warn('the identity could not be settled; the next start tries again', { error: thrown });
+      });
+    }
+    return founded;
   }
 
   #bindPeers(): void {

@@ -1,4 +1,5 @@
 import type { Hello } from '../ops/state-link.js';
+import { processName } from '../ops/supervision.js';
 import { type Labels, type MetricFamily, type MetricType, type Sample, spellLabels } from './exposition.js';
 import { familiesOfJson } from './metrics-json.js';
 
@@ -29,7 +30,8 @@ interface ProcessReport {
 }
 
 /** Gauges cannot be summed blindly, and a process's own figures are about that process. */
-const isOwn = ({ name, type }: MetricFamily): boolean => type === 'gauge' || /^(process|nodejs)_/.test(name);
+const isOwn = ({ name, type }: MetricFamily): boolean =>
+  type === 'gauge' || /^(process|nodejs|xks_log)_/.test(name);
 
 const seriesKey = ({ name, labels }: Sample): string =>
   name + spellLabels(Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))));
@@ -60,7 +62,7 @@ export class MetricsAggregation {
     // Its first link to any replica: all that it ever counted is ours to count.
     if (linkedBefore || this.#processes.has(processId)) return;
     this.#processes.set(processId, {
-      label: `serving-${slot}`,
+      label: processName('serving', slot),
       cumulative: new Map(),
       own: [],
       linked: true,
@@ -83,7 +85,7 @@ export class MetricsAggregation {
         this.#add(family, key, sample, isBaseline ? 0 : Math.max(0, since));
       }
     }
-    const label = `serving-${slot}`;
+    const label = processName('serving', slot);
     const own = families.filter(isOwn).map((family) => withProcess(family, label));
     this.#processes.delete(processId);
     this.#processes.set(processId, { label, cumulative, own, linked: true });

@@ -95,6 +95,12 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
     onHalted: options.onHalted,
     onWarning: (reason) => logger.warn('replication', { reason }),
   });
+  if (log.ok && identity.role === 'member' && machine.membership() === null) {
+    await log.value.log.close();
+    return err(
+      `the log in ${directory.path} knows nothing of the cluster that this node is a member of: it was emptied, or is a backup of its first moments. Where other nodes are left, remove this one there (xksctl cluster remove), empty the directory, and join anew; else restore a later backup`,
+    );
+  }
   if (log.ok) {
     return ok({ ...log.value, machine, directory, peers: peers.value, fence: fence.value });
   }

@@ -1,3 +1,4 @@
+import { roundOf } from '../raft/heartbeat.js';
 import type { MemberId, Message } from '../raft/types.js';
 
 /** Members watched at once. */
@@ -6,8 +7,8 @@ const watchedMembersMax = 64;
 interface Watched {
   /** Committed, and durable there: it acknowledged it. */
   floorIndex: number;
-  /** Since when all its answers said that its log ends before. */
-  shortSinceTick: number | null;
+  /** A heartbeat not answered yet, and the floor as it was when that was sent. */
+  witness: { readonly term: number; readonly round: number; readonly floorIndex: number } | null;
 }
 
 export interface LostLog {
@@ -17,44 +18,40 @@ export interface LostLog {
 }
 
 /**
- * Watches for members whose log ends before committed entries that they acknowledged in our lifetime: a disk that was
- * wiped or rolled back (replication.md, _Identity_). An uncommitted end of a log may be cut off by a new leader, and
- * messages may be overtaken; so only committed entries count, and only if no answer says otherwise for a while.
+ * Watches for members whose log ends before committed entries that they acknowledged in our lifetime, to us as leader of
+ * whatever term or in a report: a disk that was wiped or rolled back (replication.md, _Identity_). An uncommitted end of
+ * a log may be cut off by a new leader, so only committed entries count; and answers may be late or overtaken, so
+ * only that to a heartbeat counts which was sent when those entries were acknowledged already. (The core asks the same
+ * within one term: `PeerProgress.lostAcknowledged`.)
  */
 export class AcknowledgedLogs {
-  readonly #confirmTicks: number;
   readonly #members = new Map<MemberId, Watched>();
-
-  constructor(confirmTicks: number) {
-    this.#confirmTicks = confirmTicks;
-  }
 
   /** A member said that it applied up to `appliedIndex`. */
   applied(memberId: MemberId, appliedIndex: number): void {
-    const watched = this.#watched(memberId);
-    if (watched !== null && appliedIndex > watched.floorIndex) watched.floorIndex = appliedIndex;
+    this.#raise(memberId, appliedIndex);
   }
 
-  /** An answer of this term; what is lost, if anything. `commitIndex`: ours. */
-  answered(
-    message: Extract<Message, { kind: 'appendResponse' | 'heartbeatResponse' }>,
-    commitIndex: number,
-    tick: number,
-  ): LostLog | null {
-    const memberId = message.from;
-    const watched = this.#watched(memberId);
-    if (watched === null) return null;
-    const { lastIndex } = message;
-    if (lastIndex >= watched.floorIndex) {
-      watched.shortSinceTick = null;
-      if (message.kind === 'appendResponse' && !message.rejected) {
-        watched.floorIndex = Math.max(watched.floorIndex, Math.min(message.index, commitIndex));
-      }
-      return null;
-    }
-    watched.shortSinceTick ??= tick;
-    if (tick - watched.shortSinceTick < this.#confirmTicks) return null;
-    return { memberId, lastIndex, acknowledgedIndex: watched.floorIndex };
+  /** An answer of this term. `commitIndex`: ours. */
+  appended(message: Extract<Message, { kind: 'appendResponse' }>, commitIndex: number): void {
+    if (!message.rejected) this.#raise(message.from, Math.min(message.index, commitIndex));
+  }
+
+  heartbeatSent({ to, term, readId }: Extract<Message, { kind: 'heartbeat' }>): void {
+    const watched = this.#members.get(to);
+    if (watched === undefined || watched.witness?.term === term) return;
+    watched.witness = { term, round: roundOf(readId), floorIndex: watched.floorIndex };
+  }
+
+  /** What is lost, if anything. */
+  heartbeatAnswered(message: Extract<Message, { kind: 'heartbeatResponse' }>): LostLog | null {
+    const { from: memberId, term, readId, lastIndex } = message;
+    const watched = this.#members.get(memberId);
+    const witness = watched?.witness ?? null;
+    if (watched === undefined || witness?.term !== term || roundOf(readId) < witness.round) return null;
+    watched.witness = null;
+    const { floorIndex } = witness;
+    return lastIndex < floorIndex ? { memberId, lastIndex, acknowledgedIndex: floorIndex } : null;
   }
 
   retain(members: ReadonlySet<MemberId>): void {
@@ -63,12 +60,11 @@ export class AcknowledgedLogs {
     }
   }
 
-  #watched(memberId: MemberId): Watched | null {
-    const found = this.#members.get(memberId);
-    if (found !== undefined) return found;
-    if (this.#members.size >= watchedMembersMax) return null;
-    const added: Watched = { floorIndex: 0, shortSinceTick: null };
-    this.#members.set(memberId, added);
-    return added;
+  #raise(memberId: MemberId, index: number): void {
+    const watched = this.#members.get(memberId);
+    if (watched !== undefined) watched.floorIndex = Math.max(watched.floorIndex, index);
+    else if (this.#members.size < watchedMembersMax) {
+      this.#members.set(memberId, { floorIndex: index, witness: null });
+    }
   }
 }

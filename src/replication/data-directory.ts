@@ -11,6 +11,12 @@ const lockName = 'lock';
 const logName = 'log';
 const snapshotsName = 'snapshots';
 
+/** Where segments and snapshots lie. A recovery makes both anew beside the old ones; the identity says which count. */
+const placesOf = ({ recoveries = 0 }: Identity): { readonly log: string; readonly snapshots: string } =>
+  recoveries === 0
+    ? { log: logName, snapshots: snapshotsName }
+    : { log: `${logName}-${recoveries}`, snapshots: `${snapshotsName}-${recoveries}` };
+
 const temporaryNames = [identityName, ballastName].map((name) => `${name}.tmp`);
 
 const ewouldblock = 11;
@@ -31,6 +37,13 @@ export interface DataDirectory {
   readonly warnings: readonly string[];
   /** Gives up the lock. */
   close(): Promise<void>;
+}
+
+/** The same directory as `identity` has it, whether that is there yet or not. */
+export function directoryAs(directory: DataDirectory, identity: Identity): DataDirectory {
+  const { log, snapshots } = placesOf(identity);
+  const { path } = directory;
+  return { ...directory, identity, logPath: join(path, log), snapshotsPath: join(path, snapshots) };
 }
 
 /**
@@ -109,11 +122,11 @@ async function directoryProblem(files: FileOperations, dir: string): Promise<str
  * Opens a data directory and locks it.
  *
  * @param options.tryLockFile flock(2) without waiting: 0 or an errno.
- * @param options.nodeName as configured: a directory copied from another node is refused.
+ * @param options.nodeName as configured: a directory copied from another node is refused; `null` takes any.
  */
 export async function openDataDirectory(options: {
   readonly dir: string;
-  readonly nodeName: string;
+  readonly nodeName: string | null;
   readonly files: FileOperations;
   readonly tryLockFile: (fd: number) => number;
   /** Of this process: what the next one that finds the directory locked is told. */
@@ -127,16 +140,18 @@ export async function openDataDirectory(options: {
     if (problem !== null) return err({ message: problem });
     lock = await openLock(files, join(dir, lockName));
     const taken = await takeLock(lock, dir, options);
-    const identity = taken.ok ? await readIdentity(files, dir, options.nodeName) : taken;
+    const read = taken.ok ? await readIdentity(files, dir, options.nodeName) : taken;
+    const identity = read.ok ? await withPlaces(files, dir, read.value) : read;
     if (!identity.ok) {
       await lock.close();
       return err({ message: identity.error });
     }
     const held = lock;
+    const { log, snapshots } = placesOf(identity.value);
     return ok({
       path: dir,
-      logPath: join(dir, logName),
-      snapshotsPath: join(dir, snapshotsName),
+      logPath: join(dir, log),
+      snapshotsPath: join(dir, snapshots),
       identity: identity.value,
       files,
       warnings: await ballastWarnings(files, dir, ballastBytes),
@@ -164,6 +179,19 @@ async function ballastWarnings(files: FileOperations, dir: string, ballastBytes:
 }
 
 /**
+ * Key state holds this node as a member: from now on it founds nothing. A log that comes back empty, from a backup of its
+ * first moments for one, must not elect itself in a cluster of its own. Rejects with the system's error.
+ *
+ * @returns the identity as it is now.
+ */
+export async function settleFounder({ files, path, identity }: DataDirectory): Promise<Identity> {
+  if (identity.role !== 'founder') return identity;
+  const settled: Identity = { ...identity, role: 'member' };
+  await writeIdentity(files, path, settled);
+  return settled;
+}
+
+/**
  * The secret of a join token is of use once. Rejects with the system's error.
  *
  * @returns the identity as it is now.
@@ -187,10 +215,19 @@ async function contentProblem(files: FileOperations, dir: string): Promise<strin
       ? `the data directory ${dir} has no ${identityName}: "xksctl cluster init" was interrupted there, or the file was lost. If this node has never served, empty the directory and run it again; else restore the directory from a backup`
       : `${dir} is not a data directory of xksd: it has no ${identityName}`;
   }
-  const missing = [logName, snapshotsName].find((name) => !names.includes(name));
+  return null;
+}
+
+async function withPlaces(
+  files: FileOperations,
+  dir: string,
+  identity: Identity,
+): Promise<Result<Identity, string>> {
+  const names = await files.list(dir);
+  const missing = Object.values(placesOf(identity)).find((name) => !names.includes(name));
   return missing === undefined
-    ? null
-    : `the data directory ${dir} has no ${missing}/: restore the directory from a backup`;
+    ? ok(identity)
+    : err(`the data directory ${dir} has no ${missing}/: restore the directory from a backup`);
 }
 
 async function openLock(files: FileOperations, path: string): Promise<OpenFile> {

@@ -7,8 +7,8 @@ import { replaceFile } from './replaced-file.js';
 
 export const identityName = 'identity.json';
 
-/** 1: a cluster of one, whose only member founded it. */
-const formatMax = 2;
+/** 1: a cluster of one, whose only member founded it. 3: the log is one that a recovery made; 2 knows of none. */
+const formatMax = 3;
 
 export interface PeerAddress {
   /** Node name. */
@@ -30,20 +30,27 @@ interface Owner {
   readonly clusterId: string;
   /** Ours in that cluster: a wiped node that joins again gets another. */
   readonly memberId: string;
+  /** How often a recovery from lost quorum put another log into this directory's place; not there when never. */
+  readonly recoveries?: number;
 }
 
 /** Who a data directory belongs to. */
 export type Identity = Owner &
   (
     | { /** Made the cluster: its only member until key state says more. */ readonly role: 'founder' }
+    | {
+        /** Key state has said who the members are: who has none any more has lost it. */ readonly role: 'member';
+      }
     | { readonly role: 'joiner'; readonly join: Join }
   );
 
 /** What the checksum is over; also the order of the file. */
 function identityFields(identity: Identity): object {
-  const { nodeName, clusterId, memberId, role } = identity;
-  const fields = { format: formatMax, nodeName, clusterId, memberId, role };
-  if (identity.role === 'founder') return fields;
+  const { nodeName, clusterId, memberId, role, recoveries } = identity;
+  const owner = { nodeName, clusterId, memberId, role };
+  const fields =
+    recoveries === undefined ? { format: 2, ...owner } : { format: formatMax, ...owner, recoveries };
+  if (identity.role !== 'joiner') return fields;
   const { joinSecret, peers } = identity.join;
   return { ...fields, join: { joinSecret, peers: peers.map(({ name, address }) => ({ name, address })) } };
 }
@@ -57,13 +64,13 @@ export async function writeIdentity(files: FileOperations, dir: string, identity
 /**
  * Reads the identity in a data directory; rejects with the system's error.
  *
- * @param nodeName as configured.
+ * @param nodeName as configured; `null` takes any node's.
  * @returns a sentence for the operator when it is damaged, of another format or another node's.
  */
 export async function readIdentity(
   files: FileOperations,
   dir: string,
-  nodeName: string,
+  nodeName: string | null,
 ): Promise<Result<Identity, string>> {
   const path = join(dir, identityName);
   const file = await files.open(path, 'read');
@@ -81,7 +88,7 @@ export async function readIdentity(
   const identity = identityOf(fields.value);
   if (identity === null) return err(`${path} is damaged: a field is missing; ${restore}`);
   const owner = identity.nodeName;
-  return owner === nodeName
+  return nodeName === null || owner === nodeName
     ? ok(identity)
     : err(
         `the data directory ${dir} belongs to node "${owner}", and this node is "${nodeName}": set [node] name to "${owner}", or [node] data_dir to this node's own directory`,
@@ -100,12 +107,15 @@ function formatOf(text: string): number | null {
 
 /** `null` when a field is missing or of another type. */
 function identityOf(fields: Readonly<Record<string, unknown>>): Identity | null {
-  const { format, nodeName, clusterId, memberId, role, join: found } = fields;
+  const { format, nodeName, clusterId, memberId, role, recoveries, join: found } = fields;
   if (typeof nodeName !== 'string' || typeof clusterId !== 'string' || typeof memberId !== 'string') {
     return null;
   }
-  const owner = { nodeName, clusterId, memberId };
+  const counts = typeof recoveries === 'number' && Number.isSafeInteger(recoveries) && recoveries > 0;
+  if (counts !== (format === 3)) return null;
+  const owner = { nodeName, clusterId, memberId, ...(counts && { recoveries }) };
   if (format === 1 || role === 'founder') return { ...owner, role: 'founder' };
+  if (role === 'member') return { ...owner, role };
   const joining = joinOf(found);
   return role === 'joiner' && joining !== null ? { ...owner, role, join: joining } : null;
 }

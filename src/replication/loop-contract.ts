@@ -1,3 +1,4 @@
+import type { RaftOptions } from '../raft/raft-node.js';
 import type { Entry, HardState, LogPosition, MemberId, Membership, RaftStatus } from '../raft/types.js';
 import type { PeerReport } from './node-reports.js';
 import type { AppliedEntry, ProposeFailure, StateMachine } from './ordered-log.js';
@@ -52,6 +53,12 @@ export interface LoopPorts<R> {
   warn(message: string): void;
 }
 
+/** What bounds the consensus core; see `RaftOptions`. */
+export type CoreLimits = Pick<
+  RaftOptions,
+  'inflightMessagesMax' | 'inflightBytesMax' | 'appendBytesMax' | 'uncommittedBytesMax' | 'committedBytesMax'
+>;
+
 export interface LoopLimits {
   /** Milliseconds between calls of `tick`. */
   readonly tickMs: number;
@@ -64,6 +71,8 @@ export interface LoopLimits {
   readonly freshnessIntervalMs: number;
   readonly reportIntervalMs: number;
   readonly stateHashInterval: number;
+  /** Others than usual: small ones bring about with few entries what takes many. */
+  readonly core?: CoreLimits;
 }
 
 export interface LoopOptions<R> {

@@ -7,8 +7,6 @@ import { type StateHash, StateHashComparison } from './state-hash-comparison.js'
 export interface MemberWatchOptions {
   readonly memberId: MemberId;
   readonly membership: () => Membership;
-  /** How long a member's answers must say that its log is too short. */
-  readonly confirmTicks: number;
   /** For the operator. */
   readonly warn: (message: string) => void;
   /** Our state differs from the majority's. */
@@ -20,14 +18,13 @@ export class MemberWatch {
   readonly #options: MemberWatchOptions;
   readonly #reports = new NodeReports();
   readonly #hashes: StateHashComparison;
-  readonly #logs: AcknowledgedLogs;
+  readonly #logs = new AcknowledgedLogs();
   /** Members known to have lost acknowledged entries. */
   readonly #lost = new Set<MemberId>();
 
   constructor(options: MemberWatchOptions) {
     this.#options = options;
     this.#hashes = new StateHashComparison(options.memberId);
-    this.#logs = new AcknowledgedLogs(options.confirmTicks);
   }
 
   get reports(): readonly PeerReport[] {
@@ -60,13 +57,15 @@ export class MemberWatch {
     this.#hashes.restored();
   }
 
-  /** An answer of the present term. */
-  answered(
-    message: Extract<Message, { kind: 'appendResponse' | 'heartbeatResponse' }>,
-    commitIndex: number,
-    tick: number,
-  ): void {
-    const lost = this.#logs.answered(message, commitIndex, tick);
+  sent(message: Message): void {
+    if (message.kind === 'heartbeat') this.#logs.heartbeatSent(message);
+  }
+
+  /** A message of the present term. `commitIndex`: ours. */
+  received(message: Message, commitIndex: number): void {
+    if (message.kind === 'appendResponse') this.#logs.appended(message, commitIndex);
+    if (message.kind !== 'heartbeatResponse') return;
+    const lost = this.#logs.heartbeatAnswered(message);
     if (lost === null) return;
     const { memberId, lastIndex, acknowledgedIndex } = lost;
     this.#warnOfLost(

@@ -44,7 +44,7 @@ export class ReplicationLoop<R> {
   readonly #applier: Applier<R>;
   readonly #driver: ReadyDriver;
   readonly #proposals: Proposals<R>;
-  readonly #forwarded = new ForwardedProposals();
+  readonly #forwarded: ForwardedProposals;
   readonly #reads: PendingReads;
   readonly #freshness: Freshness;
   readonly #snapshots: SnapshotExchange;
@@ -55,7 +55,6 @@ export class ReplicationLoop<R> {
   #raft: RaftNode;
   #stage: 'new' | 'running' | 'frozen' | 'stopped' = 'new';
   #halted: string | null = null;
-  #ticks = 0;
   #idsMinted = 0;
   #nextReportAtMs = Number.NEGATIVE_INFINITY;
 
@@ -69,6 +68,7 @@ export class ReplicationLoop<R> {
     this.#incarnation = Math.floor(options.random() * 2 ** 48).toString(36);
     const initial: Membership = { voters: founder ? [memberId] : [], learners: [] };
     this.#applier = new Applier(stateMachine, initial, recovered.snapshot);
+    this.#forwarded = new ForwardedProposals(recovered.hardState.term);
     this.#driver = new ReadyDriver(
       {
         raft: () => this.#raft,
@@ -131,7 +131,6 @@ export class ReplicationLoop<R> {
     this.#watch = new MemberWatch({
       memberId,
       membership: () => this.#applier.membership,
-      confirmTicks: electionTicks,
       warn: (message) => this.#ports.warn(message),
       inMinority: (reason) => this.#halt(reason, 'running'),
     });
@@ -156,7 +155,6 @@ export class ReplicationLoop<R> {
   /** Every `limits.tickMs`. */
   tick(): void {
     if (this.#stage !== 'running') return;
-    this.#ticks += 1;
     const nowMs = this.#options.nowMs();
     this.#heedStalledDisk();
     this.#raft.tick();
@@ -278,7 +276,7 @@ export class ReplicationLoop<R> {
     // Where the log has lost its end this member halts; until then it must not be said to hold more than it does.
     const commitIndex = Math.min(recovered.hardState.commitIndex, this.#recoveredLastIndex());
     return new RaftNode(
-      { memberId, electionTicks, heartbeatTicks, random, ...raftLimits },
+      { memberId, electionTicks, heartbeatTicks, random, ...(limits.core ?? raftLimits) },
       {
         ...recovered,
         hardState: { ...recovered.hardState, commitIndex },
@@ -375,8 +373,12 @@ export class ReplicationLoop<R> {
   }
 
   #send(message: Message): void {
-    if (message.kind === 'snapshot') this.#snapshots.open(message);
-    else this.#ports.send(message.to, { kind: 'raft', message });
+    if (message.kind === 'snapshot') {
+      this.#snapshots.open(message);
+      return;
+    }
+    this.#watch.sent(message);
+    this.#ports.send(message.to, { kind: 'raft', message });
   }
 
   #finished(reads: Ready['reads']): void {
@@ -396,10 +398,7 @@ export class ReplicationLoop<R> {
     if (message.from !== from || message.to !== this.#options.memberId) return;
     // Comes with its bytes, or not at all.
     if (message.kind === 'snapshot') return;
-    const answer = message.kind === 'appendResponse' || message.kind === 'heartbeatResponse';
-    if (answer && message.term === this.#driver.term) {
-      this.#watch.answered(message, this.#driver.commitIndex, this.#ticks);
-    }
+    if (message.term === this.#driver.term) this.#watch.received(message, this.#driver.commitIndex);
     this.#raft.step(message);
   }
 
@@ -411,7 +410,7 @@ export class ReplicationLoop<R> {
       : this.#forwarded.take(from, proposalId, this.#raft.status().term, () =>
           this.#raft.propose(entryKind, command),
         );
-    this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
+    if (answer !== null) this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
   }
 
   #sendReports(nowMs: number): void {

@@ -155,6 +155,7 @@ class RunningProcess {
       readiness: () => this.#core.readiness(),
       limits: httpLimits(config.xks),
       clock: systemClock,
+      timers: systemTimers,
       logger,
       onRefusal: refusalRecorder(logger, this.#metrics),
     });
@@ -189,12 +190,10 @@ class RunningProcess {
     const last = this.#lastReadiness;
     if (last?.ready === readiness.ready && last.reason === readiness.reason) return;
     this.#lastReadiness = readiness;
-    const { logger, supervisor } = this.#parts;
-    logger.info(readiness.ready ? 'ready' : 'not ready', { reason: readiness.reason });
     this.#metrics.ready(readiness.ready);
     this.#acceptIfDue();
-    // Told after the listener was asked for: whoever hears of it may connect.
-    supervisor.reportReadiness(readiness.ready, readiness.reason);
+    // Told after the listener was asked for: whoever hears of it may connect. The supervisor logs it.
+    this.#parts.supervisor.reportReadiness(readiness.ready, readiness.reason);
   }
 
   #acceptIfDue(): void {

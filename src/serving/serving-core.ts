@@ -9,6 +9,7 @@ import type { Command } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import { type Hello, metricsIntervalMs } from '../ops/state-link.js';
 import { SigningKeyCache } from '../sigv4/signing-key.js';
+import { forgetLostCredentials } from './credential-caches.js';
 import { CredentialUse } from './credential-use.js';
 import { HsmOperations } from './hsm-operations.js';
 import type { HttpHandler } from './http/exchange.js';
@@ -161,15 +162,11 @@ export class ServingCore {
   }
 
   #onState(state: KeyState, command: Command | null): void {
-    if (command === null) {
-      for (const accessKeyId of this.#secrets.retain(state)) this.#signingKeys.forget(accessKeyId);
-      this.#credentialUse.retain(state);
-    } else if (command.type === 'credential.retire') {
-      // A refused one is forgotten too, and opened again at its next use.
-      this.#secrets.forget(command.accessKeyId);
-      this.#signingKeys.forget(command.accessKeyId);
-      if (state.credential(command.accessKeyId) === null) this.#credentialUse.forget(command.accessKeyId);
-    }
+    forgetLostCredentials(
+      { secrets: this.#secrets, signingKeys: this.#signingKeys, credentialUse: this.#credentialUse },
+      state,
+      command,
+    );
     if (command === null || command.type === 'token.prepare') {
       this.#tokenSecrets.update();
       this.#tellReadiness();

@@ -32,6 +32,8 @@ export const reconnectFirstMs = 50;
 export const reconnectMaxMs = 1_000;
 /** Until the first link: the replica starts at the same time, and nobody is served before. */
 const reconnectFirstLinkMaxMs = 100;
+/** So many attempts may fail before it is worth a warning that no replica was ever there: about two seconds. */
+const quietAttempts = 25;
 /** What waits for a replica that does not read: reports beyond it are left out, the next one says the same. */
 const writeBufferBytesMax = 1024 * 1024;
 
@@ -128,19 +130,30 @@ export class StateClient {
     if (this.#link !== link) return;
     this.#link = null;
     if (this.#closed) return;
-    // One line per reason, not per attempt.
-    if (link.whole || reason !== this.#lastReason) {
-      this.#options.logger.warn('no link to the replica: going on with the key state at hand', {
-        reason,
-        appliedIndex: this.#state?.appliedIndex ?? null,
-      });
-      this.#lastReason = reason;
-    }
+    this.#logEnd(link, reason);
     if (link.whole) this.#options.onLink();
     // A link that goes again at once is no success: a fault that repeats must not have snapshots sent for ever.
     const heldMs = this.#options.clock.monotonicMs() - link.wholeSinceMs;
     this.#failures = heldMs >= reconnectMaxMs ? 1 : this.#failures + 1;
     this.#cancelReconnect = this.#options.timers.after(this.#backOffMs(), () => this.#connect());
+  }
+
+  /** One line per reason, not per attempt. */
+  #logEnd(link: Link, reason: string): void {
+    const { logger } = this.#options;
+    if (this.#state === null && this.#failures < quietAttempts) {
+      if (reason !== this.#lastReason) logger.info('waiting for the replica', { reason });
+    } else if (this.#state === null) {
+      if (reason !== this.#lastReason || this.#failures === quietAttempts) {
+        logger.warn('no link to the replica, and no key state yet', { reason });
+      }
+    } else if (link.whole || reason !== this.#lastReason) {
+      logger.warn('no link to the replica: going on with the key state at hand', {
+        reason,
+        appliedIndex: this.#state.appliedIndex,
+      });
+    }
+    this.#lastReason = reason;
   }
 
   /** Doubles from `reconnectFirstMs`; half of it at random, so that a node's processes don't all come at once. */

@@ -1,10 +1,6 @@
 import { encodeBase64, wipe } from '../base/bytes.js';
 import type { RandomSource } from '../base/random.js';
 
-/** X-A2. */
-const accessKeyIdPattern = /^[A-Z2-7]{20,30}$/;
-const secretAccessKeyPattern = /^[A-Za-z0-9/+=]{43,64}$/;
-
 const accessKeyIdAlphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 const accessKeyIdCharacters = 26;
 /** 288 bits, and a length that Base64 writes without padding. */
@@ -26,13 +22,4 @@ export function mintSecretAccessKey(random: RandomSource): string {
   const secretAccessKey = encodeBase64(bytes);
   wipe(bytes);
   return secretAccessKey;
-}
-
-export function isAccessKeyId(text: string): boolean {
-  return accessKeyIdPattern.test(text);
-}
-
-/** The characters and length of X-A2; entropy cannot be seen from here. */
-export function isSecretAccessKey(text: string): boolean {
-  return secretAccessKeyPattern.test(text);
 }

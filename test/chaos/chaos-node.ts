@@ -93,7 +93,7 @@ export class ChaosNode {
   }
 
   call<C extends AdminCommand>(command: C, request: AdminRequest<C>): Promise<AdminResponse<C>> {
-    return new AdminClient(this.demo.adminSocket, null).call(command, request);
+    return new AdminClient(this.demo.adminSocket, null, () => {}).call(command, request);
   }
 
   /** `null`: nobody answers soon. */

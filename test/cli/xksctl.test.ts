@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { connectFailure } from '../../src/cli/admin-socket.js';
@@ -117,7 +117,7 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match(await json('credential', 'retire', second), { credential: { accessKeyId: second } });
     const last = await run('credential', 'retire', first);
     t.equal(last.exitCode, 1);
-    t.match(last.stderr, /last credential of key store store.*--force/);
+    t.match(last.stderr, /last credential of key store "store".*--force/);
   });
 
   await t.test('key', async (t) => {
@@ -134,6 +134,9 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match((await run('key', 'add', 'store', '--object-label', 'short')).stderr, /AES key of 128 bits/);
     t.match((await run('key', 'list', 'store')).stdout, /^one +ENABLED +1 +ENCRYPT,DECRYPT .*first$/m);
     t.match((await run('key', 'show', 'store', 'two')).stdout, /1 \(current\) +ENABLED +abcd/);
+    const disabled = await run('key', 'disable', 'store', 'one');
+    t.equal(disabled.stderr, 'Every serving process of this node has stopped using it.\n');
+    t.match(disabled.stdout, /^1 \(current\) +DISABLED /m, 'no version of it is of use');
     t.match(await json('key', 'disable', 'store', 'one'), { key: { status: 'DISABLED' } });
     t.match((await run('key', 'enable', 'store', 'one', '--revision', '1')).stderr, /^xksctl: /);
   });
@@ -272,6 +275,32 @@ t.test('cluster init makes a data directory once, and says what is in its way', 
   t.equal((await runXksctl(['cluster', 'init'])).exitCode, 2);
 });
 
+t.test('cluster recover: what it needs, and where there is nothing to recover', async (t) => {
+  const files = nodeFiles(t);
+  t.equal((await runXksctl(['cluster', 'recover'])).exitCode, 2);
+  t.equal((await runXksctl(['cluster', 'recover', '--report', join(files.directory, 'r')])).exitCode, 2);
+  await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  const recover = (...args: readonly string[]) =>
+    runXksctl(['cluster', 'recover', '--config', files.configPath, ...args]);
+  t.match(await recover('--yes'), { exitCode: 1, stderr: /has no \[cluster\] section/ });
+  const report = join(files.directory, 'node-1.report');
+  t.match(await recover('--report', report, '-o', 'json'), { exitCode: 0, stdout: /"commitIndex": 0/ });
+  const cluster = `
+[cluster]
+listen = "127.0.0.1:0"
+advertise = "127.0.0.1:7443"
+ca = "${files.directory}/tls.pem"
+certificate = "${files.directory}/tls.pem"
+private_key = "${files.directory}/tls.pem"
+`;
+  writeFileSync(files.configPath, readText(files.configPath).replace('[[hsm]]', `${cluster}\n[[hsm]]`));
+  t.match(await recover('--survivor', report), { exitCode: 1, stderr: /nothing to recover/ });
+  t.match(await recover('--survivor', files.configPath), {
+    exitCode: 1,
+    stderr: /is no report of a survivor: it is not JSON/,
+  });
+});
+
 t.test('a replica without its data directory says so, and that a restart would not help', async (t) => {
   const files = nodeFiles(t);
   await t.rejects(
@@ -285,6 +314,23 @@ t.test('a data directory of another node is refused', async (t) => {
   await runXksctl(['cluster', 'init', '--config', files.configPath]);
   writeFileSync(files.configPath, readText(files.configPath).replace('node-1', 'node-2'));
   await t.rejects(ReplicaProcess.start(t, files), /belongs to node "node-1", and this node is "node-2"/);
+});
+
+t.test('a founder whose log comes back empty does not elect itself in a cluster of its own', async (t) => {
+  const files = nodeFiles(t);
+  await runXksctl(['cluster', 'init', '--config', files.configPath]);
+  const log = join(files.dataDir, 'log');
+  const backup = join(files.directory, 'log-of-the-first-moment');
+  cpSync(log, backup, { recursive: true });
+  const replica = await ReplicaProcess.start(t, files);
+  replica.child.kill('SIGKILL');
+  await replica.ended();
+  rmSync(log, { recursive: true });
+  cpSync(backup, log, { recursive: true });
+  await t.rejects(
+    ReplicaProcess.start(t, files),
+    /knows nothing of the cluster that this node is a member of.*join anew/,
+  );
 });
 
 t.test('a second replica on the same node waits for the first, then gives up with a reason', async (t) => {
@@ -309,7 +355,7 @@ t.test('the command line: usage, help, version', async (t) => {
     const result = await runXksctl(args);
     t.equal(result.exitCode, 2, `xksctl ${args.join(' ')}`);
     t.equal(result.stdout, '');
-    t.not(result.stderr, '');
+    t.match(result.stderr, args.length === 0 ? /^Usage: / : /^xksctl: [^\n]+\n$/);
   };
   await Promise.all([
     usage(),
@@ -323,6 +369,10 @@ t.test('the command line: usage, help, version', async (t) => {
     usage('key', 'add', 'store', '--object-id', 'xyz'),
     usage('key', 'enable', 'store', 'one', '--revision', '-1'),
   ]);
+  const misspelt = await runXksctl(['keystroe', 'list', '-o', 'json']);
+  t.same(JSON.parse(misspelt.stderr), {
+    error: { code: 'usage', message: "unknown command 'keystroe' (Did you mean keystore?)" },
+  });
   const help = await runXksctl(['keystore', 'create', '--help']);
   t.equal(help.exitCode, 0);
   t.match(help.stdout, /--uri-path-prefix/);
@@ -357,6 +407,23 @@ t.test('no permission: who has it, and what to do', async (t) => {
   const hidden = join(path, '..', 'hidden', 'admin.sock');
   t.match(connectFailure(hidden, 'EACCES', '').message, /no permission to open .*: .* belongs to uid/);
 });
+
+t.test(
+  'a replica that does not answer: a read gives up soon, and says that requests are served',
+  async (t) => {
+    const { createServer } = await import('node:net');
+    const socket = join(shortDirectory(t), 'silent.sock');
+    const server = createServer((connection) => void connection.resume().on('error', () => {}));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    t.teardown(() => server.close());
+    const result = await runXksctl(['--socket', socket, 'status']);
+    t.equal(result.exitCode, 1);
+    t.match(
+      result.stderr,
+      /^xksctl: the replica has not answered for 5 s\. Requests are served all the same/,
+    );
+  },
+);
 
 t.test('a peer that is not xksd is recognised', async (t) => {
   const { createServer } = await import('node:http');

@@ -79,11 +79,11 @@ t.test('invited, learner, voter', async (t) => {
   t.match(state.member('m-b'), {
     status: 'learner',
     address: 'joined-b.example:7946',
-    joinSecretDigest: null,
     joinedIndex: 3,
   });
   t.strictSame(state.membership(), { voters: ['m-a'], learners: ['m-b'] });
   t.strictSame(cluster.apply(byId('member.promote', 'b')), { ok: true, revision: 4 });
+  t.equal(state.member('m-b')?.joinSecretDigest, null, 'a voter needs no token any more');
   t.strictSame(state.membership(), { voters: ['m-a', 'm-b'], learners: [] });
   t.strictSame(cluster.apply(byId('member.promote', 'b')), { ok: true, revision: 4 }, 'it is one already');
   t.strictSame(
@@ -144,7 +144,7 @@ t.test('who never joined leaves nothing behind', async (t) => {
   t.match(cluster.apply(join('b')), { ok: false, error: { code: 'not-found' } });
 });
 
-t.test('a join token is good once, until its time is over', async (t) => {
+t.test('a join token is good for one member until it votes, or until its time is over', async (t) => {
   const cluster = new FoundedCluster();
   cluster.done(invite('b'));
   t.match(cluster.apply(join('b', otherSecret)), {
@@ -157,6 +157,14 @@ t.test('a join token is good once, until its time is over', async (t) => {
     error: { code: 'expired', message: /xksctl cluster add/ },
   });
   t.match(cluster.apply(join('b'), { atMs: startMs + hourMs - 1 }), { ok: true });
+  const { revision } = cluster.state.member('m-b') ?? {};
+  t.strictSame(
+    cluster.apply(join('b')),
+    { ok: true, revision },
+    'a learner whose answer was lost asks again',
+  );
+  t.match(cluster.apply(join('b', otherSecret)), { ok: false, error: { code: 'conflict' } });
+  cluster.done(byId('member.promote', 'b'));
   t.match(cluster.apply(join('b')), { ok: false, error: { code: 'conflict', message: /is used/ } });
   cluster.done(invite('c'));
   const again = { ...invite('c', startMs + 3 * hourMs), memberId: 'm-c2', joinSecretDigest: otherSecret };

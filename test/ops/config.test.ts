@@ -197,6 +197,16 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
     ],
   ];
   for (const [content, expected] of cases) t.ok(refusal(t, content).includes(expected), expected);
+  const hsm = '[[hsm]]\nuri = "pkcs11:token=a?module-path=/m&pin-source=file:/p"\n';
+  t.equal(
+    refusal(t, `[xsk]\ntls_certificate = "c"\n${hsm}`),
+    'unknown key or section "xsk": did you mean "xks"?',
+    'and is not missing as well',
+  );
+  t.equal(
+    refusal(t, `[xks]\ntls_certificate = "c"\ntls_privat_key = "k"\n${hsm}`),
+    'unknown key "tls_privat_key" in [xks]: did you mean "tls_private_key"?',
+  );
 });
 
 t.test('wrong types and ranges say what is wanted', async (t) => {

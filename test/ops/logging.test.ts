@@ -33,7 +33,7 @@ function logged(
 }
 type Tap = { testdir(): string };
 
-t.test('a line is JSON with time, role, slot, pid, the fields and the message', async (t) => {
+t.test('a line is JSON with time, process, pid, the fields and the message', async (t) => {
   const [first, second, ...rest] = logged(t, 'info', (logger) => {
     logger.debug('not at this level');
     logger.info('request', { requestId: 'r-1', durationMs: 3.5 });
@@ -41,8 +41,7 @@ t.test('a line is JSON with time, role, slot, pid, the fields and the message', 
   });
   t.match(first, {
     level: 'info',
-    role: 'serving',
-    slot: 2,
+    process: 'serving-2',
     pid: process.pid,
     requestId: 'r-1',
     durationMs: 3.5,
@@ -90,7 +89,7 @@ t.test('X-L2: every name of a secret is known', async (t) => {
 
 t.test('a field cannot pass for what a line says of its own', async (t) => {
   const [line, child] = logged(t, 'info', (logger) => {
-    logger.info('real', { message: 'fake', pid: 1, slot: 7, level: 'error' });
+    logger.info('real', { message: 'fake', pid: 1, process: 'replica', level: 'error' });
     logger.child({ pid: 1 }).info('real', {});
   });
   t.match(line, {
@@ -98,8 +97,8 @@ t.test('a field cannot pass for what a line says of its own', async (t) => {
     field_message: 'fake',
     pid: process.pid,
     field_pid: 1,
-    slot: 2,
-    field_slot: 7,
+    process: 'serving-2',
+    field_process: 'replica',
   });
   t.match(line, { level: 'info', field_level: 'error' });
   t.match(child, { pid: process.pid, field_pid: 1 });
@@ -161,7 +160,7 @@ t.test(
         if (line['droppedLines'] !== undefined) resolve(line);
       });
     });
-    t.match(await gap, { level: 'warn', role: 'serving', slot: 1, droppedLines: dropped });
+    t.match(await gap, { level: 'warn', process: 'serving-1', droppedLines: dropped });
     t.equal(seen.length, 2_000 - dropped + 1);
     t.same(
       seen.slice(0, -1).map((line) => line['n']),

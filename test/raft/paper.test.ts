@@ -3,6 +3,9 @@ import type { Entry, MemberId, Message, Role } from '../../src/raft/types.js';
 import { type Disk, emptyDisk, encode, TestCluster } from '../support/raft-cluster.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
+/** By who knows of nothing that is. */
+const committed = { index: 0, term: 0 };
+
 /**
  * The rules of the paper (Ongaro and Ousterhout, _In Search of an Understandable Consensus Algorithm_, extended version),
  * section by section, one member at a time where that is enough.
@@ -57,6 +60,7 @@ const vote = (term: number, from: MemberId, index = 0, lastTerm = 0): Message =>
   term,
   lastLog: { index, term: lastTerm },
   leadershipTransfer: false,
+  committed,
 });
 
 const append = (
@@ -73,11 +77,13 @@ function inRole(role: Role): TestCluster {
   if (role === 'follower') node.step(heartbeat(1));
   else node.campaign();
   if (role === 'candidate' || role === 'leader') {
-    node.step({ kind: 'preVoteResponse', from: '2', to: '1', term: 1, granted: true });
+    node.step({ kind: 'preVoteResponse', from: '2', to: '1', term: 1, granted: true, committed });
   }
-  if (role === 'leader') node.step({ kind: 'voteResponse', from: '2', to: '1', term: 1, granted: true });
+  if (role === 'leader')
+    node.step({ kind: 'voteResponse', from: '2', to: '1', term: 1, granted: true, committed });
   while (node.hasReady()) cluster.process('1');
-  if (role === 'leader') node.step({ kind: 'voteResponse', from: '2', to: '1', term: 1, granted: true });
+  if (role === 'leader')
+    node.step({ kind: 'voteResponse', from: '2', to: '1', term: 1, granted: true, committed });
   if (node.status().role !== role) throw new Error(`no ${role}`);
   return cluster;
 }
@@ -90,7 +96,7 @@ for (const role of roles) {
     cluster.node('1').step(heartbeat(5));
     t.match(cluster.node('1').status(), { role: 'follower', term: 5, leader: '2', votedFor: null });
     const other = inRole(role);
-    other.node('1').step({ kind: 'voteResponse', from: '3', to: '1', term: 6, granted: false });
+    other.node('1').step({ kind: 'voteResponse', from: '3', to: '1', term: 6, granted: false, committed });
     t.match(other.node('1').status(), { role: 'follower', term: 6, leader: null });
   });
 
@@ -125,7 +131,7 @@ t.test('§5.2: the leader sends heartbeats to all', async (t) => {
 t.test('§5.2: a candidate votes for itself, in a new term, and asks all others', async (t) => {
   const cluster = oneOf(diskOf([1, 1], 3));
   cluster.node('1').campaign();
-  answersOf(cluster, { kind: 'preVoteResponse', from: '3', to: '1', term: 4, granted: true });
+  answersOf(cluster, { kind: 'preVoteResponse', from: '3', to: '1', term: 4, granted: true, committed });
   t.match(cluster.member('1').disk.hardState, { term: 4, votedFor: '1' }, 'before it asks');
   t.strictSame(
     cluster.take(({ kind }) => kind === 'vote'),
@@ -136,6 +142,7 @@ t.test('§5.2: a candidate votes for itself, in a new term, and asks all others'
       term: 4,
       lastLog: { index: 2, term: 1 },
       leadershipTransfer: false,
+      committed,
     })),
   );
 });
@@ -152,14 +159,15 @@ t.test(
           const node = cluster.node('1');
           node.campaign();
           for (const from of ids.slice(1)) {
-            node.step({ kind: 'preVoteResponse', from, to: '1', term: 1, granted: true });
+            node.step({ kind: 'preVoteResponse', from, to: '1', term: 1, granted: true, committed });
           }
           cluster.process('1');
           const others = ids.slice(1);
           for (const [at, from] of others.entries()) {
-            if (at < granting) node.step({ kind: 'voteResponse', from, to: '1', term: 1, granted: true });
+            if (at < granting)
+              node.step({ kind: 'voteResponse', from, to: '1', term: 1, granted: true, committed });
             else if (at < granting + refusing) {
-              node.step({ kind: 'voteResponse', from, to: '1', term: 1, granted: false });
+              node.step({ kind: 'voteResponse', from, to: '1', term: 1, granted: false, committed });
             }
           }
           const majority = granting + 1 > size / 2;
@@ -179,10 +187,10 @@ t.test("§5.2: the same vote counts once, and only a voter's", async (t) => {
   node.campaign();
   for (const kind of ['preVoteResponse', 'voteResponse'] as const) {
     for (const from of ['2', '2', '2', '6', '7', '8'])
-      node.step({ kind, from, to: '1', term: 1, granted: true });
+      node.step({ kind, from, to: '1', term: 1, granted: true, committed });
     if (kind === 'voteResponse') break;
     t.equal(node.status().role, 'preCandidate');
-    node.step({ kind, from: '3', to: '1', term: 1, granted: true });
+    node.step({ kind, from: '3', to: '1', term: 1, granted: true, committed });
     cluster.process('1');
     t.equal(node.status().role, 'candidate');
   }
@@ -382,9 +390,23 @@ t.test('§5.4.2: a leader counts only for entries of its own term', async (t) =>
     const cluster = oneOf(diskOf([1, 2], 2));
     const node = cluster.node('1');
     node.campaign();
-    node.step({ kind: 'preVoteResponse', from: '2', to: '1', term: 3, granted: true });
+    node.step({
+      kind: 'preVoteResponse',
+      from: '2',
+      to: '1',
+      term: 3,
+      granted: true,
+      committed: { index: 0, term: 0 },
+    });
     cluster.process('1');
-    node.step({ kind: 'voteResponse', from: '2', to: '1', term: 3, granted: true });
+    node.step({
+      kind: 'voteResponse',
+      from: '2',
+      to: '1',
+      term: 3,
+      granted: true,
+      committed: { index: 0, term: 0 },
+    });
     cluster.process('1');
     const answer = { kind: 'appendResponse', from: '2', to: '1', term: 3, rejected: false } as const;
     node.step({ ...answer, index, hint: { index: 0, term: 0 }, lastIndex: index });

@@ -3,6 +3,9 @@ import { RaftNode } from '../../src/raft/raft-node.js';
 import type { Entry, Message } from '../../src/raft/types.js';
 import { emptyDisk, encode, TestCluster } from '../support/raft-cluster.js';
 
+/** By who knows of nothing that is. */
+const committed = { index: 0, term: 0 };
+
 /** What really happened to clusters. Each test fails if the rule it names is taken out. */
 
 const entriesOf = (terms: readonly number[], from = 1): readonly Entry[] =>
@@ -104,6 +107,7 @@ t.test('etcd-io/etcd#2461: a vote is not taken back within a term', async (t) =>
     term: 5,
     lastLog: { index: 0, term: 0 },
     leadershipTransfer: false,
+    committed,
   } as const;
   t.match(answers(cluster, { ...vote, from: '2' }), [{ kind: 'voteResponse', granted: true }]);
   // Whatever makes it a follower again in that term: a leader's message, and losing it again.
@@ -131,7 +135,13 @@ t.test('etcd-io/etcd#2461: a leader that steps down keeps its vote for itself', 
 
 t.test('etcd-io/etcd#10998: a learner votes when asked', async (t) => {
   const cluster = TestCluster.of(['1', '2'], {}, ['3']);
-  const request = { from: '2', to: '3', lastLog: { index: 0, term: 0 }, leadershipTransfer: false } as const;
+  const request = {
+    from: '2',
+    to: '3',
+    lastLog: { index: 0, term: 0 },
+    leadershipTransfer: false,
+    committed,
+  } as const;
   t.match(answers(cluster, { ...request, kind: 'preVote', term: 1 }), [{ granted: true }]);
   t.match(answers(cluster, { ...request, kind: 'vote', term: 1 }), [{ granted: true }]);
 });
@@ -146,10 +156,11 @@ t.test('etcd-io/etcd#8501: a preVote of a lower term is refused with the higher 
       term: 2,
       lastLog: { index: 2, term: 1 },
       leadershipTransfer: false,
+      committed,
     }),
     [{ kind: 'preVoteResponse', granted: false, term: 4 }],
   );
-  cluster.node('1').step({ kind: 'preVoteResponse', from: '2', to: '1', term: 9, granted: false });
+  cluster.node('1').step({ kind: 'preVoteResponse', from: '2', to: '1', term: 9, granted: false, committed });
   t.match(cluster.node('1').status(), { role: 'follower', term: 9 });
 });
 

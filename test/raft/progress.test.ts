@@ -2,6 +2,9 @@ import t from 'tap';
 import type { LogPosition, MemberId, PeerProgress } from '../../src/raft/types.js';
 import { encode, TestCluster } from '../support/raft-cluster.js';
 
+/** By who knows of nothing that is. */
+const committed = { index: 0, term: 0 };
+
 /** What a leader makes of answers that are late, repeated, or from one who does not count. */
 
 function progressOf(cluster: TestCluster, of: MemberId): PeerProgress | undefined {
@@ -144,7 +147,7 @@ t.test('a preVote that was granted for another term does not count', async (t) =
   const node = cluster.node('1');
   node.step({ kind: 'heartbeat', from: '2', to: '1', term: 3, commitIndex: 0, readId: null });
   node.campaign();
-  const response = { kind: 'preVoteResponse', from: '2', to: '1', granted: true } as const;
+  const response = { kind: 'preVoteResponse', from: '2', to: '1', granted: true, committed } as const;
   node.step({ ...response, term: 3 });
   node.step({ ...response, term: 5 });
   t.match(node.status(), { role: 'preCandidate', term: 3 });

@@ -71,7 +71,7 @@ t.test('key stores are created, listed, shown, disabled and enabled', async (t) 
     ok: false,
     error: {
       code: 'not-found',
-      message: 'There is no key store third; `xksctl keystore list` shows those there are.',
+      message: 'there is no key store "third" (xksctl keystore list)',
     },
   });
   t.match(await run('keystore.create', { name: 'second', regions: ['eu-west-1'] }), {
@@ -152,7 +152,7 @@ t.test('the last credential of a key store is retired by force only (X-A4)', asy
   const { accessKeyId } = must(await run('credential.create', { keyStore: 'store' })).credential;
   t.match(await run('credential.retire', { accessKeyId }), {
     ok: false,
-    error: { code: 'refused', message: /last credential of key store store.*--force/ },
+    error: { code: 'refused', message: /last credential of key store "store".*--force/ },
   });
   t.ok(log.machine.state.credential(accessKeyId));
   must(await run('credential.retire', { accessKeyId, force: true }));
@@ -344,7 +344,9 @@ t.test('an object of partial use or weak protection is taken with a warning', as
     aesObject({ label: 'weak', extractable: true, sensitive: false }),
   );
   const oneWay = must(await run('key.add', { keyStore: 'store', objectLabel: 'one-way' }));
-  t.match(oneWay.warnings, [/lacks CKA_DECRYPT/]);
+  t.match(oneWay.warnings, [
+    /lacks CKA_DECRYPT: every decrypt with it fails, and KMS makes no KMS key on it/,
+  ]);
   t.equal(oneWay.key.versions[0]?.verified, false);
   t.match(must(await run('key.add', { keyStore: 'store', objectLabel: 'weak' })).warnings, [
     /CKA_EXTRACTABLE/,
@@ -407,6 +409,13 @@ t.test('status tells what wants a look, and nothing else', async (t) => {
   const reason = 'no usable token (fake: the PIN was refused)';
   const ill = { ...activeToken, state: 'UNAVAILABLE', reason: 'the PIN was refused' } as const;
   const early = await Promise.all([1, 2].map((slot) => replica.link({ slot })));
+  const unheard = must(await replica.run('status', {}));
+  t.strictSame(
+    unheard.serving.map(({ ready }) => ready),
+    [null, null],
+    'a replica that has just started does not know',
+  );
+  t.same(unheard.degraded, ['serving-1, serving-2: not heard of since the replica started']);
   for (const serving of early) {
     serving.report({ ...readyReport, readiness: { ready: false, reason }, tokens: [ill] });
   }

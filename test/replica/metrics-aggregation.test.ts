@@ -191,6 +191,8 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
   t.equal(checked.stderr + checked.stdout, '');
   for (const series of [
     /^xks_build_info\{.*process="replica"\} 1$/m,
+    /^xks_log_lines_dropped_total\{process="replica"\} 0$/m,
+    /^xks_log_lines_dropped_total\{process="serving-2"\} 0$/m,
     /^xks_build_info\{.*process="serving-2"\} 1$/m,
     /^process_cpu_seconds_total\{process="serving-1"\} /m,
     /^xks_key_state_applied_index 0$/m,

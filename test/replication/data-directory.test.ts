@@ -17,9 +17,11 @@ import {
   eraseJoinSecret,
   initialiseDataDirectory,
   openDataDirectory,
+  settleFounder,
 } from '../../src/replication/data-directory.js';
 import { readFence, writeFence } from '../../src/replication/fence-file.js';
 import { type FileOperations, systemFiles } from '../../src/replication/file-operations.js';
+import { writeIdentity } from '../../src/replication/identity-file.js';
 import { emptyDisk, initialise as initialiseDurable, openNode } from '../support/durable-node.js';
 import { ListMachine } from '../support/list-machine.js';
 import { CrashModel, MemoryDisk } from '../support/memory-disk.js';
@@ -141,8 +143,8 @@ t.test('identity: another format, damage, loss', async (t) => {
   await initialise(dir);
   const path = join(dir, 'identity.json');
   const text = readFileSync(path, 'utf8');
-  writeFileSync(path, text.replace('"format": 2', '"format": 3'));
-  t.match(await open(dir), failure(/has format 3 and this version of xksd reads format 2.*install that one/));
+  writeFileSync(path, text.replace('"format": 2', '"format": 4'));
+  t.match(await open(dir), failure(/has format 4 and this version of xksd reads format 3.*install that one/));
   writeFileSync(path, text.replace('founder', 'joiner'));
   t.match(await open(dir), failure(/does not match its checksum/));
   writeFileSync(path, text.replace('cluster-1', 'cluster-2'));
@@ -187,6 +189,21 @@ t.test('the identity of a founder as the first version wrote it', async (t) => {
   t.equal(readFileSync(join(dir, 'identity.json'), 'utf8'), old, 'it is left as it was');
 });
 
+t.test('a founder whom key state has as a member founds nothing any more', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  const opened = await open(dir);
+  if (!opened.ok) throw new Error(opened.error.message);
+  const settled = { ...identity, role: 'member' } as const;
+  t.strictSame(await settleFounder(opened.value), settled);
+  await opened.value.close();
+  const again = await open(dir);
+  if (!again.ok) throw new Error(again.error.message);
+  t.strictSame(again.value.identity, settled);
+  t.strictSame(await settleFounder(again.value), settled, 'and nothing is left to settle');
+  await again.value.close();
+});
+
 t.test('the identity of a joiner, and its secret, which is of use once', async (t) => {
   const dir = join(t.testdir(), 'data');
   const peers = [{ name: 'node-a', address: 'a.example:7000' }];
@@ -222,6 +239,51 @@ t.test('the identity of a joiner, and its secret, which is of use once', async (
   ]) {
     writeFileSync(path, encodeChecksummed(wrong));
     t.match(await open(dir, 'node-b'), failure(/is damaged: a field is missing/));
+  }
+});
+
+t.test('after a recovery the identity says which log is in force', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  const path = join(dir, 'identity.json');
+  const identity = {
+    nodeName: 'node-a',
+    clusterId: 'cluster-2',
+    memberId: 'member-1',
+    role: 'founder',
+    recoveries: 2,
+  } as const;
+  await writeIdentity(systemFiles, dir, identity);
+  t.match(JSON.parse(readFileSync(path, 'utf8')), { format: 3 }, 'no earlier release takes the former log');
+  t.match(await open(dir), failure(/has no log-2\/: restore the directory from a backup/));
+  mkdirSync(join(dir, 'log-2'));
+  mkdirSync(join(dir, 'snapshots-2'));
+  const opened = await open(dir);
+  if (!opened.ok) throw new Error(opened.error.message);
+  t.match(opened.value, {
+    identity,
+    logPath: join(dir, 'log-2'),
+    snapshotsPath: join(dir, 'snapshots-2'),
+  });
+  await opened.value.close();
+  const any = await openDataDirectory({
+    dir,
+    nodeName: null,
+    files: systemFiles,
+    tryLockFile: () => 0,
+    pid: 1,
+  });
+  t.match(any, { ok: true, value: { identity } }, 'and whose it is, where nobody says');
+  if (any.ok) await any.value.close();
+  const { recoveries: _, ...without } = identity;
+  for (const wrong of [
+    { format: 2, ...identity },
+    { format: 3, ...without },
+    { format: 3, ...identity, recoveries: 0 },
+    { format: 3, ...identity, recoveries: '1' },
+  ]) {
+    writeFileSync(path, encodeChecksummed(wrong));
+    t.match(await open(dir), failure(/is damaged: a field is missing/));
   }
 });
 

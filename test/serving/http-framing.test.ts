@@ -385,6 +385,19 @@ t.test('pipelined requests are answered in order, and bounded', async (t) => {
   );
 });
 
+t.test('pipelined requests behind the last one that is answered are not collected', async (t) => {
+  const server = await startServer(t, {
+    limits: { exchangesPerConnectionMax: 3, answerTimeoutMs: 600_000 },
+    handler: () => new Promise(() => {}),
+  });
+  const socket = await openTls(server);
+  const received = untilClose(socket);
+  // Three are answered one day, one is refused, three are passed over.
+  socket.write(post('').repeat(8));
+  t.equal((await received).byteLength, 0);
+  t.equal(server.requests.length, 3);
+});
+
 t.test(
   'a client that leaves in the middle leaves nothing behind, and a late answer goes nowhere',
   async (t) => {

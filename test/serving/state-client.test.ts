@@ -192,6 +192,18 @@ t.test('the state survives the replica, and follows the next one', async (t) => 
   t.equal(await again.acknowledged(), 1);
 });
 
+t.test('before the first key state, the replica is waited for, and missed only after a while', async (t) => {
+  const replica = new ScriptedReplica(t);
+  const { delays, logger } = startClient(t, replica);
+  while (delays.length < 10) await new Promise((resolve) => setImmediate(resolve));
+  t.match(logger.lines, [
+    { level: 'info', message: 'waiting for the replica', fields: { reason: /ENOENT/ } },
+  ]);
+  while (delays.length < 40) await new Promise((resolve) => setImmediate(resolve));
+  t.match(logger.lines.slice(1), [{ level: 'warn', message: /and no key state yet$/ }]);
+  t.equal(logger.lines.length, 2);
+});
+
 t.test('it never goes back to an older key state', async (t) => {
   const replica = await startReplica(t);
   const { client, logger } = startClient(t, replica);

@@ -365,6 +365,15 @@ t.test('X-M2, X-L2: all metadata is logged, with operation, key, HSM, duration a
   ]);
 });
 
+t.test('a path that no key store serves is logged as it came, and only such a path', async (t) => {
+  const fixture = new PipelineFixture();
+  const target = '/nobody/kms/xks/v1/health';
+  await fixture.call({ target, body: healthRequest });
+  t.match(fixture.logger.last('request'), { operation: 'GetHealthStatus', keyStore: null, target });
+  await fixture.call({ body: healthRequest });
+  t.notMatch(fixture.logger.last('request'), { target: String });
+});
+
 t.test('X-L2: no log holds a plaintext, a secret or an Authorization header', async (t) => {
   const fixture = new PipelineFixture();
   const { json } = await fixture.onKey('key', 'encrypt', encryptRequest(secret));

@@ -282,10 +282,10 @@ function details(message: Message): string {
   switch (message.kind) {
     case 'preVote':
     case 'vote':
-      return ` last=${at(message.lastLog)}${message.leadershipTransfer ? ' transfer' : ''}`;
+      return ` last=${at(message.lastLog)} committed=${at(message.committed)}${message.leadershipTransfer ? ' transfer' : ''}`;
     case 'preVoteResponse':
     case 'voteResponse':
-      return message.granted ? ' granted' : ' refused';
+      return `${message.granted ? ' granted' : ' refused'} committed=${at(message.committed)}`;
     case 'append': {
       const entries = message.entries.length === 0 ? '' : ` [${describeEntries(message.entries)}]`;
       return ` previous=${at(message.previous)} commit=${message.commitIndex}${entries}`;

@@ -63,7 +63,11 @@ export interface RunningNode {
 
 export interface NodeStatus {
   readonly replica: { readonly pid: number };
-  readonly serving: readonly { readonly process: string; readonly pid: number; readonly ready: boolean }[];
+  readonly serving: readonly {
+    readonly process: string;
+    readonly pid: number;
+    readonly ready: boolean | null;
+  }[];
   readonly servingProcesses: { readonly configured: number; readonly ready: number };
 }
 

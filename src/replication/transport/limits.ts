@@ -31,6 +31,8 @@ export const handshakeTimeoutMs = 5_000;
  * kernel's retransmissions, which back off to a minute, long after the partition that swallowed them has healed.
  */
 export const connectTimeoutMs = 2_000;
+/** Connections, made or not, of one channel: each leaves a listener at its signal until the channel is given up. */
+export const connectionsPerChannelMax = 8;
 /** gRPC's own back-off would grow to two minutes. */
 export const reconnectMsMin = 100;
 export const reconnectMsMax = 1_000;

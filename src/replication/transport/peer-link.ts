@@ -2,6 +2,7 @@ import { type ChannelCredentials, connectivityState, type ServiceError } from '@
 import type { Timers } from '../../base/timers.js';
 import type { PeerMessage } from '../peer-message.js';
 import {
+  connectionsPerChannelMax,
   connectTimeoutMs,
   messageBytesMax,
   outboundBytesMax,
@@ -35,6 +36,8 @@ export class PeerLink {
   readonly #queue = new OutboundQueue(outboundMessagesMax, outboundBytesMax);
   #credentials: ChannelCredentials;
   #channel: PeerChannel;
+  /** That `#channel` has made, or failed to. */
+  #connections = 0;
   #stream: { readonly stream: ExchangeStream; accepted: boolean; writing: number } | null = null;
   #failed = false;
   #closed = false;
@@ -104,6 +107,7 @@ export class PeerLink {
 
   #dial(): PeerChannel {
     const channel = new PeerChannel(this.address, this.#credentials);
+    this.#connections = 0;
     channel.watch((state) => {
       if (channel === this.#channel) this.#follow(state);
     });
@@ -121,6 +125,7 @@ export class PeerLink {
   #follow(state: connectivityState): void {
     switch (state) {
       case connectivityState.READY:
+        this.#connections += 1;
         if (!this.#refused) {
           this.#cancelReopen?.();
           this.#cancelReopen = null;
@@ -128,8 +133,10 @@ export class PeerLink {
         this.#openStream();
         return;
       case connectivityState.TRANSIENT_FAILURE:
+        this.#connections += 1;
         // Fails at once and says why.
         this.#openStream();
+        if (this.#connections >= connectionsPerChannelMax) this.#redial('no connection');
         return;
       default:
         this.#awaitAcceptance();

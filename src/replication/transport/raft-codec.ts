@@ -37,12 +37,12 @@ function encodeKind(message: Message): RaftKind {
   switch (message.kind) {
     case 'preVote':
     case 'vote': {
-      const { lastLog, leadershipTransfer } = message;
-      return { $case: message.kind, value: { lastLog, leadershipTransfer } };
+      const { lastLog, leadershipTransfer, committed } = message;
+      return { $case: message.kind, value: { lastLog, leadershipTransfer, committed } };
     }
     case 'preVoteResponse':
     case 'voteResponse':
-      return { $case: message.kind, value: { granted: message.granted } };
+      return { $case: message.kind, value: { granted: message.granted, committed: message.committed } };
     case 'append': {
       const { previous, entries, commitIndex } = message;
       return {
@@ -107,10 +107,16 @@ export function decodeRaft(raft: wire.Raft, from: MemberId, to: MemberId): Messa
         kind: kind.$case,
         lastLog: checkedPosition(kind.value.lastLog, 'last log position'),
         leadershipTransfer: kind.value.leadershipTransfer,
+        committed: checkedPosition(kind.value.committed, 'committed position'),
       };
     case 'preVoteResponse':
     case 'voteResponse':
-      return { ...addressed, kind: kind.$case, granted: kind.value.granted };
+      return {
+        ...addressed,
+        kind: kind.$case,
+        granted: kind.value.granted,
+        committed: checkedPosition(kind.value.committed, 'committed position'),
+      };
     case 'append': {
       const { previous, entries, commitIndex } = kind.value;
       const { index, term: previousTerm } = checkedPosition(previous, 'previous position');

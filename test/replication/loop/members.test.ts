@@ -1,5 +1,7 @@
 import t from 'tap';
 import { AcknowledgedLogs } from '../../../src/replication/acknowledged-logs.js';
+import { MemberWatch } from '../../../src/replication/member-watch.js';
+import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import { StateHashComparison, stateHashesMax } from '../../../src/replication/state-hash-comparison.js';
 import { loopCluster } from '../../support/loop-cluster.js';
 import { membersCommand, setCommand } from '../../support/loop-machine.js';
@@ -46,32 +48,83 @@ t.test('a member whose disk was wiped is told of, once, and counts for nothing',
   t.match(a.outcomes.get('q'), { ok: false, error: { kind: 'unknown' } });
 });
 
-const answer = (index: number, lastIndex: number, rejected = false) =>
+const way = { from: 'c', to: 'a' } as const;
+const heartbeat = (term: number, round: number) =>
+  ({ kind: 'heartbeat', from: 'a', to: 'c', term, commitIndex: 0, readId: String(round) }) as const;
+const answer = (term: number, round: number, lastIndex: number) =>
+  ({ ...way, kind: 'heartbeatResponse', term, readId: String(round), lastIndex }) as const;
+const appended = (index: number, rejected = false) =>
   ({
+    ...way,
     kind: 'appendResponse',
-    from: 'c',
-    to: 'a',
     term: 2,
     index,
-    lastIndex,
+    lastIndex: index,
     rejected,
     hint: { index: 0, term: 0 },
   }) as const;
 
-t.test('only what is committed and acknowledged must be there, and only for good', async (t) => {
-  const logs = new AcknowledgedLogs(10);
-  t.equal(logs.answered(answer(12, 12), 8, 0), null);
-  t.equal(logs.answered(answer(8, 9, true), 8, 1), null, 'an uncommitted end may go');
-  t.equal(logs.answered(answer(3, 3), 8, 2), null, 'overtaken');
-  t.equal(logs.answered(answer(12, 12), 8, 11), null, 'and the next says otherwise');
-  t.equal(logs.answered(answer(3, 3), 8, 12), null);
-  t.equal(logs.answered(answer(3, 3), 8, 21), null);
-  t.same(logs.answered(answer(3, 3), 8, 22), { memberId: 'c', lastIndex: 3, acknowledgedIndex: 8 });
-  logs.retain(new Set());
-  t.equal(logs.answered(answer(3, 3), 8, 99), null, 'another member');
+t.test('only what is committed and acknowledged must be there', async (t) => {
+  const logs = new AcknowledgedLogs();
+  logs.appended(appended(12), 8);
+  logs.appended(appended(11, true), 20);
+  logs.heartbeatSent(heartbeat(2, 5));
+  t.equal(logs.heartbeatAnswered(answer(2, 5, 8)), null, 'an uncommitted end may go');
+  logs.heartbeatSent(heartbeat(2, 6));
+  t.same(logs.heartbeatAnswered(answer(2, 6, 7)), { memberId: 'c', lastIndex: 7, acknowledgedIndex: 8 });
   logs.applied('c', 20);
-  logs.answered(answer(3, 3), 8, 100);
-  t.match(logs.answered(answer(3, 3), 8, 200), { acknowledgedIndex: 20 }, 'what it applied, it had');
+  logs.applied('c', 19);
+  logs.heartbeatSent(heartbeat(4, 1));
+  t.match(
+    logs.heartbeatAnswered(answer(4, 1, 19)),
+    { acknowledgedIndex: 20 },
+    'what it applied, it had, in whatever term',
+  );
+  logs.retain(new Set());
+  logs.heartbeatSent(heartbeat(4, 2));
+  t.equal(logs.heartbeatAnswered(answer(4, 2, 3)), null, 'another member');
+});
+
+t.test('only an answer to what was sent after that accuses a member', async (t) => {
+  const logs = new AcknowledgedLogs();
+  logs.applied('c', 3);
+  logs.heartbeatSent(heartbeat(2, 5));
+  logs.applied('c', 8);
+  logs.heartbeatSent(heartbeat(2, 6));
+  // Stragglers.
+  for (let n = 0; n < 100; n += 1) {
+    t.equal(logs.heartbeatAnswered(answer(2, 4, 1)), null, 'before');
+    t.equal(logs.heartbeatAnswered(answer(1, 7, 1)), null, 'of another term');
+  }
+  t.equal(logs.heartbeatAnswered(answer(2, 5, 4)), null, 'it had 3, and maybe no more then');
+  t.equal(logs.heartbeatAnswered(answer(2, 6, 4)), null, 'nobody knows what was acknowledged then');
+  // Of those sent now the first may be lost.
+  logs.heartbeatSent(heartbeat(2, 7));
+  logs.heartbeatSent(heartbeat(2, 8));
+  t.same(logs.heartbeatAnswered(answer(2, 8, 4)), { memberId: 'c', lastIndex: 4, acknowledgedIndex: 8 });
+});
+
+t.test('late answers are no reason to warn of a member', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const a = cluster.node('a');
+  const late: PeerMessage[] = [];
+  cluster.network = (envelope) => {
+    const { from, to, message } = envelope;
+    if (from === 'c' && to === 'a' && message.kind === 'raft') late.push(message);
+    return [envelope];
+  };
+  cluster.tick(4);
+  cluster.heal();
+  for (let n = 0; n < 4; n += 1) cluster.propose(a, `p${n}`, setCommand('x', '1'));
+  cluster.tick(6);
+  // From now on all that `c` says is lost, and what it said comes again and again.
+  cluster.network = (envelope) => (envelope.from === 'c' ? [] : [envelope]);
+  for (let tick = 0; tick < 40; tick += 1) {
+    cluster.tick();
+    for (const message of late) cluster.inject({ from: 'c', to: 'a', message });
+  }
+  t.equal(a.role, 'leader');
+  t.same(a.warnings, []);
 });
 
 t.test('hashes are compared at the newest index that both have', async (t) => {
@@ -123,5 +176,41 @@ t.test(
       [],
       'what it was before the restore is forgotten',
     );
+  },
+);
+
+t.test(
+  'what the leader sees of a lost log is told once a member, and again of one that came anew',
+  async (t) => {
+    const warnings: string[] = [];
+    const watch = new MemberWatch({
+      memberId: 'a',
+      membership: () => ({ voters: ['a', 'b'], learners: [] }),
+      warn: (message) => warnings.push(message),
+      inMinority: () => t.fail('nothing was compared'),
+    });
+    const progress = (lostAcknowledged: boolean) => [
+      {
+        memberId: 'b',
+        learner: false,
+        state: 'probe',
+        matchIndex: 0,
+        nextIndex: 1,
+        recentlyActive: true,
+        inflightMessages: 0,
+        lostAcknowledged,
+      } as const,
+    ];
+    watch.progress(progress(false));
+    t.same(warnings, []);
+    watch.progress(progress(true));
+    watch.progress(progress(true));
+    t.equal(warnings.length, 1);
+    t.match(warnings, [
+      /the log of member b ends before what it acknowledged: .* remove it from the cluster/,
+    ]);
+    watch.membersAre({ voters: ['a'], learners: [] });
+    watch.progress(progress(true));
+    t.equal(warnings.length, 2);
   },
 );

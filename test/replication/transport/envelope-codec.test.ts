@@ -102,8 +102,15 @@ t.test('what no version sends is refused by name', async (t) => {
     [raw(undefined, { from: long }), 'sender of 256 characters'],
     [raw(undefined, { to: '' }), 'receiver of 0 characters'],
     [
-      raft({ $case: 'vote', value: { lastLog: undefined, leadershipTransfer: false } }),
+      raft({
+        $case: 'vote',
+        value: { lastLog: undefined, leadershipTransfer: false, committed: position },
+      }),
       'no last log position',
+    ],
+    [
+      raft({ $case: 'voteResponse', value: { granted: false, committed: undefined } }),
+      'no committed position',
     ],
     [
       raft({ $case: 'append', value: { previous: undefined, entries: [], commitIndex: 0 } }),

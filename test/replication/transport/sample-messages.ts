@@ -12,10 +12,22 @@ const snapshot = {
 } as const satisfies Message;
 
 const raftMessages: readonly Message[] = [
-  { ...addressed, kind: 'preVote', lastLog: { index: 0, term: 0 }, leadershipTransfer: false },
-  { ...addressed, kind: 'vote', lastLog: { index: largest, term: 5 }, leadershipTransfer: true },
-  { ...addressed, kind: 'preVoteResponse', granted: true },
-  { ...addressed, kind: 'voteResponse', granted: false },
+  {
+    ...addressed,
+    kind: 'preVote',
+    lastLog: { index: 0, term: 0 },
+    leadershipTransfer: false,
+    committed: { index: 0, term: 0 },
+  },
+  {
+    ...addressed,
+    kind: 'vote',
+    lastLog: { index: largest, term: 5 },
+    leadershipTransfer: true,
+    committed: { index: largest, term: 4 },
+  },
+  { ...addressed, kind: 'preVoteResponse', granted: true, committed: { index: 40, term: 6 } },
+  { ...addressed, kind: 'voteResponse', granted: false, committed: { index: 0, term: 0 } },
   { ...addressed, kind: 'append', previous: { index: 0, term: 0 }, entries: [], commitIndex: 0 },
   {
     ...addressed,

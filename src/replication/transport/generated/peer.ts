@@ -78,10 +78,12 @@ export interface Raft {
 export interface Vote {
   readonly lastLog: LogPosition | undefined;
   readonly leadershipTransfer: boolean;
+  readonly committed: LogPosition | undefined;
 }
 
 export interface VoteResponse {
   readonly granted: boolean;
+  readonly committed: LogPosition | undefined;
 }
 
 export interface Append {
@@ -630,7 +632,7 @@ export const Raft: MessageFns<Raft> = {
 };
 
 function createBaseVote(): Vote {
-  return { lastLog: undefined, leadershipTransfer: false };
+  return { lastLog: undefined, leadershipTransfer: false, committed: undefined };
 }
 
 export const Vote: MessageFns<Vote> = {
@@ -640,6 +642,9 @@ export const Vote: MessageFns<Vote> = {
     }
     if (message.leadershipTransfer !== false) {
       writer.uint32(16).bool(message.leadershipTransfer);
+    }
+    if (message.committed !== undefined) {
+      LogPosition.encode(message.committed, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -673,6 +678,14 @@ export const Vote: MessageFns<Vote> = {
             message.leadershipTransfer = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.committed = LogPosition.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -687,13 +700,16 @@ export const Vote: MessageFns<Vote> = {
 };
 
 function createBaseVoteResponse(): VoteResponse {
-  return { granted: false };
+  return { granted: false, committed: undefined };
 }
 
 export const VoteResponse: MessageFns<VoteResponse> = {
   encode(message: VoteResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.granted !== false) {
       writer.uint32(8).bool(message.granted);
+    }
+    if (message.committed !== undefined) {
+      LogPosition.encode(message.committed, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -717,6 +733,14 @@ export const VoteResponse: MessageFns<VoteResponse> = {
             }
 
             message.granted = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.committed = LogPosition.decode(reader, reader.uint32());
             continue;
           }
         }

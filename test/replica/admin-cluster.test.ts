@@ -1,0 +1,230 @@
+import t, { type Test } from 'tap';
+import type { Result } from '../../src/base/result.js';
+import { encodeCommand } from '../../src/keystate/command-codec.js';
+import type { PeerProgress } from '../../src/raft/types.js';
+import type { AdminError } from '../../src/replica/admin-error.js';
+import { parseJoinToken } from '../../src/replica/join-token.js';
+import type { PeerReport } from '../../src/replication/replication-loop.js';
+import { requestIdAt } from '../support/founded-cluster.js';
+import { makeReplica, type ReplicaAtSeams } from './replica-at-seams.js';
+
+const must = <T>(result: Result<T, AdminError>): T => {
+  if (!result.ok) throw new Error(`${result.error.code}: ${result.error.message}`);
+  return result.value;
+};
+
+/** The first node of a cluster, in memory. */
+async function founded(t: Test): Promise<ReplicaAtSeams> {
+  const replica = await makeReplica(t, { acknowledgementTimeoutMs: 10 });
+  const { log, now, cluster } = replica;
+  await log.propose(
+    encodeCommand({
+      type: 'cluster.init',
+      requestId: requestIdAt(now.wallMs),
+      atMs: now.wallMs,
+      by: 'test',
+      clusterId: cluster.clusterId,
+      nodeName: 'node-1',
+      memberId: cluster.memberId,
+      address: 'node-1:7443',
+      format: 2,
+    }),
+  );
+  return replica;
+}
+
+/** Adds a node, lets it join, and say so. */
+async function joined(replica: ReplicaAtSeams, name: string): Promise<string> {
+  const { run, log, now } = replica;
+  const { joinToken } = must(await run('cluster.add', { name, address: `${name}:7443` }));
+  const token = parseJoinToken(joinToken);
+  if (!token.ok) throw new Error(token.error);
+  const { memberId } = token.value;
+  const member = log.machine.state.member(memberId);
+  await log.propose(
+    encodeCommand({
+      type: 'member.join',
+      requestId: requestIdAt(now.wallMs, log.appliedIndex),
+      atMs: now.wallMs,
+      by: 'test',
+      memberId,
+      joinSecretDigest: member?.joinSecretDigest ?? '',
+      address: `${name}:7443`,
+    }),
+  );
+  hear(replica, memberId, name);
+  return memberId;
+}
+
+/** A report of this member has just come. */
+function hear({ cluster, log }: ReplicaAtSeams, memberId: string, name: string, appliedIndex?: number): void {
+  const report: PeerReport = {
+    memberId,
+    receivedAtMs: cluster.nowMs,
+    report: {
+      nodeName: name,
+      version: '0.0.0',
+      formatMax: 2,
+      configHash: 'config',
+      wallMs: Date.now(),
+      appliedIndex: appliedIndex ?? log.appliedIndex,
+      servingAppliedIndex: 0,
+      readyServingProcesses: 2,
+      stateHashes: [],
+    },
+  };
+  const others = (cluster.loop.reports ?? []).filter((other) => other.memberId !== memberId);
+  cluster.loop = { ...cluster.loop, reports: [...others, report] };
+}
+
+const progressOf = (memberId: string, matchIndex: number): PeerProgress => ({
+  memberId,
+  learner: true,
+  state: 'replicate',
+  matchIndex,
+  nextIndex: matchIndex + 1,
+  recentlyActive: true,
+  inflightMessages: 0,
+  lostAcknowledged: false,
+});
+
+t.test(
+  'a node is added by a token that is good for it alone, and whose secret key state does not hold',
+  async (t) => {
+    const replica = await founded(t);
+    const { run, log } = replica;
+    const added = must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }));
+    t.match(added, { member: { name: 'node-2', status: 'invited', findings: [] } });
+    const token = parseJoinToken(added.joinToken);
+    if (!token.ok) throw new Error(token.error);
+    t.match(token.value, {
+      clusterId: replica.cluster.clusterId,
+      nodeName: 'node-2',
+      peers: [{ name: 'node-1', address: 'node-1:7443' }],
+    });
+    const state = [...log.machine.snapshot()].map((record) => Buffer.from(record).toString('latin1')).join();
+    t.notOk(state.includes(token.value.secret));
+    t.match(await run('cluster.add', { name: 'node-2', address: 'x:1' }), {
+      ok: false,
+      error: { code: 'already-exists', message: /cluster remove node-2/ },
+    });
+    t.match(await run('cluster.promote', { name: 'node-2' }), {
+      ok: false,
+      error: { code: 'refused', message: /has not joined yet/ },
+    });
+  },
+);
+
+t.test('a learner votes once it has caught up and answers', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster, log } = replica;
+  const memberId = await joined(replica, 'node-2');
+  t.match(await run('cluster.promote', { name: 'node-2' }), {
+    ok: false,
+    error: { message: /does not answer/ },
+  });
+  cluster.raft = { progress: [progressOf(memberId, 0)], lastIndex: 1_000 };
+  t.match(await run('cluster.promote', { name: 'node-2' }), {
+    ok: false,
+    error: { message: /lacks 1000 entries/ },
+  });
+  cluster.raft = { progress: [progressOf(memberId, log.appliedIndex)] };
+  t.match(must(await run('cluster.promote', { name: 'node-2' })), { member: { status: 'voter' } });
+  const other = await joined(replica, 'node-3');
+  t.match(must(await run('cluster.promote', { name: 'node-3', force: true })), {
+    member: { memberId: other },
+  });
+});
+
+t.test('a removal that would cost the majority is refused, unless forced', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster, log } = replica;
+  const ids: string[] = [];
+  for (const name of ['node-2', 'node-3']) {
+    ids.push(await joined(replica, name));
+    must(await run('cluster.promote', { name, force: true }));
+  }
+  // node-3 was not heard of for long: without node-2, node-1 alone would be half of two.
+  cluster.nowMs += 60_000;
+  hear(replica, ids[0] ?? '', 'node-2');
+  t.match(await run('cluster.remove', { name: 'node-2' }), {
+    ok: false,
+    error: { code: 'refused', message: /2 voters are left, and 1 of them can be reached/ },
+  });
+  t.match(must(await run('cluster.remove', { name: 'node-3' })), { name: 'node-3', unapplied: ['node-2'] });
+  hear(replica, ids[0] ?? '', 'node-2', log.appliedIndex + 1);
+  t.match(must(await run('cluster.remove', { name: 'node-2', force: true })), { unapplied: [] });
+  t.strictSame(
+    must(await run('cluster.status', {})).formerMembers.map(({ name, destroyed }) => [name, destroyed]),
+    [
+      ['node-3', false],
+      ['node-2', false],
+    ],
+  );
+  must(await run('cluster.forget', { name: 'node-3', destroyed: true }));
+  t.match(await run('cluster.forget', { name: 'node-1', destroyed: true }), {
+    ok: false,
+    error: { code: 'not-found' },
+  });
+});
+
+t.test('what only the leader can decide is asked of it', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster } = replica;
+  const leader = await joined(replica, 'node-2');
+  cluster.raft = { role: 'follower', leader };
+  t.match(await run('cluster.remove', { name: 'node-1' }), {
+    ok: false,
+    error: { code: 'no-quorum', message: 'nobody' },
+  });
+  t.match(cluster.asked, [{ memberId: leader, command: 'cluster.remove', body: { name: 'node-1' } }]);
+  cluster.raft = { role: 'follower', leader: null };
+  t.match(await run('cluster.transfer', { to: 'node-2' }), {
+    ok: false,
+    error: { code: 'no-quorum', message: /No leader is known here/ },
+  });
+});
+
+t.test('leadership goes to the voter asked for', async (t) => {
+  const replica = await founded(t);
+  const memberId = await joined(replica, 'node-2');
+  t.match(must(await replica.run('cluster.transfer', { to: 'node-2' })), { leader: 'node-2' });
+  t.strictSame(replica.cluster.transfers, [memberId]);
+});
+
+t.test('the format is raised only when every member is known to have it', async (t) => {
+  const replica = await founded(t);
+  t.match(must(await replica.run('cluster.upgrade', { finalize: true })), { activeFormat: 2, change: null });
+  await joined(replica, 'node-2');
+  replica.cluster.loop = { reports: [] };
+  t.match(await replica.run('cluster.upgrade', { finalize: true }), {
+    ok: false,
+    error: { code: 'refused', message: /node-2 was not heard of/ },
+  });
+});
+
+t.test('status says what wants a look: silence, clocks, other versions, other states', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster } = replica;
+  const memberId = await joined(replica, 'node-2');
+  cluster.loop = { ...cluster.loop, divergent: [memberId], halted: 'its state differs' };
+  cluster.nowMs += 10_000;
+  cluster.raft = { leader: null };
+  const { degraded, leader, freshnessAgeMs } = must(await run('cluster.status', {}));
+  t.equal(leader, null);
+  t.equal(freshnessAgeMs, 0);
+  for (const finding of [
+    /no leader is known here/,
+    /replication has stopped on this node: its state differs/,
+    /node-2: silent for 10 s/,
+    /node-2: its clock is .* ms off ours/,
+    /node-2: its key state differs from ours/,
+    /node-2 is a learner/,
+  ]) {
+    t.ok(
+      degraded.some((line) => finding.test(line)),
+      finding.source,
+    );
+  }
+  t.match(must(await run('status', {})).degraded[0], /replication has stopped/);
+});

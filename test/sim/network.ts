@@ -1,0 +1,71 @@
+import type { Random } from './random.js';
+
+export interface NetworkPlan {
+  readonly lossChance: number;
+  readonly duplicateChance: number;
+  readonly delayMeanMs: number;
+  /** Of messages that take far longer than the others. */
+  readonly stragglerChance: number;
+  readonly stragglerMsMax: number;
+}
+
+/** Which messages arrive, and when. Each direction of each link can be cut. Every message may overtake every other. */
+export class Network {
+  readonly #plan: NetworkPlan;
+  readonly #random: Random;
+  readonly #size: number;
+  readonly #cut: Uint8Array;
+  /** No more faults since then; infinite before. */
+  #calmSinceMs = Number.POSITIVE_INFINITY;
+
+  constructor(plan: NetworkPlan, size: number, random: Random) {
+    this.#plan = plan;
+    this.#random = random;
+    this.#size = size;
+    this.#cut = new Uint8Array(size * size);
+  }
+
+  isCut(from: number, to: number): boolean {
+    return this.#cut[from * this.#size + to] === 1;
+  }
+
+  cut(from: number, to: number): void {
+    this.#cut[from * this.#size + to] = 1;
+  }
+
+  mendAll(): void {
+    this.#cut.fill(0);
+  }
+
+  calm(nowMs: number): void {
+    this.#calmSinceMs = nowMs;
+    this.mendAll();
+  }
+
+  /** Connections are new after healing: what was on its way for long is lost, or it could hold up elections for as long. */
+  forgets(sentMs: number): boolean {
+    return this.#calmSinceMs !== Number.POSITIVE_INFINITY && sentMs < this.#calmSinceMs;
+  }
+
+  get #calm(): boolean {
+    return this.#calmSinceMs !== Number.POSITIVE_INFINITY;
+  }
+
+  /** Milliseconds until a message arrives, one for each time that it does. */
+  delays(from: number, to: number): readonly number[] {
+    const random = this.#random;
+    if (this.isCut(from, to)) return [];
+    if (this.#calm) return [this.#delay()];
+    if (random.chance(this.#plan.lossChance)) return [];
+    if (random.chance(this.#plan.duplicateChance)) return [this.#delay(), this.#delay()];
+    return [this.#delay()];
+  }
+
+  #delay(): number {
+    const { delayMeanMs, stragglerChance, stragglerMsMax } = this.#plan;
+    if (!this.#calm && this.#random.chance(stragglerChance)) {
+      return this.#random.between(delayMeanMs, stragglerMsMax);
+    }
+    return 0.05 + this.#random.exponential(this.#calm ? Math.min(delayMeanMs, 5) : delayMeanMs);
+  }
+}

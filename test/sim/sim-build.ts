@@ -1,0 +1,25 @@
+import { ReplicationLoop } from '../../src/replication/replication-loop.js';
+import { type DiskImage, type LogCodec, logCodec, SimDisk } from './disk.js';
+import type { Random } from './random.js';
+import { type Execution, RegisterMachine } from './register-machine.js';
+
+/** The parts that a simulation runs: the real ones, or some with a planted bug. */
+export interface SimBuild {
+  readonly ReplicationLoop: typeof ReplicationLoop;
+  readonly createMachine: (onExecution: Execution, snapshotPaddingBytes: number) => RegisterMachine;
+  readonly createDisk: (
+    image: DiskImage,
+    segmentRecordsMax: number,
+    random: Random,
+    codec: LogCodec,
+  ) => SimDisk;
+  readonly codec: LogCodec;
+}
+
+export const realBuild: SimBuild = {
+  ReplicationLoop,
+  createMachine: (onExecution, paddingBytes) => new RegisterMachine(onExecution, paddingBytes),
+  createDisk: (image, segmentRecordsMax, random, codec) =>
+    new SimDisk(image, segmentRecordsMax, random, codec),
+  codec: logCodec,
+};

@@ -1,0 +1,68 @@
+import t from 'tap';
+import { searchFor } from './bug-search.js';
+import { buildWith, checkEdits } from './bugs/edited-build.js';
+import { plantedBugs } from './bugs/planted-bugs.js';
+import { keptSeeds } from './kept-seeds.js';
+import { reproduction } from './reproduction.js';
+import { realBuild } from './sim-build.js';
+import { Simulation, type SimulationResult } from './simulation.js';
+
+const run = (seed: number, events: number, readable = false): SimulationResult =>
+  new Simulation({ seed, events, nodes: null, readable, build: realBuild }).run();
+
+t.test('the same seed run twice gives the same trace', async (t) => {
+  const first = run(12_345, 6_000);
+  const second = run(12_345, 6_000, true);
+  t.equal(first.traceHash, second.traceHash);
+  t.equal(first.events, second.events);
+  t.ok(second.tail.length > 1_000, 'and can be read');
+  t.not(first.traceHash, run(12_346, 6_000).traceHash);
+});
+
+t.test('seeds chosen here, and every one that ever found something', async (t) => {
+  const events = 5_000;
+  const seeds = [
+    ...Array.from({ length: 30 }, (_, place) => place + 1),
+    ...keptSeeds.map(({ seed }) => seed),
+  ];
+  let acknowledged = 0;
+  for (const seed of seeds) {
+    const result = run(seed, events);
+    acknowledged += result.acknowledged;
+    const { violation } = result;
+    if (violation !== null) {
+      const again = reproduction({ seed, events, nodes: null, bug: null });
+      t.fail(`${violation.checker}: ${violation.detail}; again: ${again}`);
+    }
+  }
+  t.ok(acknowledged > 1_000, `${acknowledged} writes were acknowledged`);
+});
+
+t.test('every planted bug can be planted', async (t) => {
+  t.ok(plantedBugs.length >= 25, `${plantedBugs.length} bugs`);
+  t.equal(new Set(plantedBugs.map(({ name }) => name)).size, plantedBugs.length);
+  for (const bug of plantedBugs) {
+    t.doesNotThrow(() => checkEdits(bug), bug.name);
+    t.ok(bug.edits !== undefined || bug.replaceParts !== undefined);
+  }
+  const edit = { file: 'raft/quorum', find: 'no such place', replace: '' };
+  await t.rejects(buildWith({ name: 'nowhere', origin: '', edits: [edit] }), /0 places/);
+});
+
+t.test('planted bugs are found', async (t) => {
+  // Those that take the fewest seeds, of each part; `npm run sim -- --bugs` looks for all.
+  for (const name of [
+    'vote-reset-within-term',
+    'delayed-append-cuts-suffix',
+    'read-id-reused',
+    'read-before-applied',
+    'freshness-from-heartbeats',
+    'gap-after-snapshot',
+    'request-id-not-deduplicated',
+  ]) {
+    const bug = plantedBugs.find((one) => one.name === name);
+    if (bug === undefined) throw new Error(`no bug ${name}`);
+    const found = await searchFor(bug, { firstSeed: 1, seeds: 10, events: 10_000, nodes: null });
+    t.not(found, null, `${name}: seed ${found?.seed}, ${found?.violation.checker}`);
+  }
+});

@@ -1,0 +1,408 @@
+import type { MemberId } from '../../src/raft/types.js';
+import type { PeerMessage } from '../../src/replication/peer-message.js';
+import { checkRegisters } from './checkers/register-history.js';
+import { SafetyCheckers } from './checkers/safety.js';
+import { Verdict, type Violation } from './checkers/verdict.js';
+import { Clients } from './clients.js';
+import { emptyImage } from './disk.js';
+import { Faults } from './faults.js';
+import { type Fleet, MembershipOperator } from './membership-operator.js';
+import { Network } from './network.js';
+import { preparedImage } from './prepared-cluster.js';
+import { Random } from './random.js';
+import { drawScenario, type Scenario, slotsMax } from './scenario.js';
+import type { SimBuild } from './sim-build.js';
+import { SimNode } from './sim-node.js';
+import { Trace } from './trace.js';
+import { World } from './world.js';
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Before the cluster is healed; healing takes some more. */
+  readonly events: number;
+  /** `null`: drawn. */
+  readonly nodes: number | null;
+  readonly readable: boolean;
+  readonly build: SimBuild;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly violation: Violation | null;
+  readonly events: number;
+  readonly traceHash: string;
+  readonly acknowledged: number;
+  readonly committedIndex: number;
+  readonly simulatedMs: number;
+  readonly tail: readonly string[];
+}
+
+/** Streams of random numbers: what one part draws must not depend on how often another does. */
+const streams = {
+  scenario: 1,
+  network: 2,
+  world: 3,
+  clients: 4,
+  operator: 5,
+  faults: 6,
+  healing: 7,
+} as const;
+
+/** Progress within so many election timeouts after healing. */
+const progressElectionTimeouts = 10;
+/** Then all members catch up; snapshots may have to be sent, so it takes longer. */
+const convergenceElectionTimeouts = 30;
+const healingEventsMax = 400_000;
+/**
+ * A voter that has yet to apply a removal may need the vote of the member removed, whose longer log refuses it (see
+ * docs/simulator.md, Known limits): then there is no progress, and this is no violation.
+ */
+const toleratesStaleViews = false;
+
+/** One run: everything in it comes from its seed. */
+export class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #scenario: Scenario;
+  readonly #world: World;
+  readonly #nodes: SimNode[] = [];
+  readonly #clients: Clients;
+  readonly #operator: MembershipOperator;
+  readonly #faults: Faults;
+  readonly #healing: Random;
+  #events = 0;
+  #requests = 0;
+
+  constructor(options: SimulationOptions) {
+    const { seed } = options;
+    this.#options = options;
+    this.#scenario = drawScenario(new Random(seed, streams.scenario), options.nodes);
+    const verdict = new Verdict();
+    this.#world = new World({
+      scenario: this.#scenario,
+      build: options.build,
+      network: new Network(this.#scenario.network, slotsMax, new Random(seed, streams.network)),
+      trace: new Trace(options.readable),
+      verdict,
+      checkers: new SafetyCheckers(verdict),
+      random: new Random(seed, streams.world),
+    });
+    this.#healing = new Random(seed, streams.healing);
+    const nextRequest = (): number => {
+      this.#requests += 1;
+      return this.#requests;
+    };
+    const world = this.#world;
+    const reachable = (): readonly SimNode[] => this.#nodes.filter(({ up, halted }) => up && halted === null);
+    const fleet: Fleet = {
+      reachable,
+      node: (memberId) => this.#node(memberId),
+      addNode: () => this.#addNode(),
+      retire: (node) => this.#retire(node),
+    };
+    this.#clients = new Clients({
+      world,
+      random: new Random(seed, streams.clients),
+      // Few would ask one that was never a member.
+      reachable: () => reachable().filter(({ knowsMembers }) => knowsMembers),
+      nextRequest,
+    });
+    this.#operator = new MembershipOperator({
+      world,
+      random: new Random(seed, streams.operator),
+      fleet,
+      nextRequest,
+    });
+    this.#faults = new Faults({
+      world,
+      random: new Random(seed, streams.faults),
+      nodes: () => this.#nodes.filter(({ retired }) => !retired),
+    });
+  }
+
+  run(): SimulationResult {
+    const { events } = this.#options;
+    const { verdict, checkers, trace } = this.#world;
+    this.#world.say(() => `seed ${this.#options.seed}: ${JSON.stringify(this.#scenario)}`);
+    this.#populate();
+    this.#clients.start();
+    this.#faults.start();
+    const { operatorMeanMs, grown, limits } = this.#scenario;
+    const growingMs = grown ? limits.tickMs * limits.electionTicks * 3 : Number.POSITIVE_INFINITY;
+    const actMs = Math.min(operatorMeanMs, growingMs);
+    if (actMs !== Number.POSITIVE_INFINITY) this.#operator.start(actMs);
+    this.#runWhile(() => this.#events < events);
+    if (verdict.violation === null) this.#healAndCheck();
+    return {
+      seed: this.#options.seed,
+      violation: verdict.violation,
+      events: this.#events,
+      traceHash: trace.hash(),
+      acknowledged: this.#clients.acknowledged,
+      committedIndex: checkers.committed.lastIndex,
+      simulatedMs: this.#world.nowMs,
+      tail: trace.tail(Number.POSITIVE_INFINITY),
+    };
+  }
+
+  #populate(): void {
+    const { grown, nodes } = this.#scenario;
+    if (grown) {
+      this.#createNode(true, emptyImage).start();
+      return;
+    }
+    const image = preparedImage(Array.from({ length: nodes }, (_, slot) => `n${slot}`));
+    const created = Array.from({ length: nodes }, () => this.#createNode(false, image));
+    for (const node of created) node.start();
+  }
+
+  #createNode(founder: boolean, image: typeof emptyImage): SimNode {
+    const node = new SimNode({
+      world: this.#world,
+      slot: this.#nodes.length,
+      founder,
+      image,
+      carry: (from, to, message) => this.#carry(from, to, message),
+    });
+    node.onCrash(() => this.#faults.restartLater(node));
+    this.#nodes.push(node);
+    return node;
+  }
+
+  #addNode(): SimNode | null {
+    // One that was to be added before and isn't known to anybody yet.
+    const spare = this.#nodes.find(({ retired, knowsMembers }) => !retired && !knowsMembers);
+    if (spare !== undefined) return spare.up ? spare : null;
+    if (this.#nodes.length >= slotsMax) return null;
+    const node = this.#createNode(false, emptyImage);
+    node.start();
+    return node;
+  }
+
+  #retire(node: SimNode): void {
+    node.retired = true;
+    node.crash('turned off for good');
+  }
+
+  #node(memberId: MemberId): SimNode | null {
+    return this.#nodes[Number(memberId.slice(1))] ?? null;
+  }
+
+  #carry(from: SimNode, to: MemberId, message: PeerMessage): void {
+    const world = this.#world;
+    const target = this.#node(to);
+    if (target === null || target === from) return;
+    const delays = world.network.delays(from.slot, target.slot);
+    world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
+    const sentMs = world.nowMs;
+    for (const delayMs of delays) {
+      world.after(delayMs, 'message', target.slot, () => {
+        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot))
+          return;
+        world.say(() => `          ${from.describe(to, message)} (arrives)`);
+        target.receive(from.memberId, message);
+      });
+    }
+    if (delays.length === 0 && world.random.chance(0.1)) {
+      world.after(1, 'unreachable', from.slot, () => from.unreachable(to));
+    }
+  }
+
+  #runWhile(condition: () => boolean): void {
+    const { queue, verdict, trace } = this.#world;
+    while (verdict.violation === null && condition()) {
+      const event = queue.pop();
+      if (event === null) return;
+      const { slot } = event;
+      if (slot >= 0) {
+        const pausedUntilMs = this.#nodes[slot]?.pausedUntilMs ?? 0;
+        if (pausedUntilMs > event.atMs) {
+          queue.push(pausedUntilMs, event.kind, slot, event.run);
+          continue;
+        }
+      }
+      this.#world.nowMs = event.atMs;
+      this.#events += 1;
+      trace.mix(event.sequence);
+      trace.mix(event.atMs * 1_000);
+      event.run();
+    }
+  }
+
+  /** A majority of the voters is all it takes (paper §5.1: available as long as a majority is). */
+  #healAndCheck(): void {
+    const { verdict } = this.#world;
+    this.#faults.stop();
+    this.#operator.stop();
+    this.#world.healing = true;
+    this.#world.network.calm(this.#world.nowMs);
+    for (const node of this.#nodes) {
+      node.diskFailing = false;
+      node.crashesWriting = false;
+    }
+    const { limits } = this.#scenario;
+    const electionMs = limits.tickMs * limits.electionTicks;
+    if (!this.#startMajority()) {
+      this.#clients.abandon();
+      checkRegisters(this.#clients.history, verdict);
+      return;
+    }
+    // A process that is stopped, or waits for its disk, is not healed before it goes on.
+    this.#runUntil(this.#stillHeldMs(), () => false);
+    if (verdict.violation !== null) return;
+    // First only reads: a new leader must be able to answer them although nobody writes.
+    this.#clients.writing = false;
+    const readsBefore = this.#clients.readsAnswered;
+    if (!this.#progresses(electionMs, 'answered no read', () => this.#clients.readsAnswered > readsBefore))
+      return;
+    this.#clients.writing = true;
+    const writesBefore = this.#clients.acknowledged;
+    if (
+      !this.#progresses(electionMs, 'acknowledged no write', () => this.#clients.acknowledged > writesBefore)
+    )
+      return;
+    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    this.#clients.stop();
+    // What is still waiting settles.
+    this.#runUntil(this.#world.timeoutMs + electionMs, () => false);
+    const converged = (): boolean =>
+      this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
+    this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
+    this.#checkEnd();
+  }
+
+  /** False when it does not, or something else is wrong. */
+  #progresses(electionMs: number, failure: string, done: () => boolean): boolean {
+    const { verdict } = this.#world;
+    this.#runUntil(progressElectionTimeouts * electionMs, done);
+    if (verdict.violation !== null) return false;
+    if (done()) return true;
+    if (!(toleratesStaleViews && this.#hasStaleViews())) {
+      verdict.broken(
+        'progress',
+        `a majority ${failure} within ${progressElectionTimeouts} election timeouts`,
+      );
+    }
+    return false;
+  }
+
+  #stillHeldMs(): number {
+    let endMs = this.#world.nowMs;
+    for (const { up, pausedUntilMs, diskStalledUntilMs } of this.#nodes) {
+      if (up) endMs = Math.max(endMs, pausedUntilMs, diskStalledUntilMs);
+    }
+    return endMs - this.#world.nowMs;
+  }
+
+  #runUntil(lengthMs: number, done: () => boolean): void {
+    const endMs = this.#world.nowMs + lengthMs;
+    const eventsEnd = this.#events + healingEventsMax;
+    this.#runWhile(() => this.#world.nowMs < endMs && this.#events < eventsEnd && !done());
+  }
+
+  #isComplete(appliedIndex: number | undefined): boolean {
+    return (appliedIndex ?? 0) >= this.#world.checkers.committed.lastIndex;
+  }
+
+  /**
+   * Stops all but a majority, chosen at random, of the newest members and of those that may follow. False when there
+   * is none.
+   */
+  #startMajority(): boolean {
+    const voterSets = this.#possibleVoters();
+    const chosen = new Set<SimNode>();
+    const usable = this.#nodes.filter(
+      ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
+    );
+    // A change that is under way may need any of them.
+    const changing = this.#operator.isWaiting || this.#membershipPending();
+    const isEnough = (): boolean =>
+      (!changing || chosen.size === usable.length) && this.#isMajority(chosen, voterSets);
+    for (const node of this.#healing.shuffled(usable)) if (!isEnough()) chosen.add(node);
+    // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
+    if (!this.#isMajority(chosen, voterSets)) return false;
+    this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
+    for (const node of this.#nodes) {
+      if (!chosen.has(node)) node.crash('not of the majority that is healed');
+      else if (!node.up) node.start();
+    }
+    return true;
+  }
+
+  #isMajority(chosen: ReadonlySet<SimNode>, voterSets: readonly (readonly MemberId[])[]): boolean {
+    return voterSets.every((voters) => {
+      const present = voters.filter((voter) => [...chosen].some(({ memberId }) => memberId === voter));
+      return present.length * 2 > voters.length;
+    });
+  }
+
+  /** Who votes as of what the newest node has applied, and in the views of those voters. */
+  #possibleVoters(): readonly (readonly MemberId[])[] {
+    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    const newest = this.#newest();
+    const voters = newest?.machine?.membership()?.voters ?? [newest?.memberId ?? ''];
+    // Membership is effective when applied: those that are behind need the quorum that they know of.
+    const views = voters.flatMap((voter) => {
+      const view = this.#node(voter)?.machine?.membership()?.voters;
+      return view === undefined ? [] : [view];
+    });
+    return [voters, ...views];
+  }
+
+  #hasStaleViews(): boolean {
+    const voters = this.#newest()?.machine?.membership()?.voters ?? [];
+    return voters.some((voter) => {
+      const view = this.#node(voter)?.machine?.membership()?.voters ?? [];
+      return view.some((member) => !voters.includes(member));
+    });
+  }
+
+  #membershipPending(): boolean {
+    const { checkers } = this.#world;
+    return this.#nodes.some(({ memberId, machine }) => {
+      const log = checkers.log(memberId);
+      const applied = machine?.appliedIndex ?? 0;
+      return log.entries.some(({ kind, index }) => kind === 'membership' && index > applied);
+    });
+  }
+
+  /** Those that must have everything in the end. */
+  #sound(): readonly SimNode[] {
+    const members = this.#members();
+    return this.#nodes.filter(
+      ({ memberId, retired, lostDisk, up }) => up && !retired && !lostDisk && members.includes(memberId),
+    );
+  }
+
+  /** The node that has applied most. */
+  #newest(): SimNode | null {
+    let newest: SimNode | null = null;
+    for (const node of this.#nodes) {
+      if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
+    }
+    return newest;
+  }
+
+  #members(): readonly MemberId[] {
+    const newest = this.#newest();
+    const membership = newest?.machine?.membership() ?? null;
+    if (membership === null) return newest === null ? [] : [newest.memberId];
+    return [...membership.voters, ...membership.learners];
+  }
+
+  #checkEnd(): void {
+    const { verdict, checkers } = this.#world;
+    if (verdict.violation !== null) return;
+    for (const { memberId, machine } of this.#sound()) {
+      const appliedIndex = machine?.appliedIndex ?? 0;
+      checkers.acknowledgements.finallyAt(memberId, appliedIndex);
+      if (!this.#isComplete(appliedIndex)) {
+        verdict.broken(
+          'progress',
+          `${memberId} ends with index ${appliedIndex} of ${checkers.committed.lastIndex}, all healed`,
+        );
+      }
+    }
+    this.#clients.abandon();
+    checkRegisters(this.#clients.history, verdict);
+  }
+}
