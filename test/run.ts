@@ -4,6 +4,7 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type DebianPackage, ensureDebianPackages, libraryDirectory } from '../src/demo/debian-packages.js';
+import { haproxyPackage } from './chaos/haproxy.js';
 import { ensurePromtool, promtoolDirectory } from './support/promtool.js';
 
 /**
@@ -30,6 +31,7 @@ const realParts: readonly DebianPackage[] = [
   { name: 'opensc', provides: 'pkcs11-tool' },
   { name: 'openssl', provides: 'openssl' },
   { name: 'curl', provides: 'curl' },
+  haproxyPackage,
   { name: 'systemd', provides: 'systemd-analyze' },
 ];
 

@@ -6,8 +6,10 @@ export interface CaseContext {
   readonly cluster: ChaosCluster;
   readonly history: AdminHistory;
   readonly random: SeededRandom;
-  /** A case that repeats itself does so at least `turns` times, and goes on until then (`performance.now()`). */
+  /** A case that repeats itself goes on until then (`performance.now()`). */
   readonly deadlineMs: number;
+  /** As one test among many: without what is done only to have figures. */
+  readonly brief: boolean;
   /** For the summary. */
   note(text: string): void;
   /** What must hold; the case goes on, and has failed. */
@@ -23,7 +25,6 @@ export interface ChaosCase {
   run(context: CaseContext): Promise<void>;
 }
 
-/** Resolves a little before the balancer would have noticed anything, or long after: the time is drawn anew each time. */
+/** A time from `minMs` to `maxMs`, evenly over the orders of magnitude: what goes wrong may do so at any of them. */
 export const drawnMs = (random: SeededRandom, minMs: number, maxMs: number): number =>
-  // Evenly over the orders of magnitude.
   Math.round(minMs * (maxMs / minMs) ** (random.integer(1_000_000) / 1_000_000));

@@ -6,7 +6,7 @@ import { type DebianPackage, ensureDebianPackages } from '../../src/demo/debian-
 import { DemoCluster } from '../../src/demo/demo-cluster.js';
 import { provideDemoToken } from '../../src/demo/demo-token.js';
 import { freePort } from '../../src/demo/free-port.js';
-import { eventually, xksctlPath, xksdPath } from '../support/running-node.js';
+import { eventually, isAlive, xksctlPath, xksdPath } from '../support/running-node.js';
 import { ChaosNode, type ClusterStatus } from './chaos-node.js';
 import { HaProxy, haproxyPackage } from './haproxy.js';
 import { buildKillShim } from './kill-shim.js';
@@ -74,7 +74,15 @@ export class ChaosCluster {
     this.disk = parts.disk;
     this.#access = parts.access;
     this.#balancer = parts.balancer;
+    process.on('exit', this.#kill);
   }
+
+  /** When this process ends without a word: nothing of it may go on. Children end with their supervisor. */
+  readonly #kill = (): void => {
+    for (const pid of [this.#balancer.pid, ...this.nodes.map((node) => node.pid)]) {
+      if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGKILL');
+    }
+  };
 
   static async start(options: ChaosClusterOptions): Promise<ChaosCluster> {
     const { directory, rate } = options;
@@ -227,6 +235,7 @@ export class ChaosCluster {
     await Promise.all(this.nodes.map((node) => node.killAll()));
     await this.demo.stop();
     await this.disk?.unmount();
+    process.off('exit', this.#kill);
   }
 }
 

@@ -26,7 +26,7 @@ const unexplainedShown = 5;
 export async function runCase(
   cluster: ChaosCluster,
   chaosCase: ChaosCase,
-  options: { readonly seed: number; readonly seconds: number },
+  options: { readonly seed: number; readonly seconds: number; readonly brief?: boolean },
 ): Promise<CaseResult> {
   const startMs = performance.now();
   const notes: string[] = [];
@@ -43,6 +43,7 @@ export async function runCase(
         cluster,
         history,
         random,
+        brief: options.brief ?? false,
         deadlineMs: startMs + options.seconds * 1_000,
         note: (text) => notes.push(text),
         check: (holds, otherwise) => void (holds || problems.push(otherwise)),

@@ -101,6 +101,8 @@ function usableTls(load: () => Result<PeerTlsFiles, string>): Result<PeerTlsFile
 interface Peer {
   readonly name: string;
   readonly link: PeerLink;
+  /** Under way. */
+  calls: number;
 }
 
 class GrpcPeerTransport implements PeerTransport {
@@ -109,6 +111,8 @@ class GrpcPeerTransport implements PeerTransport {
   readonly #tally: TransportTally;
   readonly #server: PeerServer;
   readonly #peers = new Map<MemberId, Peer>();
+  /** No peers any more, and asked something before: the answer may be that they were removed. */
+  readonly #leaving = new Set<Peer>();
   #files: PeerTlsFiles;
   #lastProblem: string | null = null;
   #calls = 0;
@@ -146,11 +150,12 @@ class GrpcPeerTransport implements PeerTransport {
     if (this.#closed) return;
     const wanted = new Map(members.map((member) => [member.memberId, member]));
     wanted.delete(this.#options.gate.memberId);
-    for (const [memberId, { name, link }] of [...this.#peers]) {
+    for (const [memberId, peer] of [...this.#peers]) {
       const member = wanted.get(memberId);
-      if (member?.name === name && member.address === link.address) continue;
-      link.close();
+      if (member?.name === peer.name && member.address === peer.link.address) continue;
       this.#peers.delete(memberId);
+      if (peer.calls === 0) peer.link.close();
+      else this.#leaving.add(peer);
     }
     for (const member of wanted.values()) {
       if (!this.#peers.has(member.memberId)) this.#peers.set(member.memberId, this.#connect(member));
@@ -159,18 +164,20 @@ class GrpcPeerTransport implements PeerTransport {
 
   #connect({ memberId, name, address }: PeerAddress): Peer {
     const { events, timers } = this.#options;
+    /** Of one that is leaving nobody wants to hear. */
+    const isPeer = (): boolean => this.#peers.get(memberId)?.link === link;
     const link = new PeerLink({
       address,
       credentials: peerChannelCredentials(this.#files, name),
       timers,
       tally: this.#tally,
       events: {
-        onUnreachable: (detail) => events.onUnreachable(memberId, detail),
-        onRefused: (refusal) => events.onRefused(memberId, refusal),
-        onConnected: () => events.onConnected(memberId),
+        onUnreachable: (detail) => void (isPeer() && events.onUnreachable(memberId, detail)),
+        onRefused: (refusal) => void (isPeer() && events.onRefused(memberId, refusal)),
+        onConnected: () => void (isPeer() && events.onConnected(memberId)),
       },
     });
-    return { name, link };
+    return { name, link, calls: 0 };
   }
 
   async call(
@@ -191,9 +198,12 @@ class GrpcPeerTransport implements PeerTransport {
     if (peer.link.failed) return notAsked(`no connection to member ${to}`);
     if (this.#calls >= outboundCallsMax) return notAsked(`${outboundCallsMax} calls are under way`);
     this.#calls += 1;
+    peer.calls += 1;
     const bytes = Buffer.from(wire.CallRequest.encode({ clusterId, from, to, name, json }).finish());
     const answered = await askForJson(peer.link.channel, 'call', bytes, deadlineMs);
     this.#calls -= 1;
+    peer.calls -= 1;
+    if (peer.calls === 0 && this.#leaving.delete(peer)) peer.link.close();
     return answered;
   }
 
@@ -239,8 +249,9 @@ class GrpcPeerTransport implements PeerTransport {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelPoll();
-    for (const { link } of this.#peers.values()) link.close();
+    for (const { link } of [...this.#peers.values(), ...this.#leaving]) link.close();
     this.#peers.clear();
+    this.#leaving.clear();
     await this.#server.close();
   }
 }

@@ -17,7 +17,7 @@ const pointTimeoutMs = 12_000;
 export const killPointsCase: ChaosCase = {
   name: 'kill-points',
   nodes: 3,
-  seconds: 75,
+  seconds: 60,
   async run({ cluster, random, note, deadlineMs }: CaseContext) {
     const reached = new Map<string, number>();
     let turns = 0;

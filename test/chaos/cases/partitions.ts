@@ -10,7 +10,7 @@ const stepsDown = (node: ChaosNode): Promise<void> =>
 export const isolateLeader: ChaosCase = {
   name: 'isolate-leader',
   nodes: 3,
-  seconds: 40,
+  seconds: 30,
   async run({ cluster, note, random, deadlineMs }: CaseContext) {
     let turns = 0;
     do {
@@ -42,7 +42,7 @@ const namesOf = (nodes: readonly ChaosNode[]): readonly string[] => nodes.map(({
 export const majority: ChaosCase = {
   name: 'majority',
   nodes: 5,
-  seconds: 40,
+  seconds: 30,
   async run(context: CaseContext) {
     const { cluster, note, random, deadlineMs } = context;
     let turns = 0;
@@ -64,7 +64,7 @@ export const majority: ChaosCase = {
 export const bridge: ChaosCase = {
   name: 'bridge',
   nodes: 5,
-  seconds: 30,
+  seconds: 25,
   async run(context: CaseContext) {
     const { cluster, note, random, deadlineMs } = context;
     let turns = 0;
@@ -86,7 +86,7 @@ export const bridge: ChaosCase = {
 export const oneWay: ChaosCase = {
   name: 'one-way',
   nodes: 3,
-  seconds: 40,
+  seconds: 30,
   async run({ cluster, note, random, deadlineMs }: CaseContext) {
     let turns = 0;
     do {
@@ -121,7 +121,7 @@ export const oneWay: ChaosCase = {
 export const slowLinks: ChaosCase = {
   name: 'slow-links',
   nodes: 3,
-  seconds: 25,
+  seconds: 20,
   async run({ cluster, note, random, deadlineMs }: CaseContext) {
     let turns = 0;
     do {

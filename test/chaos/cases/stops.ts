@@ -27,13 +27,13 @@ async function stopAndGo(
 export const stopLeader: ChaosCase = {
   name: 'stop-leader',
   nodes: 3,
-  seconds: 50,
+  seconds: 40,
   run: (context) => stopAndGo(context, 'leader'),
 };
 
 export const stopFollower: ChaosCase = {
   name: 'stop-follower',
   nodes: 3,
-  seconds: 40,
+  seconds: 30,
   run: (context) => stopAndGo(context, 'follower'),
 };

@@ -62,6 +62,35 @@ t.test('a call that is not answered in time may have been heard', async (t) => {
   t.match(await a.transport.call('m-b', 'status', null), { ok: false, error: { kind: 'not-asked' } });
 });
 
+t.test('who is no member any more may still answer what it was asked before', async (t) => {
+  const authority = await testAuthority(t);
+  let answer = (_value: unknown): void => {};
+  const answered = new Promise<unknown>((resolve) => {
+    answer = resolve;
+  });
+  let asked = (): void => {};
+  const heard = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  const a = await startPeer(t, { memberId: 'm-a', name: 'a', files: await nodeFiles(authority, 'a') });
+  const b = await startPeer(t, {
+    memberId: 'm-b',
+    name: 'b',
+    files: await nodeFiles(authority, 'b'),
+    onCall: () => {
+      asked();
+      return answered;
+    },
+  });
+  a.meet(b);
+  const removal = a.transport.call('m-b', 'cluster.remove', { name: 'b' });
+  await heard;
+  a.meet();
+  t.match(await a.transport.call('m-b', 'status', null), { ok: false, error: { kind: 'not-asked' } });
+  answer('removed');
+  t.strictSame(await removal, { ok: true, value: 'removed' });
+});
+
 t.test('calls under way are bounded on both sides', async (t) => {
   const authority = await testAuthority(t);
   let asked = 0;
