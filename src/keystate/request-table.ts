@@ -99,7 +99,7 @@ export class RequestTable {
       const oldest = this.#ids[this.#first];
       if (oldest === undefined) return;
       if (this.size <= requestLimits.requestIdsMax && oldest >= beforeId) return;
-      this.#forget(oldest);
+      this.#forget(oldest, beforeId);
     }
   }
 
@@ -110,7 +110,7 @@ export class RequestTable {
     return true;
   }
 
-  #forget(oldest: string): void {
+  #forget(oldest: string, beforeId: string): void {
     const record = this.#records.get(oldest);
     invariant(record !== undefined, `request ${oldest} is listed and not there`);
     this.#first += 1;
@@ -122,7 +122,11 @@ export class RequestTable {
     this.#records.delete(oldest);
     this.#hash.remove('request', record);
     this.#setFloor(oldest);
-    if (this.#floors.size > requestLimits.floorsMax) this.#dropFloor(this.#oldestSpan());
+    if (this.#floors.size <= requestLimits.floorsMax) return;
+    // Where the oldest is not out of reach yet the others are a clock's that runs ahead: they must not crowd out today's,
+    // or no change of anybody else would be new enough.
+    const oldestSpan = this.#oldestSpan();
+    this.#dropFloor(oldestSpan < spanOf(beforeId) ? oldestSpan : this.#newestSpan());
   }
 
   #setFloor(requestId: string): void {
@@ -139,6 +143,12 @@ export class RequestTable {
     if (requestId === undefined) return;
     this.#floors.delete(span);
     this.#hash.remove('requestFloor', { requestId });
+  }
+
+  #newestSpan(): string {
+    let newest = '';
+    for (const span of this.#floors.keys()) if (span > newest) newest = span;
+    return newest;
   }
 
   #oldestSpan(): string {

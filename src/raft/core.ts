@@ -29,6 +29,8 @@ export class Core {
 
   /** Up to here the log is known to be that of this term's leader. */
   verifiedIndex = 0;
+  /** The leader of this term was told by this member that it held more than it does: the end of its log is lost. */
+  lostAcknowledged = false;
 
   heartbeatElapsed = 0;
   /** Number of the newest heartbeat round of this term. */

@@ -77,6 +77,9 @@ function verifiedIndex(core: Core): number {
 }
 
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
+  // A leader never tells more than what this member acknowledged in its term (etcd panics here: "Was the raft log
+  // corrupted, truncated, or lost?").
+  if (message.commitIndex > core.log.lastIndex) core.lostAcknowledged = true;
   core.log.commitTo(Math.min(message.commitIndex, verifiedIndex(core)));
   core.outbox.send({
     kind: 'heartbeatResponse',

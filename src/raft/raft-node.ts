@@ -220,6 +220,11 @@ export class RaftNode {
     return term !== core.currentTerm || votedFor !== core.votedFor || commitIndex !== core.log.commitIndex;
   }
 
+  /** As in `status`, for each message. */
+  get lostAcknowledged(): boolean {
+    return this.#core.lostAcknowledged;
+  }
+
   status(): RaftStatus {
     const core = this.#core;
     const { log, tracker } = core;
@@ -237,6 +242,7 @@ export class RaftNode {
       membership: tracker.membership,
       progress: core.role === 'leader' ? progressOf(core) : none,
       transferee: core.transferee,
+      lostAcknowledged: core.lostAcknowledged,
     };
   }
 

@@ -160,4 +160,6 @@ export interface RaftStatus {
   /** Empty unless leader. */
   readonly progress: readonly PeerProgress[];
   readonly transferee: MemberId | null;
+  /** The log here ends before what this member acknowledged to the leader: a disk that was wiped or set back. */
+  readonly lostAcknowledged: boolean;
 }

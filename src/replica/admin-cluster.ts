@@ -9,6 +9,7 @@ import type { AdminError } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 import { clusterStatus, describeMember } from './cluster-status.js';
 import { encodeJoinToken } from './join-token.js';
+import { successorOf } from './successor.js';
 
 const joinSecretBytes = 32;
 const memberIdBytes = 16;
@@ -158,6 +159,11 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
           });
         }
       }
+      if (memberId === cluster.memberId && status === 'voter') {
+        // One that is gone hears no more of the others, and could not say when it may be turned off.
+        const led = await handOver();
+        if (led !== null) return led.ok ? removeThrough(led.value, name, force, caller) : led;
+      }
       const report = await proposer.propose({ type: 'member.remove', memberId }, caller);
       if (!report.ok) return report;
       const { index } = report.value;
@@ -216,6 +222,12 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
   function promotionObjection(memberId: string, name: string): AdminError | null {
     const { raft } = cluster.status();
     const progress = raft.progress.find((peer) => peer.memberId === memberId);
+    if (progress?.lostAcknowledged === true) {
+      return {
+        code: 'refused',
+        message: `${name} has lost what it had acknowledged: remove it, empty its data directory and add it anew.`,
+      };
+    }
     const lag = raft.lastIndex - (progress?.matchIndex ?? 0);
     if (progress === undefined || !progress.recentlyActive) {
       return {
@@ -241,14 +253,49 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
   }
 
   function membersBehind(format: number): string[] {
-    const reports = new Map(cluster.status().reports.map(({ memberId, report }) => [memberId, report]));
+    const nowMs = cluster.bootTimeMs();
+    // One that is silent may be about to come back with an earlier release.
+    const heard = cluster
+      .status()
+      .reports.filter(({ receivedAtMs }) => nowMs - receivedAtMs <= reachableWithinMs);
+    const reports = new Map(heard.map(({ memberId, report }) => [memberId, report]));
     return [...context.state.members()]
       .filter(({ memberId, status }) => memberId !== cluster.memberId && status !== 'invited')
       .flatMap(({ memberId, name }) => {
         const report = reports.get(memberId);
-        if (report === undefined) return [`${name} was not heard of since this replica started`];
+        if (report === undefined) return [`${name} is not heard of`];
         return report.formatMax >= format ? [] : [`${name} runs ${report.version}`];
       });
+  }
+
+  /** Has another voter lead. `null`: there is none to have. */
+  async function handOver(): Promise<Result<string, AdminError> | null> {
+    const successor = successorOf(cluster.status().raft);
+    if (successor === null) return null;
+    const { memberId } = successor;
+    const begun = cluster.transferLeadership(memberId);
+    if (begun && (await until(() => leaderId() === memberId))) return ok(memberId);
+    const name = context.state.member(memberId)?.name ?? memberId;
+    return err({
+      code: 'timeout',
+      message: `This node leads, and ${name} has not taken over: nothing was changed. Try again, or from another node.`,
+    });
+  }
+
+  async function removeThrough(
+    leader: string,
+    name: string,
+    force: boolean | undefined,
+    caller: AdminCaller,
+  ): Promise<Result<AdminResponse<'cluster.remove'>, AdminError>> {
+    const answer = await cluster.ask(leader, 'cluster.remove', { name, ...(force && { force }) }, caller);
+    if (!answer.ok) return answer;
+    const parsed = adminCommands['cluster.remove'].response.safeParse(answer.value);
+    if (parsed.success) return ok(parsed.data);
+    return err({
+      code: 'internal',
+      message: "The leader's answer to cluster.remove is not understood here.",
+    });
   }
 
   /** Names of the voters that are not known to have applied `index`, by their last reports. */

@@ -43,7 +43,7 @@ export class LastConfirmation {
 
   /** A quorum confirmed at `atMs`. Written now and then, in the background; a failure only leaves the record older. */
   confirmed(atMs: number): void {
-    if (this.#writing !== null || atMs - this.#writtenAtMs < writeIntervalMs) return;
+    if (this.#writing !== null || Math.abs(atMs - this.#writtenAtMs) < writeIntervalMs) return;
     this.#writtenAtMs = atMs;
     this.#writing = this.#write(atMs)
       .catch(() => {})

@@ -38,6 +38,7 @@ import { type OpenedLog, openLog } from './open-log.js';
 import { ReplicaMetrics } from './replica-metrics.js';
 import { StandingWatch } from './standing-watch.js';
 import { StatePublication } from './state-publication.js';
+import { successorOf } from './successor.js';
 import { timedFiles } from './timed-files.js';
 
 /** Address of a node that no other can reach (RFC 2606 §2): its configuration has no `[cluster]`. */
@@ -46,6 +47,7 @@ const nowhere = 'no-cluster-section.invalid:7443';
 /** How often liveness of other nodes and the like are looked at anew. */
 const standingIntervalMs = 1_000;
 const addressRetryMs = 5_000;
+const fenceRetryMs = 1_000;
 /** One that has heard from a quorum so lately is no former member, whatever somebody says. */
 const fenceAfterStaleMs = 5_000;
 
@@ -88,7 +90,7 @@ export async function runReplica(): Promise<void> {
     },
     onHalted: (reason) => {
       logger.error('replication has stopped on this node; what it serves grows old', { reason });
-      replica?.standing.update();
+      replica?.halted(reason);
     },
   });
   if (!opened.ok) return supervisor.reportFatal(opened.error);
@@ -135,6 +137,7 @@ class Replica {
   readonly #api: AdminApi;
   readonly #ending = new AbortController();
   #running: readonly RunningServingProcess[] | null = null;
+  #leader: string | null = null;
   #cancelStanding: () => void = () => {};
   #closing: Promise<void> | null = null;
 
@@ -246,6 +249,10 @@ class Replica {
       onRestore: () => this.#membersMayHaveChanged(),
       onFresh: () => this.standing.confirmed(),
     });
+    // What was applied, or went wrong, before there was anybody to hear of it.
+    this.#membersMayHaveChanged();
+    const { halted } = opened.engine.status();
+    if (halted !== null) this.halted(halted);
     this.#bindPeers();
     const publishing = await this.publication.listen();
     if (!publishing.ok) return publishing;
@@ -334,8 +341,25 @@ class Replica {
     const reason = `${cause}: it does not serve any more. To use this host again, empty ${config.node.dataDir}, and add and join it anew`;
     this.standing.fenced(reason);
     logger.error('fenced off', { reason });
-    const written = await writeFence(systemFiles, config.node.dataDir, reason);
-    if (!written.ok) logger.error('the fence is not durable', { reason: written.error.message });
+    await this.#makeFenceDurable(reason);
+  }
+
+  /** A later start must not serve either: tried until the disk takes it. */
+  async #makeFenceDurable(reason: string): Promise<void> {
+    const { config, logger } = this.#parts;
+    for (;;) {
+      const written = await writeFence(systemFiles, config.node.dataDir, reason);
+      if (written.ok) return;
+      logger.error('the fence is not durable yet', { reason: written.error.message });
+      if (!(await this.#wait(fenceRetryMs))) return;
+    }
+  }
+
+  /** One whose state is in doubt must not serve by it after a restart, which forgets how that showed. */
+  halted(reason: string): void {
+    this.standing.update();
+    const { divergent, raft } = this.#parts.opened.engine.status();
+    if (divergent.length > 0 || raft.lostAcknowledged) void this.#makeFenceDurable(reason);
   }
 
   /** A node that was added shows its token until key state, which then comes, says that it is a member. */
@@ -387,11 +411,12 @@ class Replica {
         { by: 'configuration' },
       );
       if (told.ok) return;
+      const isRefused = told.error.code !== 'no-quorum' && told.error.code !== 'outcome-unknown';
       logger.warn("the other nodes do not know this node's address yet", {
         address,
         reason: told.error.message,
       });
-      if (!(await this.#wait(addressRetryMs))) return;
+      if (isRefused || !(await this.#wait(addressRetryMs))) return;
     }
   }
 
@@ -402,7 +427,17 @@ class Replica {
 
   #watchStanding(): void {
     this.standing.update();
+    this.#logLeader();
     this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
+  }
+
+  #logLeader(): void {
+    const { opened, logger } = this.#parts;
+    const { leader, term } = opened.engine.status().raft;
+    if (leader === this.#leader) return;
+    this.#leader = leader;
+    const name = leader === null ? null : (opened.machine.state.member(leader)?.name ?? leader);
+    logger.info(name === null ? 'no leader is known' : 'another leader', { leader: name, term });
   }
 
   fleetChanged(fleet: Extract<SupervisorMessage, { kind: 'fleet' }>): void {
@@ -434,12 +469,8 @@ class Replica {
     const { engine } = this.#parts.opened;
     const { raft } = engine.status();
     if (raft.role !== 'leader') return;
-    const [successor] = raft.progress
-      .filter(
-        ({ memberId, learner, recentlyActive }) => !learner && recentlyActive && memberId !== engine.memberId,
-      )
-      .sort((left, right) => right.matchIndex - left.matchIndex);
-    if (successor !== undefined) engine.transferLeadership(successor.memberId);
+    const successor = successorOf(raft);
+    if (successor !== null) engine.transferLeadership(successor.memberId);
   }
 }
 

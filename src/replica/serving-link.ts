@@ -69,7 +69,7 @@ export class ServingLink {
   }
 
   /** The state as of `index` goes out first; entries enqueued from now on follow it. */
-  startSnapshot(index: number, records: readonly Uint8Array[]): void {
+  startSnapshot(index: number, records: Iterable<Uint8Array>): void {
     this.#snapshot = snapshotFrames(index, records);
     this.#sentIndex = index;
     this.#pump();
@@ -181,7 +181,7 @@ export class ServingLink {
   }
 }
 
-function* snapshotFrames(index: number, records: readonly Uint8Array[]): Generator<Buffer> {
+function* snapshotFrames(index: number, records: Iterable<Uint8Array>): Generator<Buffer> {
   yield encodeIndexFrame(FrameType.snapshotBegin, index);
   for (const record of records) yield encodeFrame(FrameType.snapshotRecord, record);
   yield encodeIndexFrame(FrameType.snapshotEnd, index);

@@ -59,12 +59,12 @@ export class StandingWatch {
 
   standing(): Standing {
     const { state, replication, bootTimeMs } = this.#options;
-    const { halted, divergent, reports } = replication();
+    const { halted, divergent, reports, raft } = replication();
     const nowMs = bootTimeMs();
     return judgeStanding({
       fence: this.#fence,
       // One that halted for another reason serves on, as one that is cut off.
-      diverged: divergent.length > 0 ? halted : null,
+      diverged: divergent.length > 0 || raft.lostAcknowledged ? halted : null,
       confirmed: this.#confirmed,
       lastConfirmedAgeMs: this.#lastConfirmedAgeMs,
       serveStaleMaxMs: state().settings().serveStaleMaxMs,

@@ -90,9 +90,6 @@ export class StatePublication {
   readonly #waiters = new Set<() => void>();
   #standing: Standing;
   readonly #unsubscribe: () => void;
-  /** The last snapshot, while a link is still sending it: links that start together share one. */
-  #snapshot: WeakRef<readonly Uint8Array[]> | null = null;
-  #snapshotIndex = 0;
 
   constructor(options: PublicationOptions) {
     this.#options = options;
@@ -262,19 +259,11 @@ export class StatePublication {
     }
     // It is in the set from here on (`links`), before its snapshot is taken: no command falls between the two.
     const { appliedIndex: index } = this.#options.state;
-    link.startSnapshot(index, this.#snapshotAt(index));
+    // Lazily: each record is made when the link takes it, between the turns in which this node may have to lead.
+    link.startSnapshot(index, this.#options.state.snapshot());
     link.enqueue(encodeJsonFrame(FrameType.standing, this.#standing));
     for (const observer of this.#observers) observer.onHello(link, hello);
     this.#recheck();
-  }
-
-  #snapshotAt(index: number): readonly Uint8Array[] {
-    const shared = this.#snapshotIndex === index ? this.#snapshot?.deref() : undefined;
-    if (shared !== undefined) return shared;
-    const records = [...this.#options.state.snapshot()];
-    this.#snapshot = new WeakRef(records);
-    this.#snapshotIndex = index;
-    return records;
   }
 
   #forget(link: ServingLink, reason: string | null): void {

@@ -109,7 +109,7 @@ async function emptyDirectoryProblem(files: FileOperations, dir: string): Promis
 async function directoryProblem(files: FileOperations, dir: string): Promise<string | null> {
   const info = await files.stat(dir);
   if (info === null) {
-    return `the data directory ${dir} does not exist: make this node a cluster with "xksctl cluster init"`;
+    return `the data directory ${dir} does not exist: make this node a cluster with "xksctl cluster init", or join one with "xksctl cluster join" (a node that was a member before is removed there and added anew)`;
   }
   if (info.kind !== 'directory') return `${dir} is not a directory: set [node] data_dir to one`;
   if ((info.mode & 0o077) !== 0) {
@@ -207,7 +207,7 @@ export async function eraseJoinSecret({ files, path, identity }: DataDirectory):
 async function contentProblem(files: FileOperations, dir: string): Promise<string | null> {
   const names = (await files.list(dir)).filter((name) => !isForeignName(name));
   if (names.length === 0) {
-    return `the data directory ${dir} is empty: make this node a cluster with "xksctl cluster init"`;
+    return `the data directory ${dir} is empty: make this node a cluster with "xksctl cluster init", or join one with "xksctl cluster join" (a node that was a member before is removed there and added anew)`;
   }
   if (!names.includes(identityName)) {
     const unfinished = [logName, snapshotsName, lockName, ballastName, ...temporaryNames];

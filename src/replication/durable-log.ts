@@ -119,7 +119,13 @@ export class DurableLog {
       const parts = partsOf(entries);
       const rest = parts.pop() ?? [];
       for (const part of parts) {
-        const early = hardState && { ...hardState, commitIndex: this.#hardState.commitIndex };
+        // As far as it is about entries that are there by then: who knows of two changes of the members must know that
+        // the first is committed.
+        const endIndex = part.at(-1)?.index ?? 0;
+        const early = hardState && {
+          ...hardState,
+          commitIndex: Math.max(this.#hardState.commitIndex, Math.min(hardState.commitIndex, endIndex)),
+        };
         await this.#writeRecord(itemsOf(part, early));
       }
       if (rest.length > 0 || hardState !== null) await this.#writeRecord(itemsOf(rest, hardState));

@@ -400,6 +400,12 @@ export class ReplicationLoop<R> {
     if (message.kind === 'snapshot') return;
     if (message.term === this.#driver.term) this.#watch.received(message, this.#driver.commitIndex);
     this.#raft.step(message);
+    if (this.#raft.lostAcknowledged && this.#halted === null && this.#stage === 'running') {
+      this.#halt(
+        "this node's log ends before entries that it had acknowledged: its disk was wiped or set back. Remove it from the cluster, empty its data directory and add it anew",
+        'running',
+      );
+    }
   }
 
   #receiveProposal(from: MemberId, message: Extract<PeerMessage, { kind: 'propose' }>): void {

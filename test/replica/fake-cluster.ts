@@ -40,6 +40,7 @@ export class FakeCluster implements ClusterControl {
       membership: this.#log.machine.membership() ?? { voters: [this.memberId], learners: [] },
       progress: [],
       transferee: null,
+      lostAcknowledged: false,
       ...this.raft,
     };
     return {

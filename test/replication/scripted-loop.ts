@@ -16,6 +16,7 @@ const raft: RaftStatus = {
   membership: { voters: [], learners: [] },
   progress: [],
   transferee: null,
+  lostAcknowledged: false,
 };
 
 /** In place of the loop, to test its surroundings: notes what it is told, and does what a test says through `options.ports`. */

@@ -222,10 +222,14 @@ export class PeerServer {
   /** Who is speaking (replication.md 7). */
   #check(clusterId: string, from: MemberId, to: MemberId, names: readonly string[]): Refusal | null {
     const gate = this.#gate;
-    if (clusterId !== gate.clusterId) {
-      return { reason: 'other-cluster', detail: `this is cluster ${gate.clusterId}` };
-    }
     const authorized = gate.authorize(from, names);
+    if (clusterId !== gate.clusterId) {
+      // Whom a recovery left behind is known here as a former member. A node that was emptied and made another cluster
+      // knows nothing of the sender's, and must not fence off those that go on in it.
+      const leftBehind = !authorized.ok && authorized.reason === 'removed';
+      const reason = leftBehind ? 'other-cluster' : 'foreign-cluster';
+      return { reason, detail: `this is cluster ${gate.clusterId}` };
+    }
     if (!authorized.ok) {
       return { reason: authorized.reason, detail: `${refusedBecause[authorized.reason]} (member ${from})` };
     }
@@ -296,6 +300,7 @@ const malformedRequest: Refusal = { reason: 'malformed', detail: 'malformed requ
 const refusedBecause = {
   removed: 'the member was removed from the cluster',
   'other-cluster': 'another cluster',
+  'foreign-cluster': 'another cluster',
   unknown: 'no member of the cluster as known here',
   'wrong-name': "the certificate shown is not for the member's node",
   'wrong-member': 'another member',

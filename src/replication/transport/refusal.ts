@@ -7,8 +7,10 @@ import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
 export type RefusalReason =
   /** The sender was a member and is none any more. */
   | 'removed'
-  /** The sender's cluster id is not ours. */
+  /** The sender's cluster id is that of the cluster that ours came from by a recovery, which left it behind. */
   | 'other-cluster'
+  /** The sender's cluster id is not ours, and neither is the sender: that says nothing about its own cluster. */
+  | 'foreign-cluster'
   /** Never heard of the sender. Those who were just added may be ahead of us. */
   | 'unknown'
   /** The sender's certificate is another node's. */
@@ -32,6 +34,7 @@ const reasonKey = 'xksd-refusal';
 const statusCodes = {
   removed: status.PERMISSION_DENIED,
   'other-cluster': status.PERMISSION_DENIED,
+  'foreign-cluster': status.PERMISSION_DENIED,
   unknown: status.PERMISSION_DENIED,
   'wrong-name': status.PERMISSION_DENIED,
   'wrong-member': status.FAILED_PRECONDITION,

@@ -33,6 +33,7 @@ export class TransportTally implements TransportCounters {
   readonly refused: ByReason = {
     removed: 0,
     'other-cluster': 0,
+    'foreign-cluster': 0,
     unknown: 0,
     'wrong-name': 0,
     'wrong-member': 0,
