@@ -156,7 +156,7 @@ export const consensusBugs: readonly PlantedBug[] = [
       {
         file: 'raft/core',
         find: 'this.#enterTerm(term, null);',
-        replace: "this.#enterTerm(term, null); if (this.role === 'leader') this.log.cutToCommit();",
+        replace: 'if (term > this.currentTerm) this.log.cutToCommit(); this.#enterTerm(term, null);',
       },
     ],
   },
