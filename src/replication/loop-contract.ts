@@ -56,11 +56,7 @@ export interface LoopPorts<R> {
 /** What bounds the consensus core; see `RaftOptions`. */
 export type CoreLimits = Pick<
   RaftOptions,
-  | 'inflightMessagesMax'
-  | 'inflightBytesMax'
-  | 'appendBytesMax'
-  | 'uncommittedBytesMax'
-  | 'committedBytesMax'
+  'inflightMessagesMax' | 'inflightBytesMax' | 'appendBytesMax' | 'uncommittedBytesMax' | 'committedBytesMax'
 >;
 
 export interface LoopLimits {
