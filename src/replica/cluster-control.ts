@@ -1,5 +1,8 @@
 import type { Result } from '../base/result.js';
+import type { Standing } from '../ops/state-link.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
+import type { PeerTransportStats } from '../replication/transport/peer-transport.js';
+import type { Refusal } from '../replication/transport/refusal.js';
 import type { AdminError } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 
@@ -9,6 +12,16 @@ export interface ClusterControl {
   readonly clusterId: string;
   status(): LoopStatus;
   stateHash(): string;
+  /** Whether this node may serve, and if not, why. */
+  standing(): Standing;
+  /** Why it was not let in when it last asked to join; `null` when it is in, or has not asked. */
+  joinProblem(): string | null;
+  /** Members that do not listen to this node: what each said last. */
+  refusals(): ReadonlyMap<string, Refusal>;
+  /** `null`: a cluster of one, or fenced off. */
+  peerStats(): PeerTransportStats | null;
+  /** End of validity of this node's certificate for the others, ms since the epoch; `null` without one. */
+  certificateNotAfterMs(): number | null;
   /** False when this member does not lead or `memberId` is no voter. */
   transferLeadership(memberId: string): boolean;
   /** An index applied here that covers everything acknowledged before; an error where no quorum answers in time. */

@@ -36,7 +36,7 @@ export interface ClusterPeersOptions {
   readonly config: ClusterConfig;
   readonly identity: Identity;
   readonly state: () => KeyStateQueries;
-  readonly loadTls: () => Result<PeerTlsFiles, string>;
+  readonly loadTls: () => Result<PeerTlsFiles & { readonly notAfterMs: number }, string>;
   readonly timers: Timers;
   readonly logger: Logger;
 }
@@ -85,7 +85,8 @@ export class ClusterPeers {
           handlers()?.inbox.unreachable(member);
         },
         onRefused: (member, refusal) => handlers()?.onRefused(member, refusal),
-        onConnected: (member) => logger.info('connected to a member', { member: nameOf(member) }),
+        // Whether it listens to us shows later: it may refuse each message.
+        onConnected: (member) => logger.debug('connected to a member', { member: nameOf(member) }),
         onTlsReload: (problem) => {
           if (problem === null) logger.info('cluster certificates reloaded');
           else
@@ -155,6 +156,12 @@ export class ClusterPeers {
       });
     }
     return err({ code: 'no-quorum', message: `${name} could not be asked: ${detail}. Nothing was changed.` });
+  }
+
+  /** Of this node's certificate as it is in use; `null` when it cannot be read any more. */
+  get certificateNotAfterMs(): number | null {
+    const files = this.#options.loadTls();
+    return files.ok ? files.value.notAfterMs : null;
   }
 
   stats(): PeerTransportStats {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import type { Clock } from '../base/clock.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { Join } from '../replication/identity-file.js';
@@ -16,6 +17,10 @@ const welcomeSchema = z.object({
 });
 export type Welcome = z.infer<typeof welcomeSchema>;
 
+/** 32 bytes, hexadecimal. */
+const secretPattern = /^[0-9a-f]{64}$/;
+const joinsUnderWayMax = 4;
+
 const digestOf = (joinSecret: string): string =>
   createHash('sha256').update(Buffer.from(joinSecret, 'hex')).digest('hex');
 
@@ -25,18 +30,21 @@ export interface JoinerOptions {
   /** Asks one member. The error is the answer of that member, or why there is none. */
   readonly ask: (peer: Join['peers'][number], request: JoinRequest) => Promise<Result<unknown, string>>;
   readonly onWelcome: (members: readonly PeerAddress[]) => void;
-  readonly warn: (message: string) => void;
+  /** Why this node is not let in. `isNews`: for the first time. */
+  readonly onProblem: (reason: string, isNews: boolean) => void;
   /** Resolves after so many milliseconds; `false` when this node ends first. */
   readonly wait: (ms: number) => Promise<boolean>;
 }
 
-const retryMs = 1_000;
+/** Doubling: one with a token that is of no use asks until somebody looks. */
+const retryFirstMs = 500;
+const retryMsMax = 30_000;
 
 /** Shows the join token's secret to one member after the other until one lets this node in. */
 export async function joinCluster(options: JoinerOptions): Promise<void> {
-  const { join, request, ask, onWelcome, warn, wait } = options;
+  const { join, request, ask, onWelcome, onProblem, wait } = options;
   const said = new Set<string>();
-  for (;;) {
+  for (let retryMs = retryFirstMs; ; retryMs = Math.min(2 * retryMs, retryMsMax)) {
     for (const peer of join.peers) {
       const answer = await ask(peer, { ...request, secret: join.joinSecret });
       const welcome = answer.ok ? welcomeSchema.safeParse(answer.value) : null;
@@ -45,39 +53,75 @@ export async function joinCluster(options: JoinerOptions): Promise<void> {
         return;
       }
       const problem = `${peer.name} (${peer.address}) does not let this node in: ${answer.ok ? 'its answer is malformed' : answer.error}`;
-      if (!said.has(problem)) warn(problem);
+      onProblem(problem, !said.has(problem));
       said.add(problem);
     }
     if (!(await wait(retryMs))) return;
   }
 }
 
-/** The other side: a member takes a node in that shows the secret of its token. */
-export async function welcomeJoiner(
-  request: JoinRequest,
-  state: () => KeyStateQueries,
-  proposer: ChangeProposer,
-): Promise<Result<Welcome, string>> {
-  const { memberId, nodeName, secret, advertise, formatMax } = request;
-  const member = state().member(memberId);
-  if (member !== null && member.name !== nodeName) {
-    return err(`the join token is for node "${member.name}", and its certificate says "${nodeName}"`);
+/** The other side: a member takes nodes in that show the secret of their token, one at a time. */
+export class Welcomes {
+  readonly #state: () => KeyStateQueries;
+  readonly #proposer: ChangeProposer;
+  readonly #clock: Clock;
+  /** Members on their way in through this node. */
+  readonly #underWay = new Set<string>();
+
+  constructor(state: () => KeyStateQueries, proposer: ChangeProposer, clock: Clock) {
+    this.#state = state;
+    this.#proposer = proposer;
+    this.#clock = clock;
   }
-  if (formatMax < state().activeFormat()) {
-    return err(
-      `this cluster works with format ${state().activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`,
-    );
+
+  async welcome(request: JoinRequest): Promise<Result<Welcome, string>> {
+    const { memberId, secret, advertise } = request;
+    // Whoever has a certificate may ask: nothing gets into the log before it is known to be true here.
+    const obstacle = this.#obstacle(request);
+    if (obstacle !== null) return err(obstacle);
+    if (this.#underWay.has(memberId)) return err('this node is being let in already; ask again');
+    if (this.#underWay.size >= joinsUnderWayMax) return err('other nodes are being let in; ask again');
+    this.#underWay.add(memberId);
+    try {
+      const change: Change = {
+        type: 'member.join',
+        memberId,
+        joinSecretDigest: digestOf(secret),
+        address: advertise,
+      };
+      const joined = await this.#proposer.propose(change, { by: `join of ${request.nodeName}` });
+      if (!joined.ok) return err(joined.error.message);
+    } finally {
+      this.#underWay.delete(memberId);
+    }
+    const members = [...this.#state().members()]
+      .filter(({ status }) => status !== 'invited')
+      .map(({ memberId: id, name, address }) => ({ memberId: id, name, address }));
+    return ok({ members });
   }
-  const change: Change = {
-    type: 'member.join',
-    memberId,
-    joinSecretDigest: digestOf(secret),
-    address: advertise,
-  };
-  const joined = await proposer.propose(change, { by: `join of ${nodeName}` });
-  if (!joined.ok) return err(joined.error.message);
-  const members = [...state().members()]
-    .filter(({ status }) => status !== 'invited')
-    .map(({ memberId: id, name, address }) => ({ memberId: id, name, address }));
-  return ok({ members });
+
+  /** As far as this member knows; key state has the last word. */
+  #obstacle({ memberId, nodeName, secret, formatMax }: JoinRequest): string | null {
+    const state = this.#state();
+    const member = state.member(memberId);
+    if (member === null) {
+      return 'no such invitation is known here: it was withdrawn or used up, or is so new that it has not come yet; make another one (xksctl cluster add)';
+    }
+    if (member.name !== nodeName) {
+      return `the join token is for node "${member.name}", and its certificate says "${nodeName}"`;
+    }
+    if (member.status === 'voter') {
+      return `member "${member.name}" has joined already and its join token is used: if this is another machine, remove that member and invite it anew`;
+    }
+    if (!secretPattern.test(secret) || member.joinSecretDigest !== digestOf(secret)) {
+      return `the join token is not the one made for member "${member.name}"`;
+    }
+    if (member.status === 'invited' && this.#clock.wallMs() >= member.inviteExpiresAtMs) {
+      return `the join token of "${member.name}" has expired: make another (xksctl cluster add ${member.name})`;
+    }
+    if (formatMax < state.activeFormat()) {
+      return `this cluster works with format ${state.activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`;
+    }
+    return null;
+  }
 }

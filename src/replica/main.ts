@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
@@ -6,7 +7,7 @@ import { err, type Result } from '../base/result.js';
 import { systemTimers } from '../base/timers.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { commandFormatMax } from '../keystate/command-format.js';
-import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+import { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { CommandResult } from '../keystate/types.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
@@ -29,7 +30,7 @@ import { peerFormats } from './cluster-peers.js';
 import { CredentialUse } from './credential-use.js';
 import { foundCluster } from './found-cluster.js';
 import { HsmRequests } from './hsm-requests.js';
-import { joinCluster, welcomeJoiner } from './join-cluster.js';
+import { joinCluster, Welcomes } from './join-cluster.js';
 import { LastConfirmation } from './last-confirmation.js';
 import { MetricsAggregation } from './metrics-aggregation.js';
 import { MetricsServer } from './metrics-server.js';
@@ -48,8 +49,22 @@ const nowhere = 'no-cluster-section.invalid:7443';
 const standingIntervalMs = 1_000;
 const addressRetryMs = 5_000;
 const fenceRetryMs = 1_000;
+const refusalHoldsMs = 5_000;
 /** One that has heard from a quorum so lately is no former member, whatever somebody says. */
 const fenceAfterStaleMs = 5_000;
+
+/** What any node takes and the leader decides (admin-cluster.ts). */
+const forwardedCommands: ReadonlySet<string> = new Set([
+  'cluster.promote',
+  'cluster.remove',
+  'cluster.transfer',
+]);
+
+const forwardedSchema = z.strictObject({
+  uid: z.int().nonnegative().nullable(),
+  requestId: z.string().refine((text) => parseRequestId(text) !== null),
+  body: z.unknown(),
+});
 
 /** The composition root of the replica. Returns once it runs; the process ends by its supervisor's word. */
 export async function runReplica(): Promise<void> {
@@ -138,6 +153,10 @@ class Replica {
   readonly #ending = new AbortController();
   #running: readonly RunningServingProcess[] | null = null;
   #leader: string | null = null;
+  #joinProblem: string | null = null;
+  /** By member: what it said last, when it did not listen to this node, and when (boot clock). */
+  readonly #refusals = new Map<string, { readonly refusal: Refusal; readonly atMs: number }>();
+  readonly #welcomes: Welcomes;
   #cancelStanding: () => void = () => {};
   #closing: Promise<void> | null = null;
 
@@ -194,6 +213,7 @@ class Replica {
       activeFormat: () => machine.state.activeFormat(),
       logger,
     });
+    this.#welcomes = new Welcomes(state, this.#proposer, systemClock);
     this.#api = new AdminApi(
       {
         ...common,
@@ -225,6 +245,11 @@ class Replica {
       clusterId: engine.clusterId,
       status: () => engine.status(),
       stateHash: () => machine.stateHash(),
+      standing: () => this.standing.standing(),
+      joinProblem: () => this.#joinProblem,
+      refusals: () => this.#currentRefusals(),
+      peerStats: () => peers?.stats() ?? null,
+      certificateNotAfterMs: () => peers?.certificateNotAfterMs ?? null,
       transferLeadership: (memberId) => engine.transferLeadership(memberId),
       readIndex: async (timeoutMs) => {
         const read = await log.readIndex(timeoutMs);
@@ -285,24 +310,22 @@ class Replica {
     const { opened } = this.#parts;
     opened.peers?.bind({
       inbox: opened.inbox,
-      onJoin: (request) => welcomeJoiner(request, () => opened.machine.state, this.#proposer),
+      onJoin: (request) => this.#welcomes.welcome(request),
       onCall: (from, command, body) => this.#runForMember(from, command, body),
       onRefused: (by, refusal) => void this.#refused(by, refusal),
     });
   }
 
-  /** A command that another member was given and that is this one's to carry out. */
+  /** A command that another member was given and that only the leader can decide on. Nothing else is done for others. */
   #runForMember(from: string, command: string, body: unknown): Promise<Result<unknown, AdminError>> {
-    const asked = typeof body === 'object' && body !== null ? body : {};
-    const { uid, requestId, body: inner } = asked as { uid?: unknown; requestId?: unknown; body?: unknown };
-    if (typeof requestId !== 'string') {
-      return Promise.resolve(
-        err({ code: 'bad-request', message: 'a forwarded command without its request id' }),
-      );
-    }
+    const refuse = (message: string) => Promise.resolve(err({ code: 'bad-request', message } as const));
+    if (!forwardedCommands.has(command)) return refuse(`${command} is not done for other nodes`);
+    const forwarded = forwardedSchema.safeParse(body);
+    if (!forwarded.success) return refuse('a malformed forwarded command');
+    const { uid, requestId, body: inner } = forwarded.data;
     const member = this.#parts.opened.machine.state.member(from);
-    const by = `uid=${typeof uid === 'number' ? uid : 'unknown'} on ${member?.name ?? from}`;
-    return this.#api.run(command, inner, { uid: typeof uid === 'number' ? uid : null, by, requestId });
+    const by = `uid=${uid ?? 'unknown'} on ${member?.name ?? from}`;
+    return this.#api.run(command, inner, { uid: null, by, requestId });
   }
 
   #onEntry(_entry: AppliedEntry<CommandResult>): void {
@@ -317,21 +340,30 @@ class Replica {
     }
   }
 
+  /** They are repeated each second while they hold. */
+  #currentRefusals(): ReadonlyMap<string, Refusal> {
+    const sinceMs = loadNativeBinding().bootTimeMs() - refusalHoldsMs;
+    const current = [...this.#refusals].filter(([, { atMs }]) => atMs >= sinceMs);
+    return new Map(current.map(([member, { refusal }]) => [member, refusal]));
+  }
+
   /** Others that do not listen to this node may know better than it whether it is still a member (replication.md 14). */
-  async #refused(by: string, { reason, detail }: Refusal): Promise<void> {
+  async #refused(by: string, refusal: Refusal): Promise<void> {
     const { opened, logger } = this.#parts;
+    const { reason, detail } = refusal;
     const name = opened.machine.state.member(by)?.name ?? by;
-    if (reason !== 'removed' && reason !== 'other-cluster') {
-      logger.warn('a member does not listen to this node', { member: name, reason, detail });
-      return;
-    }
+    const isNews = this.#currentRefusals().get(by)?.reason !== reason;
+    this.#refusals.set(by, { refusal, atMs: loadNativeBinding().bootTimeMs() });
+    if (isNews) logger.warn('a member does not listen to this node', { member: name, reason, detail });
+    if (reason !== 'removed' && reason !== 'other-cluster') return;
     const { freshAsOfMs } = opened.engine.status();
     const nowMs = loadNativeBinding().bootTimeMs();
+    // Who has heard from a quorum just now is a member, whatever somebody says.
     if (freshAsOfMs !== null && nowMs - freshAsOfMs < fenceAfterStaleMs) return;
     await this.#fence(
       reason === 'removed'
         ? `${name} says that this node was removed from the cluster`
-        : `${name} says that it belongs to another cluster: this node was left behind`,
+        : `${name} went on in a recovered cluster, which left this node behind`,
     );
   }
 
@@ -382,10 +414,14 @@ class Replica {
         },
         ask: (peer, request) => peers.join(peer, request),
         onWelcome: (members) => {
+          this.#joinProblem = null;
           logger.info('this node may join', { members: members.map(({ name }) => name) });
           peers.introduced(members);
         },
-        warn: (reason) => logger.warn('joining the cluster', { reason }),
+        onProblem: (reason, isNews) => {
+          this.#joinProblem = reason;
+          if (isNews) logger.warn('joining the cluster', { reason });
+        },
         wait: (ms) => this.#wait(ms),
       });
     }

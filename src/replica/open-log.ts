@@ -108,11 +108,15 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   return err(log.error.message);
 }
 
-function peerTlsFiles(cluster: ClusterConfig, nodeName: string, clock: Clock): Result<PeerTlsFiles, string> {
+function peerTlsFiles(
+  cluster: ClusterConfig,
+  nodeName: string,
+  clock: Clock,
+): Result<PeerTlsFiles & { readonly notAfterMs: number }, string> {
   const files = loadClusterTlsFiles({ ...cluster, nodeName, nowMs: clock.wallMs() });
   if (!files.ok) return files;
-  const { ca, cert: certificate, key } = files.value;
-  return ok({ ca, certificate, key });
+  const { ca, cert: certificate, key, notAfterMs } = files.value;
+  return ok({ ca, certificate, key, notAfterMs });
 }
 
 /** In [0, 1). */

@@ -7,6 +7,8 @@ import { judgeStanding } from './standing.js';
 
 /** Reports come every second: who was silent for so long is not counted as live (X-H2). */
 const liveWithinMs = 5_000;
+/** With a leader a confirmation takes a round, and the entries before it: ten of them may fail. */
+const confirmedBesideLeaderWithinMs = 5_000;
 
 export interface StandingWatchOptions {
   readonly state: () => KeyStateQueries;
@@ -24,6 +26,8 @@ export class StandingWatch {
   readonly #lastConfirmedAgeMs: number | null;
   #fence: string | null;
   #confirmed = false;
+  /** Since when a leader has been known without a break, boot clock. */
+  #leaderSinceMs: number | null = null;
   #watcher: (standing: Standing) => void = () => {};
 
   constructor(options: StandingWatchOptions) {
@@ -65,6 +69,7 @@ export class StandingWatch {
       fence: this.#fence,
       // One that halted for another reason serves on, as one that is cut off.
       diverged: divergent.length > 0 || raft.lostAcknowledged ? halted : null,
+      unconfirmedBesideLeader: this.#isUnconfirmedBesideLeader(),
       confirmed: this.#confirmed,
       lastConfirmedAgeMs: this.#lastConfirmedAgeMs,
       serveStaleMaxMs: state().settings().serveStaleMaxMs,
@@ -75,8 +80,15 @@ export class StandingWatch {
     });
   }
 
+  #isUnconfirmedBesideLeader(): boolean {
+    const sinceMs = this.#leaderSinceMs;
+    return sinceMs !== null && this.#options.bootTimeMs() - sinceMs > confirmedBesideLeaderWithinMs;
+  }
+
   /** To be called now and then: nodes come and go. */
   update(): void {
+    const { leader } = this.#options.replication().raft;
+    this.#leaderSinceMs = leader === null ? null : (this.#leaderSinceMs ?? this.#options.bootTimeMs());
     this.#watcher(this.standing());
   }
 }

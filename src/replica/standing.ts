@@ -6,6 +6,11 @@ export interface StandingInputs {
   readonly fence: string | null;
   /** Its state is not that of the majority (replication.md 9): how that shows; `null` when all agree. */
   readonly diverged: string | null;
+  /**
+   * A leader has been heard of for long, and still no quorum has confirmed this node's state: what it has is not what the
+   * others have.
+   */
+  readonly unconfirmedBesideLeader: boolean;
   /** Whether a quorum has confirmed this node's state since it started. */
   readonly confirmed: boolean;
   /** Since the last confirmation before this start (wall clock); `null` when there never was one. */
@@ -24,6 +29,9 @@ function obstacle(inputs: StandingInputs): string | null {
   if (inputs.fence !== null) return inputs.fence;
   if (inputs.diverged !== null) return inputs.diverged;
   if (inputs.confirmed) return null;
+  if (inputs.unconfirmedBesideLeader) {
+    return "the leader is there, and this node's key state is not confirmed: look at `xksctl cluster status` on the leader's node";
+  }
   const { lastConfirmedAgeMs: ageMs, serveStaleMaxMs } = inputs;
   if (ageMs === null) return 'no quorum has confirmed the key state of this node since it joined';
   // A clock that went back proves nothing; no confirmation comes from the future.

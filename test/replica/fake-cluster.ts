@@ -1,8 +1,10 @@
 import { err, ok } from '../../src/base/result.js';
 import { commandFormatMax } from '../../src/keystate/command-format.js';
+import type { Standing } from '../../src/ops/state-link.js';
 import type { RaftStatus } from '../../src/raft/types.js';
 import type { ClusterControl } from '../../src/replica/cluster-control.js';
 import type { LoopStatus } from '../../src/replication/replication-loop.js';
+import type { Refusal } from '../../src/replication/transport/refusal.js';
 import type { MemoryLog } from './memory-log.js';
 
 /** What a test lets the replication engine say. */
@@ -52,6 +54,31 @@ export class FakeCluster implements ClusterControl {
       reports: [],
       ...this.loop,
     };
+  }
+
+  standingNow: Standing = { mayServe: true, reason: '', fleetSize: 1 };
+  joining: string | null = null;
+  readonly refusing = new Map<string, Refusal>();
+  notAfterMs: number | null = null;
+
+  standing(): Standing {
+    return this.standingNow;
+  }
+
+  joinProblem(): string | null {
+    return this.joining;
+  }
+
+  refusals(): ReadonlyMap<string, Refusal> {
+    return this.refusing;
+  }
+
+  peerStats() {
+    return null;
+  }
+
+  certificateNotAfterMs(): number | null {
+    return this.notAfterMs;
   }
 
   stateHash(): string {

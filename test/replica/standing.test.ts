@@ -4,6 +4,7 @@ import { judgeStanding, type StandingInputs } from '../../src/replica/standing.j
 const confirmed: StandingInputs = {
   fence: null,
   diverged: null,
+  unconfirmedBesideLeader: false,
   confirmed: true,
   lastConfirmedAgeMs: null,
   serveStaleMaxMs: 86_400_000,
@@ -26,6 +27,15 @@ t.test(
     ] as const) {
       t.match(judgeStanding({ ...unconfirmed, lastConfirmedAgeMs }), { mayServe: false, reason });
     }
+  },
+);
+
+t.test(
+  'beside a leader, a state that nobody confirms is none to serve by, however lately it was',
+  async (t) => {
+    const beside = { ...unconfirmed, lastConfirmedAgeMs: 1_000, unconfirmedBesideLeader: true };
+    t.match(judgeStanding(beside), { mayServe: false, reason: /the leader is there/ });
+    t.ok(judgeStanding({ ...beside, confirmed: true }).mayServe);
   },
 );
 
