@@ -93,6 +93,7 @@ export class Core {
     this.currentTerm = term;
     this.votedFor = votedFor;
     this.verifiedIndex = 0;
+    this.outbox.dropAcknowledgements();
   }
 
   becomeFollower(term: number, leader: MemberId | null): void {

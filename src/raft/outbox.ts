@@ -29,6 +29,16 @@ export class Outbox {
     return true;
   }
 
+  /**
+   * Acknowledgements of a term that is over by now. What they acknowledge may have been cut off again before it was ever
+   * stored, yet that term's leader, where it has not heard of its successor, would count them. Lost, as on a network.
+   */
+  dropAcknowledgements(): void {
+    this.#messages = this.#messages.filter(
+      (message) => message.kind !== 'appendResponse' || message.rejected,
+    );
+  }
+
   take(): readonly Message[] {
     if (this.#messages.length === 0) return none;
     const messages = this.#messages;

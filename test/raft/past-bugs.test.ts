@@ -372,3 +372,27 @@ t.test('a state that holds less than its commit index is refused', async (t) => 
     /commit index 3 beyond the log's end 1/,
   );
 });
+
+t.test('nothing is acknowledged that was cut off again before it was stored', async (t) => {
+  const cluster = TestCluster.of(['1', '2', '3', '4', '5']);
+  const append = { kind: 'append', to: '1', commitIndex: 0, previous: { index: 0, term: 0 } } as const;
+  const node = cluster.node('1');
+  node.step({ ...append, from: '2', term: 1, entries: entriesOf([1, 1]) });
+  // In the same Ready: the next term's leader has something else there.
+  node.step({ ...append, from: '3', term: 2, entries: entriesOf([2]) });
+  const { entries, messages } = cluster.process('1');
+  t.match(entries, [{ index: 1, term: 2 }]);
+  t.match(messages, [{ kind: 'appendResponse', to: '3', term: 2, index: 1, rejected: false }]);
+  t.equal(messages.length, 1);
+});
+
+t.test('a member that lost what it had acknowledged learns so from the leader of that term', async (t) => {
+  const cluster = withLogs({ '1': [1, 1], '2': [1, 1], '3': [1] }, 1);
+  const heartbeat = { kind: 'heartbeat', from: '1', to: '3', term: 1, readId: null } as const;
+  cluster.node('3').step({ ...heartbeat, commitIndex: 1 });
+  t.equal(cluster.node('3').lostAcknowledged, false);
+  cluster.node('3').step({ ...heartbeat, commitIndex: 2 });
+  t.equal(cluster.node('3').lostAcknowledged, true);
+  cluster.process('3');
+  t.equal(cluster.node('3').status().commitIndex, 1, 'only what it has');
+});

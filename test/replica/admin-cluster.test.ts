@@ -199,7 +199,7 @@ t.test('the format is raised only when every member is known to have it', async 
   replica.cluster.loop = { reports: [] };
   t.match(await replica.run('cluster.upgrade', { finalize: true }), {
     ok: false,
-    error: { code: 'refused', message: /node-2 was not heard of/ },
+    error: { code: 'refused', message: /node-2 is not heard of/ },
   });
 });
 

@@ -310,8 +310,9 @@ t.test('more than a record takes: the first entries, with term and vote, before 
     files: new Map([...disk.image().files, [path ?? '', content.subarray(0, last.position)]]),
   };
   const { entries, hardState, lastIndex } = await reopened(new MemoryDisk(cut, new SeededRandom(1)));
-  t.strictSame(hardState, state(2, 1, 'member-1'));
   t.ok(lastIndex > 1 && lastIndex < 41);
+  // Each part says no more is committed than it and those before it bring.
+  t.strictSame(hardState, state(2, lastIndex, 'member-1'));
   t.equal(entries.length, lastIndex);
 });
 

@@ -94,7 +94,7 @@ t.test('another cluster, another member, another format', async (t) => {
   const [filesA, filesB] = [await nodeFiles(authority, 'a'), await nodeFiles(authority, 'b')];
   const peerB = await startPeer(t, { ...b, files: filesB });
   const cases = [
-    [{ clusterId: 'cluster-2' }, 'm-b', 'other-cluster', /this is cluster cluster-1/],
+    [{ clusterId: 'cluster-2' }, 'm-b', 'foreign-cluster', /this is cluster cluster-1/],
     [{}, 'm-b2', 'wrong-member', /this is member m-b/],
     [{ format: () => 3 }, 'm-b', 'format', /format 3, and formats 1 to 2 are read/],
   ] as const;
@@ -109,6 +109,19 @@ t.test('another cluster, another member, another format', async (t) => {
     t.match(await peerA.next('refused'), { member: to, reason, detail });
   }
   t.equal(received(peerB), 0);
+});
+
+t.test('whom a recovery left behind, known here as a former member, is told that it was', async (t) => {
+  const authority = await testAuthority(t);
+  const peerB = await startPeer(t, {
+    ...b,
+    files: await nodeFiles(authority, 'b'),
+    authorize: () => ({ ok: false, reason: 'removed' }),
+  });
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a'), clusterId: 'cluster-2' });
+  peerA.meet(peerB);
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  t.match(await peerA.next('refused'), { member: 'm-b', reason: 'other-cluster' });
 });
 
 t.test('garbage ends its own stream and nothing else', async (t) => {
