@@ -179,7 +179,13 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
             ['change', changeText(answer.change)],
           ]),
         );
-        const { unapplied } = answer;
+        const { unapplied, status } = answer;
+        if (status === 'invited') {
+          output.message(
+            `${name} had not joined: its invitation is withdrawn, and its token is of no use any more.`,
+          );
+          return reportChange(output, answer.change, false);
+        }
         output.message(
           unapplied.length === 0
             ? `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`

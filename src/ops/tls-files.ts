@@ -5,6 +5,9 @@ import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 
+/** Of a setting that names a systemd credential instead of a path. */
+export const credentialPrefix = 'credential:';
+
 export interface TlsFileSettings {
   /** Path of a PEM file: leaf first, then its issuers. */
   readonly certificate: string;
@@ -215,9 +218,8 @@ function readPrivateKey(
 }
 
 function privateKeyPath(setting: string, what: string): string {
-  const prefix = 'credential:';
-  if (!setting.startsWith(prefix)) return setting;
-  const name = setting.slice(prefix.length);
+  if (!setting.startsWith(credentialPrefix)) return setting;
+  const name = setting.slice(credentialPrefix.length);
   if (!/^[A-Za-z0-9._-]+$/.test(name) || /^\.+$/.test(name)) {
     throw new Unusable(`${what} ${setting}: not the name of a credential`);
   }

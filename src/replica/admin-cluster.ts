@@ -22,6 +22,13 @@ const lookMs = 20;
 /** Who was not heard of for so long does not count as reachable. */
 const reachableWithinMs = 3_000;
 
+const tokenGone = (name: string): AdminError => ({
+  code: 'already-exists',
+  message:
+    `${name} was invited by the first of these requests already, and its join token cannot be shown again. ` +
+    `Withdraw that invitation (xksctl cluster remove ${name}), and add it again without --request-id.`,
+});
+
 export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> {
   const { proposer, cluster, clock, random } = context;
 
@@ -60,6 +67,17 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     });
   }
 
+  /** Also finds one whose removal is asked for again, under the same request id. */
+  function findOrRemoved(
+    name: string,
+    caller: AdminCaller,
+  ): Result<{ readonly memberId: string; readonly status: Member['status'] | 'removed' }, AdminError> {
+    const member = find(name);
+    if (member.ok || context.state.outcomeOf(caller.requestId)?.ok !== true) return member;
+    const former = [...context.state.formerMembers()].filter((one) => one.name === name).at(-1);
+    return former === undefined ? member : ok({ memberId: former.memberId, status: 'removed' });
+  }
+
   /** Voters heard of lately, this node included. */
   function reachableVoters(): Set<string> {
     const { reports } = cluster.status();
@@ -81,6 +99,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
 
     'cluster.add': async ({ name, address, expiresSeconds }, caller) => {
       const { state } = context;
+      if (state.outcomeOf(caller.requestId)?.ok === true) return err(tokenGone(name));
       if (state.memberByName(name) !== null) {
         return err({
           code: 'already-exists',
@@ -98,6 +117,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
         caller,
       );
       if (!report.ok) return report;
+      if (report.value.repeated) return err(tokenGone(name));
       const peers = [...context.state.members()]
         .filter(({ status }) => status === 'voter')
         .map(({ memberId: id, name: peer, address: at }) => ({ memberId: id, name: peer, address: at }));
@@ -143,7 +163,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     'cluster.remove': async ({ name, force }, caller) => {
       const elsewhere = await atLeader('cluster.remove', { name, ...(force && { force }) }, caller);
       if (elsewhere !== null) return elsewhere;
-      const member = find(name);
+      const member = findOrRemoved(name, caller);
       if (!member.ok) return member;
       const { memberId, status } = member.value;
       if (status === 'voter' && force !== true) {
@@ -166,9 +186,11 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       }
       const report = await proposer.propose({ type: 'member.remove', memberId }, caller);
       if (!report.ok) return report;
+      // One that had not joined holds no key state and has no vote.
+      if (status === 'invited') return ok({ name, memberId, status, change: report.value, unapplied: [] });
       const { index } = report.value;
       await until(() => votersBefore(index).length === 0);
-      return ok({ name, memberId, change: report.value, unapplied: votersBefore(index) });
+      return ok({ name, memberId, status, change: report.value, unapplied: votersBefore(index) });
     },
 
     'cluster.forget': async ({ name }, caller) => {

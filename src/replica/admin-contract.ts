@@ -345,6 +345,8 @@ export const adminCommands = {
     response: z.object({
       name: z.string(),
       memberId: z.string(),
+      /** What it was; `removed`: it was gone already, by the first of requests with one id. */
+      status: z.enum(['invited', 'learner', 'voter', 'removed']),
       change,
       /** Voters not known to have applied it: until they have, they may still need the one that was removed. */
       unapplied: z.array(z.string()),

@@ -8,6 +8,7 @@ import { checkActiveFormat } from '../keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { Command, CommandResult } from '../keystate/types.js';
 import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
+import { membershipPendingText } from '../replication/proposals.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import { type Change, namesIn } from './change-names.js';
@@ -110,6 +111,12 @@ function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
     case 'too-large':
       return { code: 'limit', message: 'The change is larger than the log takes; nothing was changed.' };
     case 'not-taken':
+      if (failure.reason === membershipPendingText) {
+        return {
+          code: 'conflict',
+          message: `Nothing was changed: ${failure.reason}. Try again in a moment; \`xksctl cluster status\` shows what it waits for.`,
+        };
+      }
       return {
         code: 'no-quorum',
         message:

@@ -10,6 +10,7 @@ import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js'
 import type { JoinRequest } from '../replication/transport/peer-server.js';
 import {
   type PeerTransport as GrpcTransport,
+  type PeerTransportFailure,
   type PeerTransportStats,
   startPeerTransport,
 } from '../replication/transport/peer-transport.js';
@@ -55,8 +56,7 @@ export class ClusterPeers {
     this.#grpc = grpc;
   }
 
-  /** @returns a sentence for the operator when the TLS files or the address are of no use. */
-  static async start(options: ClusterPeersOptions): Promise<Result<ClusterPeers, string>> {
+  static async start(options: ClusterPeersOptions): Promise<Result<ClusterPeers, PeerTransportFailure>> {
     const { config, identity, state, timers, logger } = options;
     const directory = new PeerDirectory(state);
     const nameOf = (memberId: string): string => state().member(memberId)?.name ?? memberId;
@@ -96,7 +96,7 @@ export class ClusterPeers {
         },
       },
     });
-    if (!grpc.ok) return err(`[cluster]: ${grpc.error}`);
+    if (!grpc.ok) return err({ ...grpc.error, message: `[cluster]: ${grpc.error.message}` });
     peers = new ClusterPeers(options, directory, grpc.value);
     return ok(peers);
   }

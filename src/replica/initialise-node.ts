@@ -1,8 +1,10 @@
 import { statSync } from 'node:fs';
 import { encodeHex } from '../base/bytes.js';
+import { systemClock } from '../base/clock.js';
 import { systemRandom } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
-import type { Config } from '../ops/config.js';
+import type { ClusterConfig, Config } from '../ops/config.js';
+import { credentialPrefix, loadClusterTlsFiles } from '../ops/tls-files.js';
 import { initialiseDataDirectory } from '../replication/data-directory.js';
 import { systemFiles } from '../replication/file-operations.js';
 import type { Identity } from '../replication/identity-file.js';
@@ -43,8 +45,17 @@ export async function initialiseJoiner(config: Config, tokenText: string): Promi
   if (config.cluster === null) {
     return err('the configuration has no [cluster] section: without it the other nodes cannot be reached');
   }
+  const unusable = clusterTlsProblem(config.cluster, nodeName);
+  if (unusable !== null) return err(unusable);
   const join = { joinSecret: secret, peers };
   return initialise(config, { nodeName, clusterId, memberId, role: 'joiner', join });
+}
+
+/** Better here than when xksd starts. What systemd hands over only to xksd's own process cannot be looked at. */
+function clusterTlsProblem(cluster: ClusterConfig, nodeName: string): string | null {
+  if (cluster.privateKey.startsWith(credentialPrefix)) return null;
+  const files = loadClusterTlsFiles({ ...cluster, nodeName, nowMs: systemClock.wallMs() });
+  return files.ok ? null : `[cluster] ${files.error}`;
 }
 
 async function initialise({ node }: Config, identity: Identity): Promise<Result<Identity, string>> {

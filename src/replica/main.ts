@@ -108,7 +108,14 @@ export async function runReplica(): Promise<void> {
       replica?.halted(reason);
     },
   });
-  if (!opened.ok) return supervisor.reportFatal(opened.error);
+  if (!opened.ok) {
+    const { message, transient } = opened.error;
+    if (!transient) return supervisor.reportFatal(message);
+    // Serving goes on, by what it has; the supervisor starts this process again.
+    logger.error('the replica cannot start now', { reason: message });
+    logger.flush();
+    process.exit(1);
+  }
 
   const lastConfirmation = await LastConfirmation.open(systemFiles, config.node.dataDir);
   replica = new Replica({ config, logger, startedAtMs, opened: opened.value, lastConfirmation });

@@ -36,6 +36,12 @@ export interface OpenLogOptions {
   readonly onHalted: (reason: string) => void;
 }
 
+export interface OpenLogFailure {
+  readonly message: string;
+  /** A restart may help. */
+  readonly transient: boolean;
+}
+
 export interface OpenedLog {
   readonly log: OrderedLog<CommandResult>;
   readonly engine: ClusterEngine;
@@ -52,23 +58,24 @@ export interface OpenedLog {
  * Opens this node's data directory, the log in it and the way to the other members, and brings key state to the end of
  * what is known to be committed.
  *
- * @returns a sentence for the operator when it cannot be done; a restart would not help.
+ * @returns a sentence for the operator when it cannot be done.
  */
-export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog, string>> {
+export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog, OpenLogFailure>> {
   const { config, files, logger } = options;
   const opened = await openWhenFree({ ...options, node: config.node });
-  if (!opened.ok) return opened;
+  const failure = (message: string): OpenLogFailure => ({ message, transient: false });
+  if (!opened.ok) return err(failure(opened.error));
   const directory = opened.value;
-  const giveUp = async (problem: string): Promise<Result<never, string>> => {
+  const giveUp = async (problem: OpenLogFailure): Promise<Result<never, OpenLogFailure>> => {
     await directory.close();
     return err(problem);
   };
   const fence = await readFence(files, directory.path);
-  if (!fence.ok) return giveUp(fence.error.message);
+  if (!fence.ok) return giveUp(failure(fence.error.message));
   const machine = new KeyStateMachine();
   const { identity } = directory;
   if (identity.role === 'joiner' && config.cluster === null) {
-    return giveUp('this node joined a cluster, and its configuration has no [cluster] section');
+    return giveUp(failure('this node joined a cluster, and its configuration has no [cluster] section'));
   }
   const { cluster } = config;
   const peers =
@@ -98,14 +105,16 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   if (log.ok && identity.role === 'member' && machine.membership() === null) {
     await log.value.log.close();
     return err(
-      `the log in ${directory.path} knows nothing of the cluster that this node is a member of: it was emptied, or is a backup of its first moments. Where other nodes are left, remove this one there (xksctl cluster remove), empty the directory, and join anew; else restore a later backup`,
+      failure(
+        `the log in ${directory.path} knows nothing of the cluster that this node is a member of: it was emptied, or is a backup of its first moments. Where other nodes are left, remove this one there (xksctl cluster remove), empty the directory, and join anew; else restore a later backup`,
+      ),
     );
   }
   if (log.ok) {
     return ok({ ...log.value, machine, directory, peers: peers.value, fence: fence.value });
   }
   await peers.value?.transport.close();
-  return err(log.error.message);
+  return err(failure(log.error.message));
 }
 
 function peerTlsFiles(

@@ -225,6 +225,8 @@ export class Proposals<R> {
   }
 }
 
+export const membershipPendingText = 'another change of the members is not done yet';
+
 export function proposeErrorText(error: ProposeError): string {
   switch (error.kind) {
     case 'not-leader':
@@ -234,6 +236,6 @@ export function proposeErrorText(error: ProposeError): string {
     case 'transferring':
       return 'leadership is being handed over';
     case 'membership-pending':
-      return 'another change of the members is not done yet';
+      return membershipPendingText;
   }
 }

@@ -115,6 +115,35 @@ t.test(
   },
 );
 
+t.test('an invitation can be withdrawn, which leaves nothing to forget', async (t) => {
+  const { run } = await founded(t);
+  must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }));
+  t.match(must(await run('cluster.remove', { name: 'node-2' })), { status: 'invited', unapplied: [] });
+  t.strictSame(must(await run('cluster.status', {})).formerMembers, []);
+});
+
+t.test(
+  'asked again under the same request id, an add shows no other token, and a removal is done',
+  async (t) => {
+    const replica = await founded(t);
+    const { run, now } = replica;
+    const [first, second] = [requestIdAt(now.wallMs, 1), requestIdAt(now.wallMs, 2)];
+    must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }, first));
+    t.match(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }, first), {
+      ok: false,
+      error: { code: 'already-exists', message: /token cannot be shown again/ },
+    });
+    must(await run('cluster.remove', { name: 'node-2' }));
+    await joined(replica, 'node-3');
+    must(await run('cluster.remove', { name: 'node-3' }, second));
+    t.match(must(await run('cluster.remove', { name: 'node-3' }, second)), {
+      status: 'removed',
+      change: { repeated: true },
+    });
+    t.match(await run('cluster.remove', { name: 'node-3' }), { ok: false, error: { code: 'not-found' } });
+  },
+);
+
 t.test('a learner votes once it has caught up and answers', async (t) => {
   const replica = await founded(t);
   const { run, cluster, log } = replica;

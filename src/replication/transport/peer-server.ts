@@ -137,10 +137,14 @@ export class PeerServer {
   }: {
     readonly address: string;
     readonly port: number;
-  }): Promise<Result<number, string>> {
+  }): Promise<Result<number, { readonly message: string; readonly transient: boolean }>> {
     return new Promise((resolve) => {
-      const failed = (error: Error): void =>
-        resolve(err(`cannot listen for members on ${address}:${port}: ${error.message}`));
+      const failed = (error: NodeJS.ErrnoException): void => {
+        const transient = error.code === 'EADDRINUSE' || error.code === 'EADDRNOTAVAIL';
+        resolve(
+          err({ message: `cannot listen for members on ${address}:${port}: ${error.message}`, transient }),
+        );
+      };
       this.#listener.once('error', failed);
       this.#listener.listen({ host: address, port }, () => {
         this.#listener.off('error', failed);

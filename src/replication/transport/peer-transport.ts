@@ -75,12 +75,18 @@ export interface PeerTransport {
   close(): Promise<void>;
 }
 
-/** The error says what to change: the TLS files, or the address to listen on. */
+export interface PeerTransportFailure {
+  /** What to change: the TLS files, or the address to listen on. */
+  readonly message: string;
+  /** Another process has the port, or the address is not there yet: a later try may do. */
+  readonly transient: boolean;
+}
+
 export async function startPeerTransport(
   options: PeerTransportOptions,
-): Promise<Result<PeerTransport, string>> {
+): Promise<Result<PeerTransport, PeerTransportFailure>> {
   const files = usableTls(options.loadTls);
-  if (!files.ok) return files;
+  if (!files.ok) return err({ message: files.error, transient: false });
   const tally = new TransportTally();
   const server = new PeerServer({ gate: options.gate, events: options.events, tally, files: files.value });
   const port = await server.listen(options.listen);

@@ -33,7 +33,7 @@ async function start(
       onCall: async () => null,
     },
   });
-  if (!started.ok) throw new Error(started.error);
+  if (!started.ok) throw new Error(started.error.message);
   return started.value;
 }
 

@@ -172,7 +172,7 @@ export async function startPeer(t: Test, options: TestPeerOptions): Promise<Test
       onCall: options.onCall ?? (async () => null),
     },
   });
-  if (!started.ok) throw new Error(started.error);
+  if (!started.ok) throw new Error(started.error.message);
   const transport = started.value;
   t.teardown(() => transport.close());
   return new TestPeer(memberId, name, transport, events, arrivals);
