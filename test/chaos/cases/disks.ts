@@ -23,6 +23,7 @@ export const killPointsCase: ChaosCase = {
     let turns = 0;
     do {
       for (const point of killPoints) {
+        if (turns > 0 && performance.now() >= deadlineMs) break;
         const node = random.pick(cluster.nodes);
         let [pid] = node.processes('replica');
         armKill(node, point, /create|rename/.test(point) ? 1 : 1 + random.integer(4));
