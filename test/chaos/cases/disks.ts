@@ -126,7 +126,10 @@ export const corruptByte: ChaosCase = {
     check((await node.health()) === 200, `${node.name} does not serve with what it knows`);
 
     // Started anew it has nothing to serve by, and must say so instead of making it up.
-    const over = cluster.load.expect(['connection'], 'a node was ended, and the balancer had not seen it');
+    const over = cluster.load.expect(
+      ['connection', 'unavailable'],
+      'a node was ended, or just started without what it needs, and the balancer had not seen it',
+    );
     await node.killAll();
     const again = node.logEnd();
     node.start();
@@ -153,7 +156,10 @@ export const wipedDirectory: ChaosCase = {
     const { cluster, note, check, random, history } = context;
     const node = random.pick(cluster.nodes);
     history.avoid(node);
-    const over = cluster.load.expect(['connection'], 'a node was ended, and the balancer had not seen it');
+    const over = cluster.load.expect(
+      ['connection', 'unavailable'],
+      'a node was ended, or just started without what it needs, and the balancer had not seen it',
+    );
     await node.killAll();
     const old = `${node.dataDir}-old`;
     cpSync(node.dataDir, old, { recursive: true });
