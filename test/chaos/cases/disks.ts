@@ -23,6 +23,7 @@ export const killPointsCase: ChaosCase = {
     let turns = 0;
     do {
       for (const point of killPoints) {
+        if (turns > 0 && performance.now() >= deadlineMs) break;
         const node = random.pick(cluster.nodes);
         let [pid] = node.processes('replica');
         armKill(node, point, /create|rename/.test(point) ? 1 : 1 + random.integer(4));
@@ -125,7 +126,10 @@ export const corruptByte: ChaosCase = {
     check((await node.health()) === 200, `${node.name} does not serve with what it knows`);
 
     // Started anew it has nothing to serve by, and must say so instead of making it up.
-    const over = cluster.load.expect(['connection'], 'a node was ended, and the balancer had not seen it');
+    const over = cluster.load.expect(
+      ['connection', 'unavailable'],
+      'a node was ended, or just started without what it needs, and the balancer had not seen it',
+    );
     await node.killAll();
     const again = node.logEnd();
     node.start();
@@ -152,7 +156,10 @@ export const wipedDirectory: ChaosCase = {
     const { cluster, note, check, random, history } = context;
     const node = random.pick(cluster.nodes);
     history.avoid(node);
-    const over = cluster.load.expect(['connection'], 'a node was ended, and the balancer had not seen it');
+    const over = cluster.load.expect(
+      ['connection', 'unavailable'],
+      'a node was ended, or just started without what it needs, and the balancer had not seen it',
+    );
     await node.killAll();
     const old = `${node.dataDir}-old`;
     cpSync(node.dataDir, old, { recursive: true });
