@@ -10,6 +10,8 @@ import { systemFiles } from '../replication/file-operations.js';
 import type { Identity } from '../replication/identity-file.js';
 import { parseJoinToken } from './join-token.js';
 
+type NodeConfig = Pick<Config, 'node' | 'cluster'>;
+
 const idBytes = 16;
 
 /**
@@ -18,7 +20,7 @@ const idBytes = 16;
  *
  * @returns a sentence for the operator when it cannot be done.
  */
-export function initialiseFounder(config: Config): Promise<Result<Identity, string>> {
+export function initialiseFounder(config: NodeConfig): Promise<Result<Identity, string>> {
   return initialise(config, {
     nodeName: config.node.name,
     clusterId: encodeHex(systemRandom.bytes(idBytes)),
@@ -33,7 +35,10 @@ export function initialiseFounder(config: Config): Promise<Result<Identity, stri
  *
  * @returns a sentence for the operator when it cannot be done. Never holds the token.
  */
-export async function initialiseJoiner(config: Config, tokenText: string): Promise<Result<Identity, string>> {
+export async function initialiseJoiner(
+  config: NodeConfig,
+  tokenText: string,
+): Promise<Result<Identity, string>> {
   const token = parseJoinToken(tokenText);
   if (!token.ok) return token;
   const { nodeName, clusterId, memberId, secret, peers } = token.value;
@@ -58,7 +63,7 @@ function clusterTlsProblem(cluster: ClusterConfig, nodeName: string): string | n
   return files.ok ? null : `[cluster] ${files.error}`;
 }
 
-async function initialise({ node }: Config, identity: Identity): Promise<Result<Identity, string>> {
+async function initialise({ node }: NodeConfig, identity: Identity): Promise<Result<Identity, string>> {
   const foreign = foreignOwner(node.dataDir, 'cluster init');
   if (foreign !== null) return err(foreign);
   const made = await initialiseDataDirectory({ ...identity, dir: node.dataDir, files: systemFiles });
