@@ -99,7 +99,7 @@ export class RequestTable {
       const oldest = this.#ids[this.#first];
       if (oldest === undefined) return;
       if (this.size <= requestLimits.requestIdsMax && oldest >= beforeId) return;
-      this.#forget(oldest, beforeId);
+      this.#forget(oldest);
     }
   }
 
@@ -110,7 +110,7 @@ export class RequestTable {
     return true;
   }
 
-  #forget(oldest: string, beforeId: string): void {
+  #forget(oldest: string): void {
     const record = this.#records.get(oldest);
     invariant(record !== undefined, `request ${oldest} is listed and not there`);
     this.#first += 1;
@@ -123,10 +123,11 @@ export class RequestTable {
     this.#hash.remove('request', record);
     this.#setFloor(oldest);
     if (this.#floors.size <= requestLimits.floorsMax) return;
-    // Where the oldest is not out of reach yet the others are a clock's that runs ahead: they must not crowd out today's,
-    // or no change of anybody else would be new enough.
-    const oldestSpan = this.#oldestSpan();
-    this.#dropFloor(oldestSpan < spanOf(beforeId) ? oldestSpan : this.#newestSpan());
+    const [first = '', second = ''] = [...this.#floors.keys()].sort();
+    // What is below the oldest is closed. Where the others are far above it they are a clock's that runs ahead, and
+    // nothing of today would be above them: of those the oldest goes, which is beyond the horizon of that clock.
+    const isApart = Number.parseInt(second, 16) - Number.parseInt(first, 16) > requestLimits.floorsMax;
+    this.#dropFloor(isApart ? second : first);
   }
 
   #setFloor(requestId: string): void {
@@ -143,12 +144,6 @@ export class RequestTable {
     if (requestId === undefined) return;
     this.#floors.delete(span);
     this.#hash.remove('requestFloor', { requestId });
-  }
-
-  #newestSpan(): string {
-    let newest = '';
-    for (const span of this.#floors.keys()) if (span > newest) newest = span;
-    return newest;
   }
 
   #oldestSpan(): string {

@@ -403,7 +403,8 @@ export class ReplicationLoop<R> {
     if (this.#raft.lostAcknowledged && this.#halted === null && this.#stage === 'running') {
       this.#halt(
         "this node's log ends before entries that it had acknowledged: its disk was wiped or set back. Remove it from the cluster, empty its data directory and add it anew",
-        'running',
+        // Its vote and its acknowledgements are worth nothing.
+        'frozen',
       );
     }
   }

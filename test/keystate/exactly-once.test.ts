@@ -113,6 +113,18 @@ t.test('one clock that is wrong by years stops nobody', async (t) => {
   });
 });
 
+t.test('a clock that runs a year ahead for weeks stops nobody, then or afterwards', async (t) => {
+  const cluster = new FoundedCluster();
+  cluster.done(createStore('prod'));
+  const yearAhead = startMs + 365 * 24 * hourMs;
+  for (let count = 1; count <= 80; count += 1) {
+    const sinceMs = count * 5 * hourMs;
+    cluster.apply({ type: 'keystore.disable', name: 'none' }, { atMs: yearAhead + sinceMs });
+    t.match(cluster.apply(disable, { atMs: startMs + sinceMs }), { ok: true }, `after ${count}`);
+  }
+  t.match(cluster.apply(disable, { atMs: startMs + 40 * 24 * hourMs }), { ok: true });
+});
+
 t.test('an untimed id is refused', async (t) => {
   const cluster = new FoundedCluster();
   const hash = cluster.state.hash();

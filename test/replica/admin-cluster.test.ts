@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { Result } from '../../src/base/result.js';
+import { ok, type Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import type { PeerProgress } from '../../src/raft/types.js';
 import type { AdminError } from '../../src/replica/admin-error.js';
@@ -212,6 +212,30 @@ t.test('what only the leader can decide is asked of it', async (t) => {
     ok: false,
     error: { code: 'no-quorum', message: /No leader is known here/ },
   });
+});
+
+t.test('a leader that is to be removed hands over first: its successor decides', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster, log } = replica;
+  const memberId = await joined(replica, 'node-2');
+  must(await run('cluster.promote', { name: 'node-2', force: true }));
+  cluster.raft = {
+    progress: [{ ...progressOf(memberId, log.appliedIndex), learner: false }],
+    membership: { voters: [cluster.memberId, memberId], learners: [] },
+  };
+  const { appliedIndex } = log;
+  const removed = {
+    name: 'node-1',
+    memberId: cluster.memberId,
+    status: 'voter',
+    change: { index: appliedIndex + 1, applied: true, unconfirmed: [], repeated: false },
+    unapplied: [],
+  };
+  cluster.answer = ok(removed);
+  t.strictSame(must(await run('cluster.remove', { name: 'node-1', force: true })), removed);
+  t.strictSame(cluster.transfers, [memberId]);
+  t.match(cluster.asked, [{ memberId, command: 'cluster.remove', body: { name: 'node-1', force: true } }]);
+  t.equal(log.appliedIndex, appliedIndex, 'nothing was decided here');
 });
 
 t.test('leadership goes to the voter asked for', async (t) => {

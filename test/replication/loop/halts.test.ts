@@ -53,6 +53,23 @@ t.test('one that halts says nothing more, and the others go on', async (t) => {
   t.equal(cluster.node('b').machine.values.get('y'), '1');
 });
 
+t.test('a member that lost what it had acknowledged halts as soon as its leader shows it', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const c = cluster.node('c');
+  cluster.propose(cluster.node('a'), 'p', setCommand('x', '1'));
+  const { raft } = cluster.node('a').loop.status();
+  const heartbeat = { kind: 'heartbeat', to: 'c', term: raft.term, readId: null } as const;
+  const from = raft.leader ?? '';
+  c.loop.receive(from, {
+    kind: 'raft',
+    message: { ...heartbeat, from, commitIndex: c.loop.status().raft.lastIndex + 1 },
+  });
+  t.match(c.halts, [/log ends before entries that it had acknowledged/]);
+  t.equal(c.loop.status().raft.lostAcknowledged, true);
+  cluster.propose(cluster.node('a'), 'q', setCommand('y', '1'));
+  t.equal(c.machine.values.get('y'), undefined);
+});
+
 t.test('a log that ends before what was committed halts at the start', async (t) => {
   const cluster = loopCluster(['a', 'b', 'c']);
   const a = cluster.node('a');
