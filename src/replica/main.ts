@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
 import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
@@ -7,7 +6,7 @@ import { err, type Result } from '../base/result.js';
 import { systemTimers } from '../base/timers.js';
 import { encodeCommand } from '../keystate/command-codec.js';
 import { commandFormatMax } from '../keystate/command-format.js';
-import { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { CommandResult } from '../keystate/types.js';
 import { attachToSupervisor } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
@@ -28,6 +27,7 @@ import { ChangeProposer } from './change-proposer.js';
 import type { ClusterControl } from './cluster-control.js';
 import { peerFormats } from './cluster-peers.js';
 import { CredentialUse } from './credential-use.js';
+import { readForwarded } from './forwarded-command.js';
 import { foundCluster } from './found-cluster.js';
 import { HsmRequests } from './hsm-requests.js';
 import { joinCluster, Welcomes } from './join-cluster.js';
@@ -52,19 +52,6 @@ const fenceRetryMs = 1_000;
 const refusalHoldsMs = 5_000;
 /** One that has heard from a quorum so lately is no former member, whatever somebody says. */
 const fenceAfterStaleMs = 5_000;
-
-/** What any node takes and the leader decides (admin-cluster.ts). */
-const forwardedCommands: ReadonlySet<string> = new Set([
-  'cluster.promote',
-  'cluster.remove',
-  'cluster.transfer',
-]);
-
-const forwardedSchema = z.strictObject({
-  uid: z.int().nonnegative().nullable(),
-  requestId: z.string().refine((text) => parseRequestId(text) !== null),
-  body: z.unknown(),
-});
 
 /** The composition root of the replica. Returns once it runs; the process ends by its supervisor's word. */
 export async function runReplica(): Promise<void> {
@@ -323,16 +310,11 @@ class Replica {
     });
   }
 
-  /** A command that another member was given and that only the leader can decide on. Nothing else is done for others. */
-  #runForMember(from: string, command: string, body: unknown): Promise<Result<unknown, AdminError>> {
-    const refuse = (message: string) => Promise.resolve(err({ code: 'bad-request', message } as const));
-    if (!forwardedCommands.has(command)) return refuse(`${command} is not done for other nodes`);
-    const forwarded = forwardedSchema.safeParse(body);
-    if (!forwarded.success) return refuse('a malformed forwarded command');
-    const { uid, requestId, body: inner } = forwarded.data;
-    const member = this.#parts.opened.machine.state.member(from);
-    const by = `uid=${uid ?? 'unknown'} on ${member?.name ?? from}`;
-    return this.#api.run(command, inner, { uid: null, by, requestId });
+  async #runForMember(from: string, command: string, content: unknown): Promise<Result<unknown, AdminError>> {
+    const name = this.#parts.opened.machine.state.member(from)?.name ?? from;
+    const forwarded = readForwarded(name, command, content);
+    if (!forwarded.ok) return forwarded;
+    return this.#api.run(command, forwarded.value.body, forwarded.value.caller);
   }
 
   #onEntry(_entry: AppliedEntry<CommandResult>): void {

@@ -26,6 +26,8 @@ export interface ReplicaAtSeams {
   readonly fleet: { configured: number; ready: number };
   /** What `clock.wallMs()` says. */
   readonly now: { wallMs: number };
+  readonly clock: Clock;
+  readonly proposer: ChangeProposer;
   readonly directory: string;
   link(options?: Parameters<typeof FakeServingProcess.link>[1]): Promise<FakeServingProcess>;
   readonly api: AdminApi;
@@ -80,22 +82,23 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     waitMs: options.hsmWaitMs ?? 0,
   });
   const credentialUse = new CredentialUse(publication, () => log.machine.state, clock);
+  const proposer = new ChangeProposer({
+    log,
+    encodeCommand,
+    activeFormat: () => log.machine.state.activeFormat(),
+    publication,
+    clock,
+    random: systemRandom,
+    logger,
+    acknowledgementTimeoutMs: options.acknowledgementTimeoutMs ?? 60_000,
+  });
   const api = new AdminApi(
     {
       node: { name: 'node-1', version: '0.0.0', startedAtMs: now.wallMs },
       get state() {
         return log.machine.state;
       },
-      proposer: new ChangeProposer({
-        log,
-        encodeCommand,
-        activeFormat: () => log.machine.state.activeFormat(),
-        publication,
-        clock,
-        random: systemRandom,
-        logger,
-        acknowledgementTimeoutMs: options.acknowledgementTimeoutMs ?? 60_000,
-      }),
+      proposer,
       publication,
       hsm,
       credentialUse,
@@ -113,6 +116,8 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     hsm,
     fleet,
     now,
+    clock,
+    proposer,
     directory,
     api,
     link: async (linkOptions) => {
