@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { Server, type ServerReadableStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerReadableStream } from '@grpc/grpc-js';
 import t from 'tap';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import {
@@ -9,7 +9,7 @@ import {
   outboundBytesMax,
   outboundMessagesMax,
 } from '../../../src/replication/transport/limits.js';
-import { PeerServerCredentials } from '../../../src/replication/transport/peer-credentials.js';
+import type { PeerTlsFiles } from '../../../src/replication/transport/peer-credentials.js';
 import { peerService } from '../../../src/replication/transport/peer-service.js';
 import { VirtualTime } from '../../support/virtual-time.js';
 import { heartbeat, nodeFiles, startPeer, testAuthority } from './peers.js';
@@ -85,7 +85,7 @@ t.test('an attempt that hears nothing is given up, and its socket with it', asyn
 });
 
 /** A server that takes the stream and reads nothing of it, while its TLS and HTTP/2 go on. */
-async function startStalledPeer(files: Parameters<typeof PeerServerCredentials.prototype.reload>[0]) {
+async function startStalledPeer({ ca, certificate, key }: PeerTlsFiles) {
   const server = new Server();
   const streams: ServerReadableStream<Buffer, Buffer>[] = [];
   server.addService(peerService, {
@@ -94,8 +94,10 @@ async function startStalledPeer(files: Parameters<typeof PeerServerCredentials.p
       stream.sendMetadata(stream.metadata);
     },
   });
+  const pair = { private_key: Buffer.from(key), cert_chain: Buffer.from(certificate) };
+  const credentials = ServerCredentials.createSsl(Buffer.from(ca), [pair], true);
   const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync('127.0.0.1:0', new PeerServerCredentials(files), (error, bound) =>
+    server.bindAsync('127.0.0.1:0', credentials, (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     ),
   );
