@@ -2,7 +2,7 @@ import { err, type Result } from '../../base/result.js';
 import * as wire from './generated/peer.js';
 import { askForJson, type CallFailure } from './peer-call.js';
 import { PeerChannel } from './peer-channel.js';
-import { checkPeerTlsFiles, type PeerTlsFiles, PeerChannelCredentials } from './peer-credentials.js';
+import { checkPeerTlsFiles, PeerChannelCredentials, type PeerTlsFiles } from './peer-credentials.js';
 import type { JoinRequest } from './peer-server.js';
 
 /** Asks the member at `address` to let this node in, over a connection of its own. Never rejects. */

@@ -298,19 +298,22 @@ export class PeerLink {
     if (this.#closed) return;
     if (this.#renewal !== null) {
       this.#replaceChannel();
-      if (refusal !== null) this.#reopenLater();
+      if (refusal !== null) this.#retryLater();
       return;
     }
     const state = this.#channel.state();
     if (state === connectivityState.IDLE || state === connectivityState.CONNECTING) this.#awaitAcceptance();
-    // Else a stream is opened when the channel is connected again.
-    if (state === connectivityState.READY) this.#reopenLater();
+    else this.#retryLater();
   }
 
-  #reopenLater(): void {
+  #retryLater(): void {
+    this.#cancelReopen?.();
     this.#cancelReopen = this.#timers.after(this.#reopenMs, () => {
       this.#cancelReopen = null;
-      if (this.#channel.state() === connectivityState.READY) this.#openStream();
+      const state = this.#channel.state();
+      if (state === connectivityState.READY) this.#openStream();
+      // gRPC would go on to try, but says no more of it until it succeeds: nobody would see an attempt that hangs.
+      else if (state === connectivityState.TRANSIENT_FAILURE) this.#replaceChannel();
     });
     this.#reopenMs = Math.min(this.#reopenMs * 2, reconnectMsMax);
   }

@@ -84,6 +84,28 @@ t.test('an attempt that hears nothing is given up, and its socket with it', asyn
   await ended;
 });
 
+t.test('an attempt that hears nothing is given up after others were refused, too', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const gone = createServer();
+  gone.listen(0, '127.0.0.1');
+  await once(gone, 'listening');
+  const { port } = gone.address() as AddressInfo;
+  gone.close();
+  await once(gone, 'close');
+  peerA.transport.setMembers([{ ...b, address: `127.0.0.1:${port}` }]);
+  for (let refused = 0; refused < 3; refused++)
+    await peerA.next('unreachable', ({ detail }) => /ECONNREFUSED/.test(detail));
+  const mute = createServer((socket) => {
+    socket.resume();
+    socket.on('error', () => {});
+  });
+  mute.listen(port, '127.0.0.1');
+  t.teardown(() => mute.close());
+  const detail = `no connection within ${connectTimeoutMs} ms`;
+  t.match(await peerA.next('unreachable', (event) => event.detail === detail), { member: 'm-b' });
+});
+
 /** A server that takes the stream and reads nothing of it, while its TLS and HTTP/2 go on. */
 async function startStalledPeer({ ca, certificate, key }: PeerTlsFiles) {
   const server = new Server();
