@@ -1,8 +1,9 @@
 import { type ChannelOptions, experimental, status } from '@grpc/grpc-js';
 import { err, ok, type Result } from '../../base/result.js';
+import { attemptsPerChannelMax } from './limits.js';
 
 const scheme = 'xksd-peer';
-const signalKey = 'xksd.abort_signal';
+const attemptsKey = 'xksd.dial_attempts';
 
 interface HostPort {
   readonly host: string;
@@ -18,9 +19,46 @@ function parseHostPort(address: string): Result<HostPort, string> {
   return ok({ host, port });
 }
 
+/** Those of one channel, each with a signal of its own: what `net.connect` adds to one stays there. */
+export class DialAttempts {
+  /** Oldest first: of more than these, all but the last few have long ended. */
+  readonly #attempts: AbortController[] = [];
+  #aborted = false;
+
+  /**
+   * The options of `net.connect` for all of them, which reads `signal` at each.
+   *
+   * gRPC makes one more attempt after a channel that waited to try again was closed. `net.connect` with a signal that was
+   * aborted before says so, and then connects nevertheless, for nobody; it must not get that far.
+   */
+  options(address: HostPort): HostPort & { readonly signal: AbortSignal } {
+    const next = (): AbortSignal => this.#next();
+    return {
+      ...address,
+      get signal() {
+        return next();
+      },
+    };
+  }
+
+  /** Destroys their sockets, and those to come. */
+  abort(): void {
+    this.#aborted = true;
+    for (const attempt of this.#attempts.splice(0)) attempt.abort();
+  }
+
+  #next(): AbortSignal {
+    if (this.#aborted) throw new Error('the channel is closed');
+    if (this.#attempts.length >= attemptsPerChannelMax) this.#attempts.shift()?.abort();
+    const attempt = new AbortController();
+    this.#attempts.push(attempt);
+    return attempt.signal;
+  }
+}
+
 /**
  * Hands the address to gRPC as it stands, so that the operating system resolves a name at every attempt (gRPC's resolver
- * asks DNS every 30 s at most), and with a signal that ends attempts and connections: gRPC's own attempts cannot be
+ * asks DNS every 30 s at most), and with signals that end attempts and connections: gRPC's own attempts cannot be
  * given up, and wait for the kernel's retransmissions.
  */
 class DialledAddressResolver implements experimental.Resolver {
@@ -54,7 +92,7 @@ class DialledAddressResolver implements experimental.Resolver {
       return;
     }
     // What gRPC calls an address are options of `net.connect`, and it passes them on as they are.
-    const address = { ...parsed.value, signal: this.#options[signalKey] as AbortSignal };
+    const address = (this.#options[attemptsKey] as DialAttempts).options(parsed.value);
     this.#listener(experimental.statusOrFromValue([{ addresses: [address] }]), {}, null, '');
   }
 
@@ -69,10 +107,10 @@ class DialledAddressResolver implements experimental.Resolver {
 
 experimental.registerResolver(scheme, DialledAddressResolver);
 
-/** Target and options of a channel to `address` whose sockets `signal` destroys. */
+/** Target and options of a channel to `address` whose sockets `attempts` can destroy. */
 export function dialledAddress(
   address: string,
-  signal: AbortSignal,
+  attempts: DialAttempts,
 ): { readonly target: string; readonly options: ChannelOptions } {
-  return { target: `${scheme}:${address}`, options: { [signalKey]: signal } };
+  return { target: `${scheme}:${address}`, options: { [attemptsKey]: attempts } };
 }

@@ -2,7 +2,7 @@ import { err, type Result } from '../../base/result.js';
 import * as wire from './generated/peer.js';
 import { askForJson, type CallFailure } from './peer-call.js';
 import { PeerChannel } from './peer-channel.js';
-import { checkPeerTlsFiles, type PeerTlsFiles, peerChannelCredentials } from './peer-credentials.js';
+import { checkPeerTlsFiles, PeerChannelCredentials, type PeerTlsFiles } from './peer-credentials.js';
 import type { JoinRequest } from './peer-server.js';
 
 /** Asks the member at `address` to let this node in, over a connection of its own. Never rejects. */
@@ -18,7 +18,7 @@ export async function requestJoin(options: {
   const { address, name, files, request, deadlineMs } = options;
   const usable = checkPeerTlsFiles(files);
   if (!usable.ok) return err({ kind: 'not-asked', detail: usable.error, refusal: null });
-  const channel = new PeerChannel(address, peerChannelCredentials(files, name));
+  const channel = new PeerChannel(address, new PeerChannelCredentials(files, name));
   try {
     const bytes = Buffer.from(wire.JoinRequest.encode(request).finish());
     return await askForJson(channel, 'join', bytes, deadlineMs);

@@ -31,8 +31,8 @@ export const handshakeTimeoutMs = 5_000;
  * kernel's retransmissions, which back off to a minute, long after the partition that swallowed them has healed.
  */
 export const connectTimeoutMs = 2_000;
-/** Connections, made or not, of one channel: each leaves a listener at its signal until the channel is given up. */
-export const connectionsPerChannelMax = 8;
+/** Attempts to connect, and connections, that one channel has a hold of: it makes one at a time. */
+export const attemptsPerChannelMax = 8;
 /** gRPC's own back-off would grow to two minutes. */
 export const reconnectMsMin = 100;
 export const reconnectMsMax = 1_000;
@@ -46,3 +46,19 @@ export const connectionAgeMsMax = 60 * 60 * 1_000;
 export const connectionAgeGraceMs = 2_000;
 /** Between looks at the certificate files. */
 export const certificatePollMs = 5_000;
+
+/**
+ * How long a connection whose peer's certificate is no longer trusted may go on after a reload. The files of all nodes
+ * may change at once, and each looks at its own every `certificatePollMs`: the peer is to look too, and dial anew.
+ */
+export const untrustedGraceMs = 2 * certificatePollMs;
+/** Between attempts at a new connection while the old one is used. */
+export const renewalRetryMs = 500;
+/** Of such attempts without success: something is wrong, not only slower than here. */
+export const renewalTroubleMs = certificatePollMs + connectTimeoutMs;
+/** For what was written into a stream that has a successor. */
+export const drainMsMax = 2_000;
+/** Channels of one peer that have a successor, and end their streams and calls. */
+export const retiredChannelsMax = 4;
+/** Of one chain that a peer shows; certificates beyond are not looked at when it is verified again. */
+export const shownCertificatesMax = 8;

@@ -1,12 +1,6 @@
-import {
-  type ChannelCredentials,
-  type ChannelOptions,
-  Client,
-  connectivityState,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js';
-import { dialledAddress } from './dialled-address.js';
+import { type ChannelOptions, Client, connectivityState, Metadata, type ServiceError } from '@grpc/grpc-js';
+import type { ShownChain } from './certificate-trust.js';
+import { DialAttempts, dialledAddress } from './dialled-address.js';
 import {
   keepaliveMs,
   keepaliveTimeoutMs,
@@ -14,6 +8,7 @@ import {
   reconnectMsMax,
   reconnectMsMin,
 } from './limits.js';
+import type { PeerChannelCredentials } from './peer-credentials.js';
 import { peerService } from './peer-service.js';
 
 const channelOptions: ChannelOptions = {
@@ -39,7 +34,11 @@ const channelOptions: ChannelOptions = {
 export interface ExchangeStream {
   /** `taken`: the connection's flow control has let it through, or the stream has ended. */
   write(bytes: Buffer, taken: () => void): void;
+  /** No more is written; it ends once the peer has read all. */
+  end(): void;
   cancel(): void;
+  /** Its end is told here, and no longer to who opened it. */
+  handOver(onEnded: ExchangeEvents['onEnded']): void;
 }
 
 export interface ExchangeEvents {
@@ -52,17 +51,21 @@ export interface ExchangeEvents {
 /** One gRPC channel to one address, with credentials that stay as they are. */
 export class PeerChannel {
   readonly #client: Client;
-  readonly #abort = new AbortController();
+  readonly #credentials: PeerChannelCredentials;
+  readonly #attempts = new DialAttempts();
+  #calls = 0;
+  #onRetired: (() => void) | null = null;
   #closed = false;
 
-  constructor(address: string, credentials: ChannelCredentials) {
-    const dialled = dialledAddress(address, this.#abort.signal);
-    this.#client = new Client(dialled.target, credentials, { ...channelOptions, ...dialled.options });
+  constructor(address: string, credentials: PeerChannelCredentials) {
+    this.#credentials = credentials;
+    const dialled = dialledAddress(address, this.#attempts);
+    this.#client = new Client(dialled.target, credentials.grpc, { ...channelOptions, ...dialled.options });
   }
 
   /** Calls `onState` with the state as it is, makes an idle channel connect, and goes on to tell of every change. */
   watch(onState: (state: connectivityState) => void): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#onRetired !== null) return;
     const channel = this.#client.getChannel();
     const state = channel.getConnectivityState(true);
     channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => {
@@ -72,30 +75,40 @@ export class PeerChannel {
     onState(state);
   }
 
+  /** By the peer, in the last handshake. */
+  get shown(): ShownChain {
+    return this.#credentials.shown;
+  }
+
   state(): connectivityState {
     return this.#closed ? connectivityState.SHUTDOWN : this.#client.getChannel().getConnectivityState(false);
   }
 
   exchange(events: ExchangeEvents): ExchangeStream {
     const { path, requestSerialize, responseDeserialize } = peerService.exchange;
+    let onEnded: ExchangeEvents['onEnded'] = (error) => events.onEnded(error);
     const stream = this.#client.makeClientStreamRequest(
       path,
       requestSerialize,
       responseDeserialize,
       new Metadata(),
       {},
-      (error) => events.onEnded(error),
+      (error) => onEnded(error),
     );
     stream.on('metadata', () => events.onAccepted());
     // Writing into a stream that has just ended; its end is told above.
     stream.on('error', () => {});
     return {
       write: (bytes, taken) => void stream.write(bytes, () => taken()),
+      end: () => void stream.end(),
       cancel: () => stream.cancel(),
+      handOver: (to) => {
+        onEnded = to;
+      },
     };
   }
 
-  /** Unary. */
+  /** Unary. Not on a channel that is retired. */
   request(
     method: 'call' | 'join',
     bytes: Buffer,
@@ -103,6 +116,7 @@ export class PeerChannel {
     onAnswer: (error: ServiceError | null, answer: Buffer | undefined) => void,
   ): void {
     const { path, requestSerialize, responseDeserialize } = peerService[method];
+    this.#calls += 1;
     this.#client.makeUnaryRequest(
       path,
       requestSerialize,
@@ -110,8 +124,18 @@ export class PeerChannel {
       bytes,
       new Metadata(),
       { deadline: Date.now() + deadlineMs },
-      onAnswer,
+      (error, answer) => {
+        this.#calls -= 1;
+        onAnswer(error, answer);
+        if (this.#calls === 0) this.#onRetired?.();
+      },
     );
+  }
+
+  /** It connects no more; `onRetired` is called, perhaps at once, when no call is under way. */
+  retire(onRetired: () => void): void {
+    this.#onRetired = onRetired;
+    if (this.#calls === 0) onRetired();
   }
 
   /** Ends attempts, connections and calls; those under way end as unavailable. */
@@ -119,6 +143,16 @@ export class PeerChannel {
     if (this.#closed) return;
     this.#closed = true;
     this.#client.close();
-    this.#abort.abort();
+    this.#attempts.abort();
   }
+}
+
+/** What gRPC says of a failed connection, without its own frame. */
+export function connectionProblem(details: string): string {
+  const problem =
+    /^No connection established\. Last error: (.*?)(?: \(\d{4}-[^)]*\))?\. Resolution note: /.exec(details);
+  if (problem === null) return details;
+  return problem[1] === 'Failed to connect'
+    ? 'the peer closed the connection during the handshake; it may not trust our certificate'
+    : (problem[1] ?? details);
 }

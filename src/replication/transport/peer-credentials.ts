@@ -1,8 +1,14 @@
 import { constants, X509Certificate } from 'node:crypto';
-import { createSecureContext, type PeerCertificate, type SecureContextOptions } from 'node:tls';
-import { ChannelCredentials, ServerCredentials } from '@grpc/grpc-js';
+import {
+  createSecureContext,
+  type PeerCertificate,
+  type SecureContextOptions,
+  type TlsOptions,
+} from 'node:tls';
+import { ChannelCredentials } from '@grpc/grpc-js';
 import { errorText } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
+import { type ShownChain, shownChain } from './certificate-trust.js';
 import { handshakeTimeoutMs } from './limits.js';
 
 /** PEM. The same certificate serves both directions: clientAuth and serverAuth. */
@@ -39,43 +45,47 @@ export function checkPeerTlsFiles(files: PeerTlsFiles): Result<null, string> {
 export const samePeerTlsFiles = (one: PeerTlsFiles, other: PeerTlsFiles): boolean =>
   one.ca === other.ca && one.certificate === other.certificate && one.key === other.key;
 
-/** Of the accepting side. New files hold for new connections; whoever reloads closes the others. */
-export class PeerServerCredentials extends ServerCredentials {
-  constructor(files: PeerTlsFiles) {
-    super(
-      { requestCert: true, rejectUnauthorized: true, handshakeTimeout: handshakeTimeoutMs },
-      contextOptions(files),
-    );
+/** Of the accepting side. */
+export const peerServerTls = (files: PeerTlsFiles): TlsOptions => ({
+  ...contextOptions(files),
+  requestCert: true,
+  rejectUnauthorized: true,
+  handshakeTimeout: handshakeTimeoutMs,
+  ALPNProtocols: ['h2'],
+});
+
+/** Of the connecting side, for one peer. */
+export class PeerChannelCredentials {
+  readonly grpc: ChannelCredentials;
+  #shown: ShownChain = [];
+
+  /**
+   * @param name of the node that must answer: peers are dialled by address and known by name. `null`: any node that the
+   *   CA certified, for one that joins and knows an address only.
+   */
+  constructor(files: PeerTlsFiles, name: string | null) {
+    this.grpc = ChannelCredentials.createFromSecureContext(createSecureContext(contextOptions(files)), {
+      rejectUnauthorized: true,
+      checkServerIdentity: (_host: string, certificate: PeerCertificate) => {
+        this.#shown = shownChain(certificate);
+        return identityProblem(certificateNames(certificate.raw), name);
+      },
+    });
   }
 
-  reload(files: PeerTlsFiles): void {
-    this.updateSecureContextOptions(contextOptions(files));
-  }
-
-  override _equals(other: ServerCredentials): boolean {
-    return this === other;
+  /** By the peer, in the last handshake. */
+  get shown(): ShownChain {
+    return this.#shown;
   }
 }
 
-/**
- * Of the connecting side.
- *
- * @param name of the node that must answer: peers are dialled by address and known by name. `null`: any node that the
- *   CA certified, for one that joins and knows an address only.
- */
-export function peerChannelCredentials(files: PeerTlsFiles, name: string | null): ChannelCredentials {
-  return ChannelCredentials.createFromSecureContext(createSecureContext(contextOptions(files)), {
-    rejectUnauthorized: true,
-    checkServerIdentity: (_host: string, certificate: PeerCertificate) => {
-      const names = certificateNames(certificate.raw);
-      if (name === null ? names.length > 0 : names.includes(name)) return undefined;
-      return new Error(
-        name === null
-          ? 'its certificate names no node'
-          : `its certificate is for ${names.length === 0 ? 'no node' : names.join(', ')}, not for ${name}`,
-      );
-    },
-  });
+function identityProblem(names: readonly string[], name: string | null): Error | undefined {
+  if (name === null ? names.length > 0 : names.includes(name)) return undefined;
+  return new Error(
+    name === null
+      ? 'its certificate names no node'
+      : `its certificate is for ${names.length === 0 ? 'no node' : names.join(', ')}, not for ${name}`,
+  );
 }
 
 /** The DNS names among the subject's alternative names (RFC 5280 §4.2.1.6), compared as they stand: no wildcards. */

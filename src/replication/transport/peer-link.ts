@@ -1,32 +1,49 @@
-import { type ChannelCredentials, connectivityState, type ServiceError } from '@grpc/grpc-js';
+import { connectivityState, type ServiceError } from '@grpc/grpc-js';
+import { invariant } from '../../base/guards.js';
 import type { Timers } from '../../base/timers.js';
 import type { PeerMessage } from '../peer-message.js';
+import type { TrustedAuthorities } from './certificate-trust.js';
 import {
-  connectionsPerChannelMax,
   connectTimeoutMs,
   messageBytesMax,
   outboundBytesMax,
   outboundMessagesMax,
   reconnectMsMax,
   reconnectMsMin,
+  retiredChannelsMax,
+  untrustedGraceMs,
   writingMessagesMax,
 } from './limits.js';
+import { LinkRenewal } from './link-renewal.js';
 import { type OutboundMessage, OutboundQueue } from './outbound-queue.js';
-import { type ExchangeStream, PeerChannel } from './peer-channel.js';
+import { connectionProblem, type ExchangeStream, PeerChannel } from './peer-channel.js';
+import type { PeerChannelCredentials } from './peer-credentials.js';
 import { type Refusal, refusalOf } from './refusal.js';
+import { RetiredChannel } from './retired-channel.js';
 import type { TransportTally } from './transport-counters.js';
 
 export interface PeerLinkEvents {
   /** Messages are being lost. Never within a call of `send`. */
   onUnreachable(detail: string): void;
   onRefused(refusal: Refusal): void;
+  /** Also after `renew`, with the new credentials. */
   onConnected(): void;
+  /** Once after `renew`: for the reason given the old connection is still used. */
+  onRenewalTrouble(detail: string): void;
+}
+
+interface OpenStream {
+  readonly stream: ExchangeStream;
+  accepted: boolean;
+  /** Given to the stream, and not yet taken by the connection. */
+  readonly writing: Set<OutboundMessage>;
 }
 
 /**
  * What goes to one peer: a channel, the stream on it, and the queue before it. A channel that can't connect in time is
  * given up for a new one; a stream that ends is opened again, at most once a second while it is refused. Messages wait
- * while the first connection is made, and are dropped while there is none to be had: they would be stale.
+ * while the first connection is made, and are dropped while there is none to be had: they would be stale. With new
+ * credentials, a second channel is connected before the first is left.
  */
 export class PeerLink {
   readonly address: string;
@@ -34,11 +51,16 @@ export class PeerLink {
   readonly #tally: TransportTally;
   readonly #events: PeerLinkEvents;
   readonly #queue = new OutboundQueue(outboundMessagesMax, outboundBytesMax);
-  #credentials: ChannelCredentials;
+  /** Of channels to come. */
+  #credentials: PeerChannelCredentials;
   #channel: PeerChannel;
-  /** That `#channel` has made, or failed to. */
-  #connections = 0;
-  #stream: { readonly stream: ExchangeStream; accepted: boolean; writing: number } | null = null;
+  #stream: OpenStream | null = null;
+  /** Only beside an accepted stream whose channel has older credentials: that one never connects again. */
+  #renewal: LinkRenewal | null = null;
+  /** Runs when the peer's certificate on `#channel` is no longer trusted. */
+  #cancelCut: (() => void) | null = null;
+  /** Oldest first. */
+  readonly #retired = new Set<RetiredChannel>();
   #failed = false;
   #closed = false;
   #reopenMs = reconnectMsMin;
@@ -52,7 +74,7 @@ export class PeerLink {
 
   constructor(options: {
     readonly address: string;
-    readonly credentials: ChannelCredentials;
+    readonly credentials: PeerChannelCredentials;
     readonly timers: Timers;
     readonly tally: TransportTally;
     readonly events: PeerLinkEvents;
@@ -92,40 +114,127 @@ export class PeerLink {
     else this.#pump();
   }
 
-  /** Connects anew, with these. */
-  reconnect(credentials: ChannelCredentials): void {
+  /**
+   * Connects anew, with these. An open stream is used until the peer has accepted another; while the peer does not, for as
+   * long as it lives, or until `untrustedGraceMs` have gone by if its certificate is none of `authorities`' any more.
+   */
+  renew(credentials: PeerChannelCredentials, authorities: TrustedAuthorities): void {
+    if (this.#closed) return;
     this.#credentials = credentials;
-    this.#redial('new credentials');
+    if (!this.connected) {
+      this.#leaveStream();
+      this.#replaceChannel();
+      return;
+    }
+    this.#renewal?.cancel();
+    this.#renewal = new LinkRenewal({
+      dial: () => new PeerChannel(this.address, credentials),
+      timers: this.#timers,
+      events: {
+        onAccepted: (channel, stream) => this.#swap(channel, stream),
+        onTrouble: (detail) => this.#events.onRenewalTrouble(detail),
+      },
+    });
+    if (authorities.trust(this.#channel.shown)) {
+      this.#cancelCut?.();
+      this.#cancelCut = null;
+    } else {
+      this.#cancelCut ??= this.#timers.after(untrustedGraceMs, () =>
+        this.#redial("the peer's certificate is no longer trusted"),
+      );
+    }
   }
 
   close(): void {
     this.#closed = true;
     this.#endStream('closed');
+    this.#stopRenewal();
     this.#cancelReopen?.();
     this.#channel.close();
+    for (const retired of this.#retired) retired.close();
+    this.#retired.clear();
   }
 
   #dial(): PeerChannel {
     const channel = new PeerChannel(this.address, this.#credentials);
-    this.#connections = 0;
+    this.#watch(channel);
+    this.#awaitAcceptance();
+    return channel;
+  }
+
+  #watch(channel: PeerChannel): void {
     channel.watch((state) => {
       if (channel === this.#channel) this.#follow(state);
     });
-    this.#awaitAcceptance();
-    return channel;
   }
 
   #redial(why: string): void {
     if (this.#closed) return;
     this.#endStream(why);
+    this.#replaceChannel();
+  }
+
+  #replaceChannel(): void {
+    this.#stopRenewal();
     this.#channel.close();
     this.#channel = this.#dial();
   }
 
+  #stopRenewal(): void {
+    this.#renewal?.cancel();
+    this.#renewal = null;
+    this.#cancelCut?.();
+    this.#cancelCut = null;
+  }
+
+  /** What the old stream was given arrives on it, perhaps after what the new one is given next. */
+  #swap(channel: PeerChannel, stream: ExchangeStream): void {
+    const old = this.#stream;
+    invariant(old !== null, 'a renewal ends with the stream it renews');
+    this.#stopRenewal();
+    this.#retire(this.#channel, old);
+    this.#leaveTimers();
+    const opened: OpenStream = { stream, accepted: true, writing: new Set() };
+    this.#stream = opened;
+    stream.handOver((error) => {
+      if (this.#stream === opened) this.#ended(error);
+    });
+    this.#channel = channel;
+    this.#watch(channel);
+    this.#accepted(opened);
+  }
+
+  #retire(channel: PeerChannel, { stream, writing }: OpenStream): void {
+    // From now on bounded by the number of retired channels, and by `drainMsMax`.
+    for (const message of writing) this.#queue.release(message);
+    for (const oldest of this.#retired) {
+      if (this.#retired.size < retiredChannelsMax) break;
+      this.#retired.delete(oldest);
+      oldest.close();
+      this.#drop([], 'certificates are reloaded too often');
+    }
+    const retired: RetiredChannel = new RetiredChannel({
+      channel,
+      stream,
+      timers: this.#timers,
+      onStreamEnded: (error) => {
+        if (error === null || this.#closed) return;
+        this.#drop([], connectionProblem(error.details));
+        const refusal = refusalOf(error);
+        if (refusal !== null) this.#events.onRefused(refusal);
+      },
+      onClosed: () => this.#retired.delete(retired),
+    });
+    this.#retired.add(retired);
+  }
+
   #follow(state: connectivityState): void {
+    if (this.#renewal !== null && state !== connectivityState.READY) {
+      this.#redial('the connection ended');
+      return;
+    }
     switch (state) {
       case connectivityState.READY:
-        this.#connections += 1;
         if (!this.#refused) {
           this.#cancelReopen?.();
           this.#cancelReopen = null;
@@ -133,10 +242,8 @@ export class PeerLink {
         this.#openStream();
         return;
       case connectivityState.TRANSIENT_FAILURE:
-        this.#connections += 1;
         // Fails at once and says why.
         this.#openStream();
-        if (this.#connections >= connectionsPerChannelMax) this.#redial('no connection');
         return;
       default:
         this.#awaitAcceptance();
@@ -154,7 +261,7 @@ export class PeerLink {
 
   #openStream(): void {
     if (this.#closed || this.#stream !== null || this.#cancelReopen !== null) return;
-    const opened: { stream: ExchangeStream; accepted: boolean; writing: number } = {
+    const opened: OpenStream = {
       stream: this.#channel.exchange({
         onAccepted: () => {
           if (this.#stream === opened) this.#accepted(opened);
@@ -164,13 +271,13 @@ export class PeerLink {
         },
       }),
       accepted: false,
-      writing: 0,
+      writing: new Set(),
     };
     this.#stream = opened;
     this.#awaitAcceptance();
   }
 
-  #accepted(opened: { accepted: boolean }): void {
+  #accepted(opened: OpenStream): void {
     opened.accepted = true;
     this.#failed = false;
     this.#cancelConnectTimeout?.();
@@ -189,38 +296,58 @@ export class PeerLink {
     this.#refused = refusal !== null;
     if (refusal !== null) this.#events.onRefused(refusal);
     if (this.#closed) return;
+    if (this.#renewal !== null) {
+      this.#replaceChannel();
+      if (refusal !== null) this.#retryLater();
+      return;
+    }
     const state = this.#channel.state();
     if (state === connectivityState.IDLE || state === connectivityState.CONNECTING) this.#awaitAcceptance();
-    // Else a stream is opened when the channel is connected again.
-    if (state !== connectivityState.READY) return;
+    else this.#retryLater();
+  }
+
+  #retryLater(): void {
+    this.#cancelReopen?.();
     this.#cancelReopen = this.#timers.after(this.#reopenMs, () => {
       this.#cancelReopen = null;
-      if (this.#channel.state() === connectivityState.READY) this.#openStream();
+      const state = this.#channel.state();
+      if (state === connectivityState.READY) this.#openStream();
+      // gRPC would go on to try, but says no more of it until it succeeds: nobody would see an attempt that hangs.
+      else if (state === connectivityState.TRANSIENT_FAILURE) this.#replaceChannel();
     });
     this.#reopenMs = Math.min(this.#reopenMs * 2, reconnectMsMax);
   }
 
   #endStream(why: string): void {
-    const ended = this.#stream;
+    this.#leaveStream();
+    this.#failed = true;
+    this.#drop(this.#queue.clear(), why);
+  }
+
+  #leaveStream(): void {
+    const left = this.#stream;
     this.#stream = null;
+    this.#leaveTimers();
+    left?.stream.cancel();
+  }
+
+  /** Those of the stream. */
+  #leaveTimers(): void {
     for (const cancel of [this.#cancelSettled, this.#cancelConnectTimeout]) cancel?.();
     this.#cancelSettled = null;
     this.#cancelConnectTimeout = null;
-    ended?.stream.cancel();
-    this.#failed = true;
-    this.#drop(this.#queue.clear(), why);
   }
 
   #pump(): void {
     const open = this.#stream;
     if (open === null || !open.accepted) return;
-    while (open.writing < writingMessagesMax) {
+    while (open.writing.size < writingMessagesMax) {
       const message = this.#queue.shift();
       if (message === undefined) return;
-      open.writing += 1;
+      open.writing.add(message);
       this.#tally.sent[message.kind] += 1;
       open.stream.write(message.bytes, () => {
-        open.writing -= 1;
+        open.writing.delete(message);
         if (this.#stream !== open) return;
         this.#queue.release(message);
         this.#pump();
@@ -239,14 +366,4 @@ export class PeerLink {
     }
     this.#unreachable = detail;
   }
-}
-
-/** What gRPC says of a failed connection, without its own frame. */
-function connectionProblem(details: string): string {
-  const problem =
-    /^No connection established\. Last error: (.*?)(?: \(\d{4}-[^)]*\))?\. Resolution note: /.exec(details);
-  if (problem === null) return details;
-  return problem[1] === 'Failed to connect'
-    ? 'the peer closed the connection during the handshake; it may not trust our certificate'
-    : (problem[1] ?? details);
 }

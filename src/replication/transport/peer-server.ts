@@ -1,15 +1,15 @@
-import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import {
-  type ConnectionInjector,
   Metadata,
   Server,
+  ServerCredentials,
   type ServerReadableStream,
   type ServerUnaryCall,
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
 import { errorText } from '../../base/guards.js';
-import { err, ok, type Result } from '../../base/result.js';
+import type { Result } from '../../base/result.js';
+import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
 import type { PeerMessage } from '../peer-message.js';
 import { decodeEnvelope } from './envelope-codec.js';
@@ -19,12 +19,12 @@ import {
   connectionAgeGraceMs,
   connectionAgeMsMax,
   inboundCallsMax,
-  inboundConnectionsMax,
   inboundKeepaliveMs,
   inboundStreamsMax,
   messageBytesMax,
 } from './limits.js';
-import { certificateNames, PeerServerCredentials, type PeerTlsFiles } from './peer-credentials.js';
+import { certificateNames, type PeerTlsFiles } from './peer-credentials.js';
+import { type ListenFailure, PeerListener } from './peer-listener.js';
 import { peerService } from './peer-service.js';
 import { type Refusal, type RefusalReason, refusalStatus } from './refusal.js';
 import type { TransportTally } from './transport-counters.js';
@@ -78,11 +78,8 @@ export class PeerServer {
   readonly #gate: PeerGate;
   readonly #events: PeerServerEvents;
   readonly #tally: TransportTally;
-  readonly #credentials: PeerServerCredentials;
   readonly #grpc: Server;
-  readonly #injector: ConnectionInjector;
-  readonly #listener: NetServer;
-  readonly #sockets = new Set<Socket>();
+  readonly #listener: PeerListener;
   readonly #streams = new Set<Exchange>();
   #calls = 0;
 
@@ -91,11 +88,11 @@ export class PeerServer {
     readonly events: PeerServerEvents;
     readonly tally: TransportTally;
     readonly files: PeerTlsFiles;
+    readonly timers: Timers;
   }) {
     this.#gate = options.gate;
     this.#events = options.events;
     this.#tally = options.tally;
-    this.#credentials = new PeerServerCredentials(options.files);
     this.#grpc = new Server({
       'grpc.enable_channelz': 0,
       'grpc.max_concurrent_streams': inboundStreamsMax,
@@ -111,19 +108,17 @@ export class PeerServer {
       join: (call: Unary, answer: Answer) => this.#join(call, answer),
       call: (call: Unary, answer: Answer) => this.#call(call, answer),
     });
-    this.#injector = this.#grpc.createConnectionInjector(this.#credentials);
-    // Our own listener, for what gRPC's cannot: a bound on connections, and closing them one by one.
-    this.#listener = createServer({ noDelay: true }, (socket) => {
-      this.#sockets.add(socket);
-      socket.on('close', () => this.#sockets.delete(socket));
-      socket.on('error', () => {});
-      this.#injector.injectConnection(socket);
+    // Gets connections from the listener only, which has done TLS.
+    const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#listener = new PeerListener({
+      files: options.files,
+      timers: options.timers,
+      onSecure: (socket) => injector.injectConnection(socket),
     });
-    this.#listener.maxConnections = inboundConnectionsMax;
   }
 
   get connections(): number {
-    return this.#sockets.size;
+    return this.#listener.connections;
   }
 
   get streams(): number {
@@ -131,49 +126,18 @@ export class PeerServer {
   }
 
   /** Resolves to the port. */
-  listen({
-    address,
-    port,
-  }: {
-    readonly address: string;
-    readonly port: number;
-  }): Promise<Result<number, { readonly message: string; readonly transient: boolean }>> {
-    return new Promise((resolve) => {
-      const failed = (error: NodeJS.ErrnoException): void => {
-        const transient = error.code === 'EADDRINUSE' || error.code === 'EADDRNOTAVAIL';
-        resolve(
-          err({ message: `cannot listen for members on ${address}:${port}: ${error.message}`, transient }),
-        );
-      };
-      this.#listener.once('error', failed);
-      this.#listener.listen({ host: address, port }, () => {
-        this.#listener.off('error', failed);
-        // After accept(2) failed: the kernel's limits; the next one may do.
-        this.#listener.on('error', () => {});
-        const bound = this.#listener.address();
-        resolve(ok(typeof bound === 'object' && bound !== null ? bound.port : port));
-      });
-    });
+  listen(at: { readonly address: string; readonly port: number }): Promise<Result<number, ListenFailure>> {
+    return this.#listener.listen(at);
   }
 
-  /** For new connections; closes those there are, so that every peer is verified anew. */
+  /** As `PeerListener` does. */
   reload(files: PeerTlsFiles): void {
-    this.#credentials.reload(files);
-    this.#destroySockets();
+    this.#listener.reload(files);
   }
 
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
-      if (this.#listener.listening) this.#listener.close(() => resolve());
-      else resolve();
-    });
     this.#grpc.forceShutdown();
-    this.#destroySockets();
-    await closed;
-  }
-
-  #destroySockets(): void {
-    for (const socket of [...this.#sockets]) socket.destroy();
+    await this.#listener.close();
   }
 
   #exchange(stream: Exchange, answer: Answer): void {

@@ -3,14 +3,15 @@ import { err, ok, type Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
 import type { PeerMessage } from '../peer-message.js';
+import { TrustedAuthorities } from './certificate-trust.js';
 import { encodeEnvelope } from './envelope-codec.js';
 import * as wire from './generated/peer.js';
 import { callDeadlineMsMax, callJsonBytesMax, certificatePollMs, outboundCallsMax } from './limits.js';
 import { askForJson, type CallFailure } from './peer-call.js';
 import {
   checkPeerTlsFiles,
+  PeerChannelCredentials,
   type PeerTlsFiles,
-  peerChannelCredentials,
   samePeerTlsFiles,
 } from './peer-credentials.js';
 import { PeerLink } from './peer-link.js';
@@ -33,7 +34,10 @@ export interface PeerTransportEvents extends PeerServerEvents {
   /** This member does not listen to us: repeated while it is so, at most once a second. */
   onRefused(member: MemberId, refusal: Refusal): void;
   onConnected(member: MemberId): void;
-  /** Certificates were reloaded, or (text) could not be: those in use stay. */
+  /**
+   * Certificates were reloaded, or (text) could not be: those in use stay. Also with a text when, some seconds after they
+   * were reloaded, a member's old connection is still used because a new one can't be had.
+   */
   onTlsReload(problem: string | null): void;
 }
 
@@ -69,7 +73,10 @@ export interface PeerTransport {
   setMembers(members: readonly PeerAddress[]): void;
   /** Asks one question; never rejects. JSON both ways, of 1 MiB at most. */
   call(to: MemberId, name: string, body: unknown, deadlineMs?: number): Promise<Result<unknown, CallFailure>>;
-  /** Reads the TLS files and, if they have changed, makes every connection anew. The error says why they stay. */
+  /**
+   * Reads the TLS files and, if they have changed, replaces every connection of ours by one made with them, and closes
+   * others' whose certificate is no longer trusted after a while. The error says why the files in use stay.
+   */
   reloadTls(): Result<'changed' | 'unchanged', string>;
   stats(): PeerTransportStats;
   close(): Promise<void>;
@@ -88,7 +95,13 @@ export async function startPeerTransport(
   const files = usableTls(options.loadTls);
   if (!files.ok) return err({ message: files.error, transient: false });
   const tally = new TransportTally();
-  const server = new PeerServer({ gate: options.gate, events: options.events, tally, files: files.value });
+  const server = new PeerServer({
+    gate: options.gate,
+    events: options.events,
+    tally,
+    files: files.value,
+    timers: options.timers,
+  });
   const port = await server.listen(options.listen);
   if (!port.ok) {
     await server.close();
@@ -174,13 +187,17 @@ class GrpcPeerTransport implements PeerTransport {
     const isPeer = (): boolean => this.#peers.get(memberId)?.link === link;
     const link = new PeerLink({
       address,
-      credentials: peerChannelCredentials(this.#files, name),
+      credentials: new PeerChannelCredentials(this.#files, name),
       timers,
       tally: this.#tally,
       events: {
         onUnreachable: (detail) => void (isPeer() && events.onUnreachable(memberId, detail)),
         onRefused: (refusal) => void (isPeer() && events.onRefused(memberId, refusal)),
         onConnected: () => void (isPeer() && events.onConnected(memberId)),
+        onRenewalTrouble: (detail) => {
+          if (isPeer())
+            events.onTlsReload(`no new connection to ${name} yet, its old one is used: ${detail}`);
+        },
       },
     });
     return { name, link, calls: 0 };
@@ -219,8 +236,9 @@ class GrpcPeerTransport implements PeerTransport {
     if (this.#closed || samePeerTlsFiles(files.value, this.#files)) return ok('unchanged');
     this.#files = files.value;
     this.#server.reload(files.value);
+    const authorities = new TrustedAuthorities(files.value.ca);
     for (const { name, link } of this.#peers.values())
-      link.reconnect(peerChannelCredentials(files.value, name));
+      link.renew(new PeerChannelCredentials(files.value, name), authorities);
     return ok('changed');
   }
 

@@ -1,17 +1,34 @@
 import { ok } from '../../../src/base/result.js';
-import { systemTimers } from '../../../src/base/timers.js';
+import { systemTimers, type Timers } from '../../../src/base/timers.js';
 import { startPeerTransport } from '../../../src/replication/transport/peer-transport.js';
 
 /**
- * Two transports in one process: a message each way, a third peer that never answers, then `close`. Nothing of theirs may keep
- * the process alive; it ends by itself or not at all.
+ * Two transports in one process: a message each way, a third peer that never answers, a reload that leaves an old channel
+ * with a call under way, one that leaves old connections because their peer is not trusted, then `close`. Nothing of theirs
+ * may keep the process alive; what could is told.
  */
-const [mutePort, caText, certificateA, keyA, certificateB, keyB] = process.argv.slice(2);
+const [mutePort, caText, certificateA, keyA, certificateB, keyB, nextCertificateA, nextKeyA, otherCa] =
+  process.argv.slice(2);
+
+const waiting = new Set<() => void>();
+const timers: Timers = {
+  after: (delayMs, run) => {
+    const cancelTimer = systemTimers.after(delayMs, () => {
+      waiting.delete(cancel);
+      run();
+    });
+    const cancel = (): void => {
+      waiting.delete(cancel);
+      cancelTimer();
+    };
+    waiting.add(cancel);
+    return cancel;
+  },
+};
 
 async function start(
   name: string,
-  certificate: string | undefined,
-  key: string | undefined,
+  files: () => { ca: string | undefined; certificate: string | undefined; key: string | undefined },
   heard: () => void,
 ) {
   const started = await startPeerTransport({
@@ -21,22 +38,30 @@ async function start(
       authorize: () => ({ ok: true }),
     },
     format: () => 1,
-    loadTls: () => ok({ ca: caText ?? '', certificate: certificate ?? '', key: key ?? '' }),
-    timers: systemTimers,
+    loadTls: () => {
+      const { ca = '', certificate = '', key = '' } = files();
+      return ok({ ca, certificate, key });
+    },
+    timers,
     events: {
       onMessage: heard,
       onUnreachable: () => {},
       onRefused: () => {},
-      onConnected: () => {},
+      onConnected: () => connected(),
       onTlsReload: () => {},
       onJoin: async () => null,
-      onCall: async () => null,
+      onCall: () => {
+        called();
+        return new Promise(() => {});
+      },
     },
   });
   if (!started.ok) throw new Error(started.error.message);
   return started.value;
 }
 
+let connected = (): void => {};
+let called = (): void => {};
 let hear = (): void => {};
 const bothHeard = new Promise<void>((resolve) => {
   let heard = 0;
@@ -45,8 +70,18 @@ const bothHeard = new Promise<void>((resolve) => {
     if (heard === 2) resolve();
   };
 });
-const a = await start('a', certificateA, keyA, () => hear());
-const b = await start('b', certificateB, keyB, () => hear());
+let filesA = { ca: caText, certificate: certificateA, key: keyA };
+let filesB = { ca: caText, certificate: certificateB, key: keyB };
+const a = await start(
+  'a',
+  () => filesA,
+  () => hear(),
+);
+const b = await start(
+  'b',
+  () => filesB,
+  () => hear(),
+);
 const members = [
   { memberId: 'm-a', name: 'a', address: `127.0.0.1:${a.port}` },
   { memberId: 'm-b', name: 'b', address: `127.0.0.1:${b.port}` },
@@ -57,8 +92,20 @@ b.setMembers(members);
 a.send('m-b', { kind: 'raft', message: { kind: 'timeoutNow', from: 'm-a', to: 'm-b', term: 1 } });
 b.send('m-a', { kind: 'raft', message: { kind: 'timeoutNow', from: 'm-b', to: 'm-a', term: 1 } });
 await bothHeard;
+const asked = new Promise<void>((resolve) => {
+  called = resolve;
+});
 const unanswered = a.call('m-b', 'status', null);
+await asked;
+const renewed = new Promise<void>((resolve) => {
+  connected = resolve;
+});
+filesA = { ca: caText, certificate: nextCertificateA, key: nextKeyA };
+if (!a.reloadTls().ok) throw new Error('not reloaded');
+await renewed;
+filesB = { ...filesB, ca: otherCa };
+if (!b.reloadTls().ok) throw new Error('not reloaded');
 await Promise.all([a.close(), b.close()]);
 await unanswered;
 await a.close();
-process.stdout.write('closed\n');
+process.stdout.write(`closed, ${waiting.size} timers\n`);

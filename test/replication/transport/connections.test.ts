@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { Server, type ServerReadableStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerReadableStream } from '@grpc/grpc-js';
 import t from 'tap';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import {
@@ -9,7 +9,7 @@ import {
   outboundBytesMax,
   outboundMessagesMax,
 } from '../../../src/replication/transport/limits.js';
-import { PeerServerCredentials } from '../../../src/replication/transport/peer-credentials.js';
+import type { PeerTlsFiles } from '../../../src/replication/transport/peer-credentials.js';
 import { peerService } from '../../../src/replication/transport/peer-service.js';
 import { VirtualTime } from '../../support/virtual-time.js';
 import { heartbeat, nodeFiles, startPeer, testAuthority } from './peers.js';
@@ -84,8 +84,30 @@ t.test('an attempt that hears nothing is given up, and its socket with it', asyn
   await ended;
 });
 
+t.test('an attempt that hears nothing is given up after others were refused, too', async (t) => {
+  const authority = await testAuthority(t);
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const gone = createServer();
+  gone.listen(0, '127.0.0.1');
+  await once(gone, 'listening');
+  const { port } = gone.address() as AddressInfo;
+  gone.close();
+  await once(gone, 'close');
+  peerA.transport.setMembers([{ ...b, address: `127.0.0.1:${port}` }]);
+  for (let refused = 0; refused < 3; refused++)
+    await peerA.next('unreachable', ({ detail }) => /ECONNREFUSED/.test(detail));
+  const mute = createServer((socket) => {
+    socket.resume();
+    socket.on('error', () => {});
+  });
+  mute.listen(port, '127.0.0.1');
+  t.teardown(() => mute.close());
+  const detail = `no connection within ${connectTimeoutMs} ms`;
+  t.match(await peerA.next('unreachable', (event) => event.detail === detail), { member: 'm-b' });
+});
+
 /** A server that takes the stream and reads nothing of it, while its TLS and HTTP/2 go on. */
-async function startStalledPeer(files: Parameters<typeof PeerServerCredentials.prototype.reload>[0]) {
+async function startStalledPeer({ ca, certificate, key }: PeerTlsFiles) {
   const server = new Server();
   const streams: ServerReadableStream<Buffer, Buffer>[] = [];
   server.addService(peerService, {
@@ -94,8 +116,10 @@ async function startStalledPeer(files: Parameters<typeof PeerServerCredentials.p
       stream.sendMetadata(stream.metadata);
     },
   });
+  const pair = { private_key: Buffer.from(key), cert_chain: Buffer.from(certificate) };
+  const credentials = ServerCredentials.createSsl(Buffer.from(ca), [pair], true);
   const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync('127.0.0.1:0', new PeerServerCredentials(files), (error, bound) =>
+    server.bindAsync('127.0.0.1:0', credentials, (error, bound) =>
       error === null ? resolve(bound) : reject(error),
     ),
   );
@@ -184,28 +208,33 @@ t.test('members come, move and go', async (t) => {
   t.match(await peerA.next('unreachable'), { member: 'm-b', detail: '"nowhere" is not "HOST:PORT"' });
 });
 
-t.test('incoming connections are bounded', async (t) => {
+t.test('connections that say nothing are bounded, and keep no member out', async (t) => {
   const authority = await testAuthority(t);
-  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
   const sockets = Array.from({ length: inboundConnectionsMax + 3 }, () =>
-    connect({ host: '127.0.0.1', port: peerA.transport.port }),
+    connect({ host: '127.0.0.1', port: peerB.transport.port }),
   );
   t.teardown(() => {
     for (const socket of sockets) socket.destroy();
   });
+  const closed: number[] = [];
   await new Promise<void>((resolve) => {
-    let turnedAway = 0;
-    for (const socket of sockets) {
+    for (const [place, socket] of sockets.entries()) {
       socket.resume();
       socket.on('error', () => {});
       socket.on('close', () => {
         // Not those that the handshake's time limit ends, of which there would be too many.
-        if (turnedAway === 0) t.ok(peerA.transport.stats().inboundConnections <= inboundConnectionsMax);
-        turnedAway += 1;
-        if (turnedAway === 3) resolve();
+        if (closed.length < 3) t.ok(peerB.transport.stats().inboundConnections <= inboundConnectionsMax);
+        closed.push(place);
+        if (closed.length === 3) resolve();
       });
     }
   });
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a') });
+  peerA.meet(peerB);
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  await peerB.next('message');
+  t.ok(closed.length < inboundConnectionsMax, 'the others were there still');
 });
 
 t.test('an address that is taken is an error that says so', async (t) => {

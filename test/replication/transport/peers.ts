@@ -135,6 +135,8 @@ export interface TestPeerOptions {
   /** Default: the member `m-x` has the name `x`. */
   readonly authorize?: PeerGate['authorize'];
   readonly timers?: Timers;
+  /** Hears of each event at once, before it can be waited for. */
+  readonly onEvent?: (event: PeerEvent) => void;
   readonly onJoin?: (request: JoinRequest) => Promise<unknown>;
   readonly onCall?: PeerTransportEvents['onCall'];
 }
@@ -144,6 +146,7 @@ export async function startPeer(t: Test, options: TestPeerOptions): Promise<Test
   const events: PeerEvent[] = [];
   const arrivals = { notify: (): void => {} };
   const happened = (event: PeerEvent): void => {
+    options.onEvent?.(event);
     events.push(event);
     arrivals.notify();
   };

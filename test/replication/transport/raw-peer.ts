@@ -1,8 +1,8 @@
 import { Client, Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { Test } from 'tap';
 import {
+  PeerChannelCredentials,
   type PeerTlsFiles,
-  peerChannelCredentials,
 } from '../../../src/replication/transport/peer-credentials.js';
 import { peerService } from '../../../src/replication/transport/peer-service.js';
 import type { TestPeer } from './peers.js';
@@ -14,7 +14,7 @@ export class RawPeer {
   readonly ended: Promise<ServiceError | null>;
 
   constructor(t: Test, to: TestPeer, files: PeerTlsFiles) {
-    const client = new Client(to.address, peerChannelCredentials(files, to.name), {
+    const client = new Client(to.address, new PeerChannelCredentials(files, to.name).grpc, {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.ssl_target_name_override': 'xksd',
     });
