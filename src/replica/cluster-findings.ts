@@ -58,7 +58,7 @@ function standingFindings({ cluster }: Observer): string[] {
 }
 
 /** Invited, and nothing of the log has come yet that says who the members are. */
-export function isJoining({ cluster, state }: Pick<Observer, 'cluster' | 'state'>): boolean {
+function isJoining({ cluster, state }: Pick<Observer, 'cluster' | 'state'>): boolean {
   const { voters, learners } = cluster.status().raft.membership;
   for (const _ of state.members()) return false;
   return ![...voters, ...learners].includes(cluster.memberId);
