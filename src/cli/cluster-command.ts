@@ -1,5 +1,5 @@
-import type { Command } from 'commander';
-import type { AdminResponse } from '../replica/admin-contract.js';
+import { type Command, InvalidArgumentError } from 'commander';
+import { type AdminResponse, inviteSeconds } from '../replica/admin-contract.js';
 import { initialiseFounder, initialiseJoiner } from '../replica/initialise-node.js';
 import { changeText, reportChange } from './change-text.js';
 import type { CommandRunner } from './command-context.js';
@@ -47,7 +47,11 @@ function describeStatus(output: Output, status: ClusterStatus): string {
       ['key state', freshness],
       ['format', String(status.activeFormat)],
     ]),
-    indent(memberTable(output, status.members)),
+    indent(
+      status.members.length === 0
+        ? 'No member is known here yet; what this node waits for is below.'
+        : memberTable(output, status.members),
+    ),
   ];
   if (status.formerMembers.length > 0) {
     const rows = status.formerMembers.map(({ name, memberId, removedAtMs, reason, destroyed }) => [
@@ -122,13 +126,20 @@ function addJoin(command: Command, run: CommandRunner): void {
     );
 }
 
+function parseExpires(text: string): number {
+  const seconds = Number(text);
+  const { min, max } = inviteSeconds;
+  if (/^[0-9]+$/.test(text) && seconds >= min && seconds <= max) return seconds;
+  throw new InvalidArgumentError(`Whole seconds, from ${min} to ${max}.`);
+}
+
 function addMemberCommands(command: Command, run: CommandRunner): void {
   command
     .command('add')
     .description('invite a node: prints the token that `cluster join` needs there, once')
     .argument('<name>', '[node] name of the new node, and the name in its cluster certificate')
     .requiredOption('--address <host:port>', 'where the other nodes reach it ([cluster] advertise there)')
-    .option('--expires <seconds>', 'how long the token is good (default: a day)', Number)
+    .option('--expires <seconds>', 'how long the token is good (default: a day)', parseExpires)
     .action((name: string, options: { address: string; expires?: number }) =>
       run(async ({ client, output }) => {
         const answer = await client().call('cluster.add', {

@@ -7,5 +7,11 @@ export async function readSecretArgument(argument: string | undefined, what: str
   if (process.stdin.isTTY === true) {
     throw new CommandFailure('usage', `give ${what} on standard input or as an argument.`, exitCodes.usage);
   }
-  return text(process.stdin);
+  const given = await text(process.stdin);
+  if (given.trim() !== '') return given;
+  throw new CommandFailure(
+    'usage',
+    `${what} was not given: standard input was empty, and there is no argument.`,
+    exitCodes.usage,
+  );
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { errorText } from '../base/guards.js';
 import { loadConfig } from '../ops/config.js';
 import { softwareVersion } from '../ops/version.js';
+import { parseRequestId } from '../replica/admin-contract.js';
 import { AdminClient } from './admin-client.js';
 import { adminSocketVariable, defaultAdminSocket } from './admin-socket.js';
 import { addClusterCommand } from './cluster-command.js';
@@ -35,6 +36,11 @@ function findAdminSocket({ socket, config }: GlobalOptions): string {
   return fromEnvironment === undefined || fromEnvironment === '' ? defaultAdminSocket : fromEnvironment;
 }
 
+function parseRequestIdOption(text: string): string {
+  if (parseRequestId(text) !== null) return text;
+  throw new InvalidArgumentError('It is the id that xksctl printed when the outcome was not known.');
+}
+
 function makeOutput(format: OutputFormat): Output {
   const noColour = process.env['NO_COLOR'];
   return new Output(format, {
@@ -53,7 +59,11 @@ function makeProgram(): Command {
     )
     .option('--socket <path>', `the admin socket (or $${adminSocketVariable}; default ${defaultAdminSocket})`)
     .option('--config <file>', 'find the admin socket in this configuration of xksd')
-    .option('--request-id <id>', 'repeat a change whose outcome is not known: it is made once at most')
+    .option(
+      '--request-id <id>',
+      'repeat a change whose outcome is not known: it is made once at most',
+      parseRequestIdOption,
+    )
     .configureHelp({ showGlobalOptions: true })
     // Said as every other failure is, below.
     .configureOutput({ outputError: () => {} })

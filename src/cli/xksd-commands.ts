@@ -90,7 +90,9 @@ function checkClusterTls({ cluster, node }: Config, credentialsDirectory: string
     return onlyTheServiceHas('[cluster] private_key', cluster.privateKey);
   }
   const files = loadClusterTlsFiles({ ...cluster, nodeName: node.name, nowMs: systemClock.wallMs() });
-  return { problems: files.ok ? [] : [files.error], notes: [] };
+  if (!files.ok) return { problems: [files.error], notes: [] };
+  const expiry = new Date(files.value.notAfterMs).toISOString();
+  return { problems: [], notes: [`the cluster certificate of ${node.name} expires ${expiry}`] };
 }
 
 function checkTls({ xks }: Config, credentialsDirectory: string | null): ConfigFindings {

@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-const validDays = '30';
+/** Beyond that from which on a node warns of the end of its certificate. */
+const validDays = '90';
 
 /** PEM files. */
 export interface CertificateFiles {
@@ -17,7 +18,7 @@ export interface CertificateFiles {
 }
 
 /**
- * Makes a throwaway CA and a server certificate in `directory`, over whatever was there: valid for 30 days,
+ * Makes a throwaway CA and a server certificate in `directory`, over whatever was there: valid for 90 days,
  * the first name as the subject CN (KMS compares that one), all names and addresses as alternative names. Keys are
  * 0600. Needs the `openssl` command; rejects with its words when it fails.
  */

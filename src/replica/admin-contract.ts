@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 import { limits } from '../keystate/types.js';
 
-export { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
+export { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 
 /**
  * The administrative interface: `POST /v1/<command>` with a JSON object, answered with the JSON object named here or
@@ -23,6 +23,8 @@ export const isolationBoundMs = {
   default: limits.isolationBoundMsDefault,
   max: limits.isolationBoundMsMax,
 } as const;
+/** Of `cluster.add`: how long the join token may be good. */
+export const inviteSeconds = { min: 60, max: 604_800 } as const;
 /** Keys in one answer of `key.list`. */
 export const keysPerPageMax = 1_000;
 
@@ -328,7 +330,7 @@ export const adminCommands = {
     request: z.strictObject({
       name,
       address: z.string().min(3).max(256),
-      expiresSeconds: z.int().min(60).max(604_800).optional(),
+      expiresSeconds: z.int().min(inviteSeconds.min).max(inviteSeconds.max).optional(),
     }),
     response: memberAnswer.extend({
       /** Shown here and never again. */

@@ -3,6 +3,7 @@ import type { TokenStatus } from '../ops/state-link.js';
 import { processName } from '../ops/supervision.js';
 import type { AdminContext, AdminHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
+import { clusterFindings } from './cluster-findings.js';
 
 type NodeStatus = AdminResponse<'status'>;
 
@@ -27,8 +28,11 @@ function reasonsOf(serving: NodeStatus['serving']): Map<string, string[]> {
   return reasons;
 }
 
-/** What an operator should look at. */
-function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
+/** What an operator should look at. `unserving`: why this node must not serve, said already; empty when it may. */
+function findings(
+  status: Omit<NodeStatus, 'degraded'>,
+  { unserving, isMember }: { readonly unserving: string; readonly isMember: boolean },
+): string[] {
   const found: string[] = [];
   const { serving, servingProcesses, replica } = status;
   if (serving.every(({ ready }) => ready === false))
@@ -41,7 +45,7 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
     found.push(`${unheard.map(({ process }) => process).join(', ')}: not heard of since the replica started`);
   }
   for (const [reason, processes] of reasonsOf(serving)) {
-    found.push(`${processes.join(', ')}: not ready: ${reason}`);
+    if (reason !== unserving) found.push(`${processes.join(', ')}: not ready: ${reason}`);
   }
   for (const { process, appliedIndex } of serving) {
     if (appliedIndex < replica.appliedIndex) {
@@ -55,19 +59,9 @@ function findings(status: Omit<NodeStatus, 'degraded'>): string[] {
     found.push(`token ${label ?? uri} is ${state}${isSaid ? '' : `: ${reason}`}`);
   }
   const isReachable = status.tokens.some(({ state }) => state !== 'UNAVAILABLE');
-  if (status.preparedTokens.length === 0 && isReachable) {
+  // What is prepared is key state's to say, and a node that has none yet, or is out, can't be told.
+  if (isMember && status.preparedTokens.length === 0 && isReachable) {
     found.push('no token is prepared: run `xksctl hsm prepare`');
-  }
-  return found;
-}
-
-/** What is wrong between this node and the others. */
-function clusterFindings({ cluster }: AdminContext): string[] {
-  const { raft, halted } = cluster.status();
-  const found: string[] = [];
-  if (halted !== null) found.push(`replication has stopped on this node: ${halted}`);
-  else if (raft.leader === null && raft.membership.voters.length > 0) {
-    found.push('no leader is known here: no change can be made (`xksctl cluster status`)');
   }
   return found;
 }
@@ -96,6 +90,9 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
       preparedTokens: [...context.state.preparedTokens()].map(({ serial, label }) => ({ serial, label })),
       counts: context.state.counts(),
     };
-    return ok({ ...status, degraded: [...clusterFindings(context), ...findings(status)] });
+    const { reason, fenced } = context.cluster.standing();
+    const isMember = context.state.cluster() !== null && !fenced;
+    const degraded = [...clusterFindings(context), ...findings(status, { unserving: reason, isMember })];
+    return ok({ ...status, degraded });
   };
 }

@@ -1,10 +1,10 @@
 import type { Result } from '../base/result.js';
-import type { Standing } from '../ops/state-link.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
 import type { PeerTransportStats } from '../replication/transport/peer-transport.js';
 import type { Refusal } from '../replication/transport/refusal.js';
 import type { AdminError } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
+import type { NodeStanding } from './standing.js';
 
 /** What administration may ask of the replication engine beside the ordered log. */
 export interface ClusterControl {
@@ -13,7 +13,7 @@ export interface ClusterControl {
   status(): LoopStatus;
   stateHash(): string;
   /** Whether this node may serve, and if not, why. */
-  standing(): Standing;
+  standing(): NodeStanding;
   /** Why it was not let in when it last asked to join; `null` when it is in, or has not asked. */
   joinProblem(): string | null;
   /** Members that do not listen to this node: what each said last. */

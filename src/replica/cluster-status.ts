@@ -1,6 +1,8 @@
 import type { Member } from '../keystate/cluster-types.js';
 import type { AdminContext } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
+import { clusterFindings, freshnessAgeMs } from './cluster-findings.js';
+import { memberDrift } from './member-drift.js';
 
 type ClusterStatus = AdminResponse<'cluster.status'>;
 type MemberStatus = ClusterStatus['members'][number];
@@ -10,16 +12,11 @@ const silentAfterMs = 5_000;
 const clockOffsetMsMax = 1_000;
 
 export function describeMember(context: AdminContext, member: Member): MemberStatus {
-  const { cluster, clock, node } = context;
-  const { raft, reports, divergent } = cluster.status();
-  const isSelf = member.memberId === cluster.memberId;
-  const heard = reports.find(({ memberId }) => memberId === member.memberId);
+  const { cluster, node } = context;
+  const { raft } = cluster.status();
   const progress = raft.progress.find(({ memberId }) => memberId === member.memberId);
-  const heardMsAgo = heard === undefined ? null : cluster.bootTimeMs() - heard.receivedAtMs;
-  const clockOffsetMs =
-    heard === undefined || heardMsAgo === null
-      ? null
-      : Math.round(heard.report.wallMs + heardMsAgo - clock.wallMs());
+  const drift = memberDrift(context, member);
+  const { isSelf, report, heardMsAgo, clockOffsetMs } = drift;
   const findings: string[] = [];
   if (!isSelf && member.status !== 'invited') {
     if (heardMsAgo === null) findings.push('not heard of since this replica started');
@@ -30,14 +27,14 @@ export function describeMember(context: AdminContext, member: Member): MemberSta
   if (clockOffsetMs !== null && Math.abs(clockOffsetMs) > clockOffsetMsMax) {
     findings.push(`its clock is ${clockOffsetMs} ms off ours`);
   }
-  if (heard !== undefined && heard.report.version !== node.version) {
-    findings.push(`runs version ${heard.report.version}, this node ${node.version}`);
+  if (report !== null && drift.versionDiffers === true) {
+    findings.push(`runs version ${report.version}, this node ${node.version}`);
   }
-  if (heard !== undefined && heard.report.configHash !== cluster.configHash) {
+  if (drift.configurationDiffers === true) {
     findings.push('its configuration differs from ours in what should be the same');
   }
-  if (divergent.includes(member.memberId)) findings.push('its key state differs from ours at the same index');
-  if (progress?.lostAcknowledged === true) {
+  if (drift.isDivergent) findings.push('its key state differs from ours at the same index');
+  if (drift.lostLog === true) {
     findings.push(
       'its log ends before what it once acknowledged (wiped or rolled-back disk): remove it and add it again',
     );
@@ -50,10 +47,10 @@ export function describeMember(context: AdminContext, member: Member): MemberSta
     isLeader: raft.leader === member.memberId,
     isSelf,
     matchIndex: progress?.matchIndex ?? null,
-    version: isSelf ? node.version : (heard?.report.version ?? null),
-    appliedIndex: isSelf ? raft.appliedIndex : (heard?.report.appliedIndex ?? null),
-    servingAppliedIndex: heard?.report.servingAppliedIndex ?? null,
-    readyServingProcesses: isSelf ? context.fleet().ready : (heard?.report.readyServingProcesses ?? null),
+    version: isSelf ? node.version : (report?.version ?? null),
+    appliedIndex: isSelf ? raft.appliedIndex : (report?.appliedIndex ?? null),
+    servingAppliedIndex: report?.servingAppliedIndex ?? null,
+    readyServingProcesses: isSelf ? context.fleet().ready : (report?.readyServingProcesses ?? null),
     heardMsAgo,
     clockOffsetMs,
     findings,
@@ -62,14 +59,17 @@ export function describeMember(context: AdminContext, member: Member): MemberSta
 
 export function clusterStatus(context: AdminContext): ClusterStatus {
   const { cluster, node, state } = context;
-  const { raft, freshAsOfMs, halted, snapshotIndex } = cluster.status();
+  const { raft, halted, snapshotIndex } = cluster.status();
   const members = [...state.members()].map((member) => describeMember(context, member));
-  const leader = members.find(({ isLeader }) => isLeader)?.name ?? null;
-  const degraded = members.flatMap(({ name, findings }) => findings.map((finding) => `${name}: ${finding}`));
-  if (halted !== null) degraded.unshift(`replication has stopped on this node: ${halted}`);
-  if (leader === null) {
-    degraded.unshift('no leader is known here: no change can be made, and this node serves by what it has');
+  // Of one that nothing is known of here, a node that is joining knows the id at least.
+  const leader = members.find(({ isLeader }) => isLeader)?.name ?? raft.leader;
+  const degraded = clusterFindings(context);
+  if (members.length === 0 && raft.role === 'leader' && state.cluster() !== null) {
+    degraded.push(
+      'this cluster of one was made by a release that knew no members: `xksctl cluster upgrade --finalize`',
+    );
   }
+  degraded.push(...members.flatMap(({ name, findings }) => findings.map((finding) => `${name}: ${finding}`)));
   for (const { name, status } of members) {
     if (status === 'learner')
       degraded.push(`${name} is a learner: \`xksctl cluster promote ${name}\` once it has caught up`);
@@ -97,7 +97,7 @@ export function clusterStatus(context: AdminContext): ClusterStatus {
     snapshotIndex,
     stateHash: cluster.stateHash(),
     activeFormat: state.activeFormat(),
-    freshnessAgeMs: freshAsOfMs === null ? null : Math.max(0, Math.round(cluster.bootTimeMs() - freshAsOfMs)),
+    freshnessAgeMs: freshnessAgeMs(context),
     halted,
     members,
     formerMembers: [...state.formerMembers()].map(({ name, memberId, removedAtMs, reason, destroyed }) => ({

@@ -2,6 +2,7 @@ import { err, ok, type Result } from '../base/result.js';
 import { commandFormatMax } from '../keystate/command-format.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { Identity } from '../replication/identity-file.js';
+import { wayBack } from '../replication/log-damage.js';
 import type { Change, ChangeProposer } from './change-proposer.js';
 
 /**
@@ -32,7 +33,7 @@ export async function foundCluster(
   const known = state().cluster();
   if (known !== null && known.clusterId !== identity.clusterId) {
     return err(
-      `the log is of cluster ${known.clusterId}, identity.json of cluster ${identity.clusterId}: they were mixed up; restore the data directory from a backup of this node`,
+      `the log is of cluster ${known.clusterId}, identity.json of cluster ${identity.clusterId}: files of two nodes were mixed. ${wayBack}`,
     );
   }
   if (identity.role !== 'founder') return ok(null);

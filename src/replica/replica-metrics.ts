@@ -1,6 +1,7 @@
 import { Gauge, Histogram, Registry } from 'prom-client';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
+import { CollectedGauges } from './collected-gauges.js';
 import type { MetricsAggregation } from './metrics-aggregation.js';
 import type { StatePublication } from './state-publication.js';
 
@@ -20,16 +21,8 @@ export class ReplicaMetrics {
 
   constructor({ state, publication, aggregation, engine, bootTimeMs }: ReplicaMetricsOptions) {
     const registers = [this.#registry];
-    const gauge = (name: string, help: string, value: () => number): void => {
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(value());
-        },
-      });
-    };
+    const gauges = new CollectedGauges(this.#registry);
+    const gauge = gauges.add.bind(gauges);
     gauge('xks_key_state_applied_index', 'Index of the last key state change applied by the replica.', () => {
       return state().appliedIndex;
     });
@@ -74,30 +67,25 @@ export class ReplicaMetrics {
     gauge('xks_cluster_divergent_members', 'Members whose state hash differs from ours.', () => {
       return engine.status().divergent.length;
     });
-    new Gauge({
-      name: 'xks_key_state_freshness_age_seconds',
-      help: 'Since a quorum last confirmed that this node knew everything; absent before the first time.',
-      registers,
-      collect() {
+    gauge(
+      'xks_key_state_freshness_age_seconds',
+      'Since a quorum last confirmed that this node knew everything; absent before the first time.',
+      () => {
         const { freshAsOfMs } = engine.status();
-        this.reset();
-        if (freshAsOfMs !== null) this.set((bootTimeMs() - freshAsOfMs) / 1_000);
+        return freshAsOfMs === null ? null : (bootTimeMs() - freshAsOfMs) / 1_000;
       },
-    });
-    new Gauge({
-      name: 'xks_raft_peer_lag_entries',
-      help: 'Entries that a member lacks, as the leader sees it; absent on other nodes.',
-      labelNames: ['member'],
-      registers,
-      collect() {
+    );
+    gauges.addPerMember(
+      'xks_raft_peer_lag_entries',
+      'Entries that a member lacks, as the leader sees it; absent on other nodes.',
+      () => {
         const { progress, lastIndex } = raft();
-        this.reset();
-        for (const { memberId, matchIndex } of progress) {
-          if (memberId === engine.memberId) continue;
-          this.set({ member: state().member(memberId)?.name ?? memberId }, lastIndex - matchIndex);
-        }
+        return progress.flatMap(({ memberId, matchIndex }) => {
+          const member = memberId === engine.memberId ? null : state().member(memberId);
+          return member === null ? [] : [[member.name, lastIndex - matchIndex] as const];
+        });
       },
-    });
+    );
     gauge('xks_metric_series_left_out', 'Reports of series left out because there were too many.', () => {
       return aggregation.leftOut;
     });

@@ -3,7 +3,7 @@ import type { KeyStateQueries } from '../keystate/types.js';
 import type { Standing } from '../ops/state-link.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
 import type { LastConfirmation } from './last-confirmation.js';
-import { judgeStanding } from './standing.js';
+import { judgeStanding, type NodeStanding } from './standing.js';
 
 /** Reports come every second: who was silent for so long is not counted as live (X-H2). */
 const liveWithinMs = 5_000;
@@ -61,14 +61,24 @@ export class StandingWatch {
     this.update();
   }
 
-  standing(): Standing {
+  standing(): NodeStanding {
+    const isFenced = this.#fence !== null || this.#diverged() !== null;
+    return { ...this.#judged(), fenced: isFenced };
+  }
+
+  /** Its state is not that of the others; one that halted for another reason serves on, as one that is cut off. */
+  #diverged(): string | null {
+    const { halted, divergent, raft } = this.#options.replication();
+    return divergent.length > 0 || raft.lostAcknowledged ? halted : null;
+  }
+
+  #judged(): Standing {
     const { state, replication, bootTimeMs } = this.#options;
-    const { halted, divergent, reports, raft } = replication();
+    const { reports } = replication();
     const nowMs = bootTimeMs();
     return judgeStanding({
       fence: this.#fence,
-      // One that halted for another reason serves on, as one that is cut off.
-      diverged: divergent.length > 0 || raft.lostAcknowledged ? halted : null,
+      diverged: this.#diverged(),
       unconfirmedBesideLeader: this.#isUnconfirmedBesideLeader(),
       confirmed: this.#confirmed,
       lastConfirmedAgeMs: this.#lastConfirmedAgeMs,
@@ -89,6 +99,6 @@ export class StandingWatch {
   update(): void {
     const { leader } = this.#options.replication().raft;
     this.#leaderSinceMs = leader === null ? null : (this.#leaderSinceMs ?? this.#options.bootTimeMs());
-    this.#watcher(this.standing());
+    this.#watcher(this.#judged());
   }
 }

@@ -20,6 +20,12 @@ export interface StandingInputs {
   readonly otherLiveNodes: number;
 }
 
+/** The same, as the replica knows it. */
+export interface NodeStanding extends Standing {
+  /** It has stopped serving for good, over restarts too: told to, or its state is not to be trusted. */
+  readonly fenced: boolean;
+}
+
 export function judgeStanding(inputs: StandingInputs): Standing {
   const reason = obstacle(inputs);
   return { mayServe: reason === null, reason: reason ?? '', fleetSize: 1 + inputs.otherLiveNodes };

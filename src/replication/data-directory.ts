@@ -4,6 +4,7 @@ import { err, ok, type Result } from '../base/result.js';
 import { ballastBytesDefault, ballastName, ensureBallast } from './ballast.js';
 import { type FileOperations, isErrno, type OpenFile } from './file-operations.js';
 import { type Identity, identityName, readIdentity, writeIdentity } from './identity-file.js';
+import { wayBack } from './log-damage.js';
 import { chainStart } from './log-record.js';
 import { createSegment } from './segment-file.js';
 
@@ -212,7 +213,7 @@ async function contentProblem(files: FileOperations, dir: string): Promise<strin
   if (!names.includes(identityName)) {
     const unfinished = [logName, snapshotsName, lockName, ballastName, ...temporaryNames];
     return names.every((name) => unfinished.includes(name))
-      ? `the data directory ${dir} has no ${identityName}: "xksctl cluster init" was interrupted there, or the file was lost. If this node has never served, empty the directory and run it again; else restore the directory from a backup`
+      ? `the data directory ${dir} has no ${identityName}: "xksctl cluster init" was interrupted there, or the file was lost. If this node has never served, empty the directory and run it again; if it has, what was in it is lost. ${wayBack}`
       : `${dir} is not a data directory of xksd: it has no ${identityName}`;
   }
   return null;
@@ -227,7 +228,7 @@ async function withPlaces(
   const missing = Object.values(placesOf(identity)).find((name) => !names.includes(name));
   return missing === undefined
     ? ok(identity)
-    : err(`the data directory ${dir} has no ${missing}/: restore the directory from a backup`);
+    : err(`the data directory ${dir} has no ${missing}/. ${wayBack}`);
 }
 
 async function openLock(files: FileOperations, path: string): Promise<OpenFile> {

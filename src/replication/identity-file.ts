@@ -3,6 +3,7 @@ import { isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import { decodeChecksummed, encodeChecksummed } from './checksummed-json.js';
 import type { FileOperations } from './file-operations.js';
+import { wayBack } from './log-damage.js';
 import { replaceFile } from './replaced-file.js';
 
 export const identityName = 'identity.json';
@@ -76,7 +77,6 @@ export async function readIdentity(
   const file = await files.open(path, 'read');
   const text = (await file.readAll()).toString('utf8');
   await file.close();
-  const restore = `restore ${identityName} from a backup of this node`;
   const found = formatOf(text);
   if (found !== null && (found < 1 || found > formatMax)) {
     return err(
@@ -84,9 +84,9 @@ export async function readIdentity(
     );
   }
   const fields = decodeChecksummed(text);
-  if (!fields.ok) return err(`${path} is damaged: ${fields.error}; ${restore}`);
+  if (!fields.ok) return err(`${path} is damaged: ${fields.error}. ${wayBack}`);
   const identity = identityOf(fields.value);
-  if (identity === null) return err(`${path} is damaged: a field is missing; ${restore}`);
+  if (identity === null) return err(`${path} is damaged: a field is missing. ${wayBack}`);
   const owner = identity.nodeName;
   return nodeName === null || owner === nodeName
     ? ok(identity)

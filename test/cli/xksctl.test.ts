@@ -275,6 +275,13 @@ t.test('cluster init makes a data directory once, and says what is in its way', 
   t.equal((await runXksctl(['cluster', 'init'])).exitCode, 2);
 });
 
+t.test('cluster join without a token says that there is none', async (t) => {
+  const files = nodeFiles(t);
+  const joined = await runXksctl(['cluster', 'join', '--config', files.configPath]);
+  t.match(joined, { exitCode: 2, stderr: /the join token was not given: standard input was empty/ });
+  t.notOk(existsSync(files.dataDir));
+});
+
 t.test('cluster recover: what it needs, and where there is nothing to recover', async (t) => {
   const files = nodeFiles(t);
   t.equal((await runXksctl(['cluster', 'recover'])).exitCode, 2);
@@ -368,11 +375,17 @@ t.test('the command line: usage, help, version', async (t) => {
     usage('key', 'add', 'store'),
     usage('key', 'add', 'store', '--object-id', 'xyz'),
     usage('key', 'enable', 'store', 'one', '--revision', '-1'),
+    usage('cluster', 'add', 'x', '--address', 'x:1', '--expires', '59'),
   ]);
   const misspelt = await runXksctl(['keystroe', 'list', '-o', 'json']);
   t.same(JSON.parse(misspelt.stderr), {
     error: { code: 'usage', message: "unknown command 'keystroe' (Did you mean keystore?)" },
   });
+  t.match(
+    (await runXksctl(['cluster', 'add', 'x', '--address', 'x:1', '--expires', 'abc'])).stderr,
+    /--expires/,
+  );
+  t.match(await runXksctl(['status', '--request-id', 'foo']), { exitCode: 2, stderr: /--request-id/ });
   const help = await runXksctl(['keystore', 'create', '--help']);
   t.equal(help.exitCode, 0);
   t.match(help.stdout, /--uri-path-prefix/);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { makeCertificates } from '../../src/demo/certificates.js';
+import { makeCertificates, makeNodeCertificate } from '../../src/demo/certificates.js';
 import { libraryDirectory } from '../../src/demo/debian-packages.js';
 import { initialiseDataDirectory } from '../../src/replication/data-directory.js';
 import { systemFiles } from '../../src/replication/file-operations.js';
@@ -45,6 +45,35 @@ t.test('config check says that all is well, or what is not, a line each', async 
   t.match(withCredentials.stdout, /credential tls-key, which only the service has.*credential hsm-pin/s);
   const missing = xksd('run', '--config', join(directory, 'none.toml'));
   t.match(missing, { status: 2, stderr: /^xksd: configuration \S+none\.toml: no such file/ });
+});
+
+t.test('config check says when the cluster certificate ends', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'xksd-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const made = await makeCertificates({ directory, names: ['xks.example.com'], ips: [] });
+  const node = await makeNodeCertificate(directory, 'node-1', made);
+  const config = join(directory, 'xksd.toml');
+  const module = join(libraryDirectory, 'softhsm/libsofthsm2.so');
+  writeFileSync(join(directory, 'pin'), '1234\n', { mode: 0o600 });
+  writeFileSync(
+    config,
+    `[node]
+name = "node-1"
+[xks]
+tls_certificate = "${made.certificate}"
+tls_private_key = "${made.key}"
+[cluster]
+advertise = "127.0.0.1:7443"
+ca = "${made.caCertificate}"
+certificate = "${node.certificate}"
+private_key = "${node.key}"
+[[hsm]]
+uri = "pkcs11:token=xks?module-path=${module}&pin-source=file:${directory}/pin"
+`,
+  );
+  const checked = xksd('config', 'check', '--config', config);
+  t.match(checked, { status: 0, stderr: '' });
+  t.match(checked.stdout, /the cluster certificate of node-1 expires \d{4}-.*Z\n/);
 });
 
 t.test('nothing is started on the data directory of another node', async (t) => {

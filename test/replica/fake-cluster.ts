@@ -1,9 +1,10 @@
 import { err, ok } from '../../src/base/result.js';
 import { commandFormatMax } from '../../src/keystate/command-format.js';
-import type { Standing } from '../../src/ops/state-link.js';
 import type { RaftStatus } from '../../src/raft/types.js';
 import type { ClusterControl } from '../../src/replica/cluster-control.js';
+import type { NodeStanding } from '../../src/replica/standing.js';
 import type { LoopStatus } from '../../src/replication/replication-loop.js';
+import type { PeerTransportStats } from '../../src/replication/transport/peer-transport.js';
 import type { Refusal } from '../../src/replication/transport/refusal.js';
 import type { MemoryLog } from './memory-log.js';
 
@@ -56,12 +57,13 @@ export class FakeCluster implements ClusterControl {
     };
   }
 
-  standingNow: Standing = { mayServe: true, reason: '', fleetSize: 1 };
+  standingNow: NodeStanding = { mayServe: true, reason: '', fleetSize: 1, fenced: false };
   joining: string | null = null;
   readonly refusing = new Map<string, Refusal>();
   notAfterMs: number | null = null;
+  stats: PeerTransportStats | null = null;
 
-  standing(): Standing {
+  standing(): NodeStanding {
     return this.standingNow;
   }
 
@@ -73,8 +75,8 @@ export class FakeCluster implements ClusterControl {
     return this.refusing;
   }
 
-  peerStats() {
-    return null;
+  peerStats(): PeerTransportStats | null {
+    return this.stats;
   }
 
   certificateNotAfterMs(): number | null {

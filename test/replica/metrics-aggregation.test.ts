@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
 import { createProcessRegistry, createServingMetrics } from '../../src/ops/metrics.js';
 import type { Hello } from '../../src/ops/state-link.js';
+import { ClusterMetrics } from '../../src/replica/cluster-metrics.js';
 import { expose, type MetricFamily } from '../../src/replica/exposition.js';
 import { MetricsAggregation } from '../../src/replica/metrics-aggregation.js';
 import { ReplicaMetrics } from '../../src/replica/replica-metrics.js';
 import { makeReplica } from './replica-at-seams.js';
+import { foundCluster, hear, joinMember, peerStats } from './replica-in-cluster.js';
 
 const hello = (processId: string, slot = 1, linkedBefore = false): Hello => ({
   linkVersion: 1,
@@ -158,7 +161,13 @@ t.test('label values and help are escaped as the exposition format says', async 
 });
 
 t.test('promtool finds nothing to say about what Prometheus gets', async (t) => {
-  const { publication, log, cluster } = await makeReplica(t);
+  const made = await makeReplica(t);
+  const { publication, log, cluster } = made;
+  await foundCluster(made);
+  const memberId = await joinMember(made, 'node-2');
+  hear(made, memberId, {});
+  cluster.notAfterMs = 1_000;
+  cluster.stats = peerStats([{ memberId, connected: true }]);
   const aggregation = new MetricsAggregation();
   for (const slot of [1, 2]) {
     const serving = createServingMetrics({ droppedLogLines: () => 0 });
@@ -184,8 +193,16 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     bootTimeMs: () => cluster.nowMs,
   });
   node.observeLogSync(1.5);
+  const among = new ClusterMetrics({
+    cluster,
+    state: () => log.machine.state,
+    clock: systemClock,
+    version: '0.0.0',
+  });
   const replica = createProcessRegistry({ droppedLogLines: () => 0 });
-  const exposed = expose(aggregation.families(await node.json(), await replica.getMetricsAsJSON()));
+  const exposed = expose(
+    aggregation.families([...(await node.json()), ...(await among.json())], await replica.getMetricsAsJSON()),
+  );
   const checked = spawnSync('promtool', ['check', 'metrics'], { input: exposed, encoding: 'utf8' });
   t.equal(checked.status, 0, checked.stderr);
   t.equal(checked.stderr + checked.stdout, '');
@@ -195,8 +212,11 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     /^xks_log_lines_dropped_total\{process="serving-2"\} 0$/m,
     /^xks_build_info\{.*process="serving-2"\} 1$/m,
     /^process_cpu_seconds_total\{process="serving-1"\} /m,
-    /^xks_key_state_applied_index 0$/m,
+    /^xks_key_state_applied_index 3$/m,
     /^xks_serving_processes_connected 0$/m,
+    /^xks_may_serve 1$/m,
+    /^xks_cluster_member_heard_age_seconds\{member="node-2"\} 0$/m,
+    /^xks_peer_messages_dropped_total\{kind="raft"\} 0$/m,
     /^xks_log_sync_duration_seconds_count 1$/m,
     /^xks_requests_total\{.*key_store="a\\"b".*\} 2$/m,
   ]) {

@@ -1,5 +1,12 @@
-import t from 'tap';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { LastConfirmation } from '../../src/replica/last-confirmation.js';
 import { judgeStanding, type StandingInputs } from '../../src/replica/standing.js';
+import { StandingWatch } from '../../src/replica/standing-watch.js';
+import { systemFiles } from '../../src/replication/file-operations.js';
+import { FakeCluster } from './fake-cluster.js';
+import { MemoryLog } from './memory-log.js';
 
 const confirmed: StandingInputs = {
   fence: null,
@@ -45,4 +52,39 @@ t.test('a node that was told to stop, or whose state is in doubt, does not serve
     mayServe: false,
     reason: /its state differs/,
   });
+});
+
+async function watchOf(t: Test, fence: string | null = null) {
+  const log = new MemoryLog();
+  const cluster = new FakeCluster(log);
+  const watch = new StandingWatch({
+    state: () => log.machine.state,
+    replication: () => cluster.status(),
+    lastConfirmation: await LastConfirmation.open(systemFiles, join(t.testdir(), 'none')),
+    fence,
+    clock: systemClock,
+    bootTimeMs: () => cluster.nowMs,
+  });
+  return { cluster, watch };
+}
+
+t.test('not serving for good is told from not serving yet', async (t) => {
+  const { cluster, watch } = await watchOf(t);
+  t.match(watch.standing(), { mayServe: false, fenced: false }, 'nobody has confirmed it yet');
+  watch.confirmed();
+  t.match(watch.standing(), { mayServe: true, fenced: false });
+  cluster.loop = { halted: 'an entry cannot be applied' };
+  t.match(watch.standing(), { mayServe: true, fenced: false }, 'one that is merely stuck serves on');
+  cluster.raft = { lostAcknowledged: true };
+  cluster.loop = { halted: 'its disk was set back' };
+  t.match(watch.standing(), { mayServe: false, reason: 'its disk was set back', fenced: true });
+  const heard: unknown[] = [];
+  watch.watch((standing) => heard.push(standing));
+  watch.fenced('removed');
+  t.strictSame(
+    heard,
+    [{ mayServe: false, reason: 'removed', fleetSize: 1 }],
+    'processes hear what they have to know',
+  );
+  t.match((await watchOf(t, 'removed')).watch.standing(), { reason: 'removed', fenced: true });
 });

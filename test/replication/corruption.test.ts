@@ -195,7 +195,7 @@ t.test('a damaged node stops, names file and offset, and changes nothing', async
     t.match(message, segment.path);
     t.match(
       message,
-      /is damaged at byte \d+: .*Nothing was changed.*remove this node.*restored from a backup/,
+      /is damaged at byte \d+: .*Nothing was changed.*remove this node.*only a cluster of one is restored from a backup/,
     );
     const named = Number(/at byte (\d+)/.exec(message)?.[1]);
     t.ok(named <= offset && offset - named < 8_192, `byte ${named} for ${offset}`);

@@ -1,0 +1,40 @@
+import { Gauge, type Registry } from 'prom-client';
+
+/** A series per member: its name, never its id, and the value. */
+export type MemberValues = Iterable<readonly [member: string, value: number | null]>;
+
+/** Gauges whose values are looked up when somebody asks; where the value is `null`, there is no series. */
+export class CollectedGauges {
+  readonly #registers: readonly Registry[];
+
+  constructor(registry: Registry) {
+    this.#registers = [registry];
+  }
+
+  add(name: string, help: string, value: () => number | null): void {
+    new Gauge({
+      name,
+      help,
+      registers: [...this.#registers],
+      collect() {
+        const now = value();
+        // Not `reset()`: of a gauge without labels that is 0, which says that all is well.
+        if (now === null) this.remove();
+        else this.set(now);
+      },
+    });
+  }
+
+  addPerMember(name: string, help: string, values: () => MemberValues): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['member'] as const,
+      registers: [...this.#registers],
+      collect() {
+        this.reset();
+        for (const [member, value] of values()) if (value !== null) this.set({ member }, value);
+      },
+    });
+  }
+}
