@@ -25,6 +25,7 @@ import type { AdminError } from './admin-error.js';
 import { AdminServer } from './admin-server.js';
 import { ChangeProposer } from './change-proposer.js';
 import type { ClusterControl } from './cluster-control.js';
+import { ClusterMetrics } from './cluster-metrics.js';
 import { peerFormats } from './cluster-peers.js';
 import { CredentialUse } from './credential-use.js';
 import { readForwarded } from './forwarded-command.js';
@@ -196,9 +197,12 @@ class Replica {
     });
     this.metrics = new ReplicaMetrics({ state, publication, aggregation, engine, bootTimeMs });
     const processRegistry = createProcessRegistry({ droppedLogLines: () => logger.droppedLines() });
-    this.#metricsServer = new MetricsServer(async () =>
-      aggregation.families(await this.metrics.json(), await processRegistry.getMetricsAsJSON()),
-    );
+    const cluster = this.#control(bootTimeMs);
+    const among = new ClusterMetrics({ cluster, state, clock: systemClock, version: softwareVersion() });
+    this.#metricsServer = new MetricsServer(async () => {
+      const node = [...(await this.metrics.json()), ...(await among.json())];
+      return aggregation.families(node, await processRegistry.getMetricsAsJSON());
+    });
     const common = { publication, clock: systemClock, random: systemRandom };
     this.#proposer = new ChangeProposer({
       ...common,
@@ -218,7 +222,7 @@ class Replica {
         proposer: this.#proposer,
         hsm: new HsmRequests(publication),
         credentialUse: new CredentialUse(publication, state, systemClock),
-        cluster: this.#control(bootTimeMs),
+        cluster,
         fleet: () => this.fleet,
       },
       logger,
