@@ -29,7 +29,8 @@ t.test('a chain is trusted when it ends at a trusted root', async (t) => {
     'keyUsage=keyCertSign',
   ]);
   const below = der((await nodeFiles(issuing, 'b')).certificate);
-  const mere = await intermediate(root, 'mere', []);
+  const unidentified = await intermediate(root, 'd', ['authorityKeyIdentifier=none']);
+  const mere = await intermediate(root, 'mere', ['keyUsage=digitalSignature,keyCertSign']);
   const forged = der((await nodeFiles(mere, 'c')).certificate);
   const trusts = (pem: string, shown: ShownChain, nowMs?: number): boolean =>
     new TrustedAuthorities(pem).trust(shown, nowMs);
@@ -37,6 +38,8 @@ t.test('a chain is trusted when it ends at a trusted root', async (t) => {
   t.ok(trusts(root.pem, [direct]));
   t.ok(trusts(`${other.pem}${root.pem}`, [direct, der(root.pem)]));
   t.notOk(trusts(other.pem, [direct]));
+  t.ok(trusts(root.pem, [der(unidentified.pem)]));
+  t.notOk(trusts(other.pem, [der(unidentified.pem)]), 'the name is right, and the signature is not');
   t.notOk(trusts(other.pem, [direct, der(root.pem)]), 'a root that is only shown');
   t.notOk(trusts('', [direct, der(root.pem)]));
   t.notOk(trusts(root.pem, []), 'nothing shown');

@@ -138,11 +138,12 @@ t.test('what waits, is being written or is asked survives a reload', async (t) =
 t.test('messages that wait for the first connection wait for that with new certificates', async (t) => {
   const authority = await testAuthority(t);
   let files = await nodeFiles(authority, 'a');
+  const nextFiles = await nodeFiles(authority, 'a');
   const peerA = await startPeer(t, { ...a, files: () => ok(files) });
   const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
   peerA.meet(peerB);
   peerA.transport.send('m-b', heartbeat(peerA, peerB, 7));
-  files = await nodeFiles(authority, 'a');
+  files = nextFiles;
   t.ok(peerA.transport.reloadTls().ok);
   t.match(await peerB.next('message'), { message: { message: { commitIndex: 7 } } });
 });
@@ -224,10 +225,11 @@ t.test('a new certificate that the peer does not trust yet leaves the old connec
       /^no new connection to b yet, its old one is used: .*it may not trust our certificate$|no connection within/,
   });
   time.advance(2 * renewalTroubleMs);
+  // Another attempt has just begun.
+  const before = failures;
   await heard(peerA, peerB, 2);
   t.strictSame(peerA.pending, [], 'told once, and nothing lost');
 
-  const before = failures;
   await until(() => failures > before);
   files.b = { ...filesB, ca: both };
   t.ok(peerB.transport.reloadTls().ok);
