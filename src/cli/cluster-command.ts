@@ -202,7 +202,7 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
             ? `Stop xksd on ${name} and wipe its data directory; then \`xksctl cluster forget ${name} --destroyed\`.`
             : `Leave ${name} running until ${unapplied.join(', ')} ${unapplied.length === 1 ? 'has' : 'have'} applied this (\`xksctl cluster status\`): they may still need its vote.`,
         );
-        const code = reportChange(output, answer.change, true);
+        const code = reportChange(output, answer.change, false);
         return unapplied.length === 0 ? code : exitCodes.degraded;
       }),
     );

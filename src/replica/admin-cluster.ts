@@ -100,12 +100,21 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     'cluster.add': async ({ name, address, expiresSeconds }, caller) => {
       const { state } = context;
       if (state.outcomeOf(caller.requestId)?.ok === true) return err(tokenGone(name));
-      if (state.memberByName(name) !== null) {
+      const namesake = state.memberByName(name);
+      // An invitation that has expired is replaced: key state knows.
+      if (namesake !== null && namesake.status !== 'invited') {
         return err({
           code: 'already-exists',
           message:
             `The cluster has a member ${name} already. A node whose disk was lost comes back as a new member: ` +
             `\`xksctl cluster remove ${name}\` first.`,
+        });
+      }
+      const neighbour = [...state.members()].find((one) => one.address === address && one.name !== name);
+      if (neighbour !== undefined) {
+        return err({
+          code: 'conflict',
+          message: `${address} is the address of member ${neighbour.name}: give that of ${name}.`,
         });
       }
       const secret = random.bytes(joinSecretBytes);

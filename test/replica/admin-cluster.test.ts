@@ -115,6 +115,24 @@ t.test(
   },
 );
 
+t.test('an invitation that has expired is replaced, and an address is of one member', async (t) => {
+  const { run, now } = await founded(t);
+  t.match(await run('cluster.add', { name: 'node-2', address: 'node-1:7443' }), {
+    ok: false,
+    error: { code: 'conflict', message: /is the address of member node-1/ },
+  });
+  const first = must(
+    await run('cluster.add', { name: 'node-2', address: 'node-2:7443', expiresSeconds: 60 }),
+  );
+  now.wallMs += 61_000;
+  const second = must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }));
+  t.not(second.joinToken, first.joinToken);
+  t.match(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }), {
+    ok: false,
+    error: { code: 'already-exists', message: /cluster remove node-2/ },
+  });
+});
+
 t.test('an invitation can be withdrawn, which leaves nothing to forget', async (t) => {
   const { run } = await founded(t);
   must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }));
