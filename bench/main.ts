@@ -7,11 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { Pool } from 'undici';
 import { signRequest } from '../src/sigv4/sign.js';
-import { openLoop, percentile } from './open-loop.js';
+import { AdminWrites } from './admin-writes.js';
+import { type OpenLoopResult, openLoop, percentile } from './open-loop.js';
 
 /**
  * `npm run bench`: is the rate that KMS may send to one key store answered, in time and without an error? Starts the
- * demo's node in processes of its own and drives it from here: half Encrypt with an integrity value, half Decrypt.
+ * demo's nodes in processes of their own and drives the first from here: half Encrypt with an integrity value, half
+ * Decrypt. With `--writes`, half of the time an operator changes key state meanwhile, for the comparison in one run.
  */
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const directory = join(root, 'var/bench');
@@ -20,11 +22,17 @@ const startTimeoutMs = 60_000;
 const kmsTimeoutMs = 250;
 const warmUpSeconds = 3;
 
+/** Without writes and with them, in turn: what a shared machine does besides then falls on both. */
+const turns = 6;
+
 const command = new Command('bench')
   .option('--rate <requests per second>', 'scheduled send rate', Number, 1_800)
   .option('--duration <seconds>', 'measured time, warm-up apart', Number, 60)
-  .option('--connections <count>', 'HTTP/1.1 connections', Number, 32);
-const options = command.parse().opts<{ rate: number; duration: number; connections: number }>();
+  .option('--connections <count>', 'HTTP/1.1 connections', Number, 32)
+  .option('--writes <per second>', 'changes of key state during every other sixth of the time', Number);
+const options = command
+  .parse()
+  .opts<{ rate: number; duration: number; connections: number; writes?: number }>();
 for (const [name, value] of Object.entries(options)) {
   if (!(value > 0)) command.error(`error: --${name} must be a number above 0`);
 }
@@ -133,26 +141,67 @@ async function run(): Promise<boolean> {
   };
   const inFlightMax = options.rate;
   await openLoop({ rate: options.rate, durationSeconds: warmUpSeconds, inFlightMax }, send);
-  const result = await openLoop({ rate: options.rate, durationSeconds: options.duration, inFlightMax }, send);
-  await close();
-
-  const at = (fraction: number): number => percentile(result.latenciesMs, fraction);
-  const failed = Object.values(result.failures).reduce((sum, count) => sum + count, 0);
+  const load = (seconds: number): Promise<OpenLoopResult> =>
+    openLoop({ rate: options.rate, durationSeconds: seconds, inFlightMax }, send);
   console.log(
     `${options.rate} requests/s for ${options.duration} s over ${options.connections} connections (HTTP/1.1, TLS)`,
   );
-  console.log(`sent ${result.sent}, failed ${failed}, dropped ${result.dropped}`);
-  console.log(
-    `latency from the scheduled time, ms: p50 ${at(0.5).toFixed(2)}  p99 ${at(0.99).toFixed(2)}  p99.9 ${at(0.999).toFixed(2)}  max ${at(1).toFixed(2)}`,
-  );
-  for (const [failure, count] of Object.entries(result.failures)) console.log(`  ${count} × ${failure}`);
-  const good = failed === 0 && result.dropped === 0 && at(0.99) < kmsTimeoutMs;
+  const good =
+    options.writes === undefined
+      ? report('', [await load(options.duration)])
+      : await compare(options.writes, load, env('XKSD_ADMIN_SOCKET'));
+  await close();
   console.log(
     good
       ? 'PASS: no error, nothing dropped, p99 under 250 ms'
       : 'FAIL: wants no error, nothing dropped, p99 under 250 ms',
   );
   return good;
+}
+
+const latencyOf = (results: readonly OpenLoopResult[]): ((fraction: number) => number) => {
+  const all = Float64Array.from(results.flatMap(({ latenciesMs }) => [...latenciesMs])).sort();
+  return (fraction) => percentile(all, fraction);
+};
+
+/** @returns whether the results are as KMS needs them. */
+function report(what: string, results: readonly OpenLoopResult[]): boolean {
+  const at = latencyOf(results);
+  const failures = results.flatMap((result) => Object.entries(result.failures));
+  const failed = failures.reduce((sum, [, count]) => sum + count, 0);
+  const sent = results.reduce((sum, result) => sum + result.sent, 0);
+  const dropped = results.reduce((sum, result) => sum + result.dropped, 0);
+  console.log(`${what}sent ${sent}, failed ${failed}, dropped ${dropped}`);
+  console.log(
+    `${what}latency from the scheduled time, ms: p50 ${at(0.5).toFixed(2)}  p99 ${at(0.99).toFixed(2)}  p99.9 ${at(0.999).toFixed(2)}  max ${at(1).toFixed(2)}`,
+  );
+  for (const [failure, count] of failures) console.log(`  ${count} × ${failure}`);
+  return failed === 0 && dropped === 0 && at(0.99) < kmsTimeoutMs;
+}
+
+/** What changes of key state cost those who are served meanwhile. */
+async function compare(
+  rate: number,
+  load: (seconds: number) => Promise<OpenLoopResult>,
+  adminSocket: string,
+): Promise<boolean> {
+  const writes = new AdminWrites(adminSocket);
+  await writes.prepare();
+  const [without, among]: [OpenLoopResult[], OpenLoopResult[]] = [[], []];
+  let made = 0;
+  for (let turn = 0; turn < turns; turn += 2) {
+    without.push(await load(options.duration / turns));
+    const ended = new AbortController();
+    const writing = writes.run(rate, ended.signal);
+    among.push(await load(options.duration / turns));
+    ended.abort();
+    made += await writing;
+  }
+  const good = [report('without writes: ', without), report(`with ${made} writes: `, among)];
+  const [before, after] = [latencyOf(without), latencyOf(among)];
+  const ratio = (fraction: number): string => (after(fraction) / before(fraction)).toFixed(2);
+  console.log(`with/without: p50 ${ratio(0.5)}  p99 ${ratio(0.99)}  p99.9 ${ratio(0.999)}`);
+  return good.every(Boolean);
 }
 
 const demo = await startNode();

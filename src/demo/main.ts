@@ -277,6 +277,7 @@ async function setUp(
       TOKEN_PIN: token.access.pin,
       TOKEN_OBJECT_LABEL: await objectLabel(node, objectIdOf(key)),
       XKSD_DEMO: directory,
+      XKSD_ADMIN_SOCKET: node.adminSocket,
     },
   };
 }
