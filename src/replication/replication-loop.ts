@@ -34,6 +34,9 @@ const raftLimits = {
   committedBytesMax: 1024 * 1024,
 } as const;
 
+const lostAcknowledgedText =
+  "this node's log ends before entries that it had acknowledged: its disk was wiped or set back. Remove it from the cluster, empty its data directory and add it anew";
+
 /**
  * The one loop around the consensus core: persists what `ready` says, then sends what depends on it, then applies. Pure:
  * time, disk and network are handed in, so that the simulator runs this very code.
@@ -398,15 +401,14 @@ export class ReplicationLoop<R> {
     if (message.from !== from || message.to !== this.#options.memberId) return;
     // Comes with its bytes, or not at all.
     if (message.kind === 'snapshot') return;
+    if (this.#raft.lostAcknowledged) {
+      // The leader has been answered, and so knows. From here on its vote and what it acknowledges are worth nothing.
+      this.#halt(lostAcknowledgedText, 'frozen');
+      return;
+    }
     if (message.term === this.#driver.term) this.#watch.received(message, this.#driver.commitIndex);
     this.#raft.step(message);
-    if (this.#raft.lostAcknowledged && this.#halted === null && this.#stage === 'running') {
-      this.#halt(
-        "this node's log ends before entries that it had acknowledged: its disk was wiped or set back. Remove it from the cluster, empty its data directory and add it anew",
-        // Its vote and its acknowledgements are worth nothing.
-        'frozen',
-      );
-    }
+    if (this.#raft.lostAcknowledged) this.#halt(lostAcknowledgedText, 'running');
   }
 
   #receiveProposal(from: MemberId, message: Extract<PeerMessage, { kind: 'propose' }>): void {

@@ -161,13 +161,13 @@ t.test('a majority is lost for good: the best survivor goes on alone, the others
   three.start();
   const fence = join(three.description.dataDir, 'fence.json');
   await eventually('the fence', () => existsSync(fence), three.logFile);
-  t.match(readFileSync(fence, 'utf8'), /node-2 says that it belongs to another cluster/);
+  t.match(readFileSync(fence, 'utf8'), /node-2 went on in a recovered cluster, which left this node behind/);
   await kill(three);
   await kill(two);
   three.start();
   const refuses = async (): Promise<boolean> => {
     const answer = await fetch(three.description.healthUrl).catch(() => null);
-    return answer?.status === 503 && (await answer.text()).includes('left behind');
+    return answer?.status === 503 && (await answer.text()).includes('left this node behind');
   };
   await eventually('it stays fenced off, with nobody to ask', refuses, three.logFile);
   await kill(three);
