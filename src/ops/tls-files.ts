@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import { brokenDigestOf } from './signature-algorithm.js';
 
 /** Of a setting that names a systemd credential instead of a path. */
 export const credentialPrefix = 'credential:';
@@ -253,6 +254,10 @@ function checkChain(
       refuse(`out of order: ${describe(issuer)} follows ${describe(certificate)} but did not issue it`);
     }
     const name = describe(certificate);
+    const digest = brokenDigestOf(certificate.raw);
+    // On one that signs itself nobody looks at the signature.
+    if (digest !== null && !certificate.checkIssued(certificate))
+      refuse(`${name} is signed over ${digest}, which no client takes`);
     if (nowMs < Date.parse(certificate.validFrom))
       refuse(`${name} is not valid before ${certificate.validFrom}`);
     if (nowMs > Date.parse(certificate.validTo)) refuse(`${name} expired on ${certificate.validTo}`);

@@ -182,10 +182,11 @@ t.test('X-D2: many large secrets for a client that reads late are whole', async 
   socket.resume();
   for (const { body } of parseAnswers(await received)) t.ok(body === text);
   for (const stream of streams) {
-    stream.setEncoding('utf8');
-    let got = '';
-    for await (const chunk of stream) got += chunk;
-    t.ok(got === text);
+    // Not by its iterator, which on Node 24 calls a stream that is over and unread closed too early.
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await once(stream, 'end');
+    t.ok(Buffer.concat(chunks).toString() === text);
   }
   await untilWiped(bodies, 200);
 });

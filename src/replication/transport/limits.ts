@@ -21,6 +21,8 @@ export const callDeadlineMsMax = 60_000;
 
 /** Incoming TCP connections, those that have not shown a certificate yet included. */
 export const inboundConnectionsMax = 128;
+/** Of them, with one certificate: a node uses two while it renews one, a few that end, and one for each question. */
+export const connectionsPerCertificateMax = 16;
 /** Streams of one connection: a peer uses one, and one for each call. */
 export const inboundStreamsMax = outboundCallsMax + 8;
 /** For incoming connections: until the TLS handshake is done. */

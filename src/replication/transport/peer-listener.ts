@@ -3,7 +3,7 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { err, ok, type Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import { type ShownChain, shownChain, TrustedAuthorities } from './certificate-trust.js';
-import { inboundConnectionsMax, untrustedGraceMs } from './limits.js';
+import { connectionsPerCertificateMax, inboundConnectionsMax, untrustedGraceMs } from './limits.js';
 import { type PeerTlsFiles, peerServerTls } from './peer-credentials.js';
 
 export interface ListenFailure {
@@ -139,6 +139,7 @@ export class PeerListener {
         return;
       }
       this.#strangers.delete(originOf(socket));
+      this.#makeRoomFor(shown);
       const verified: Verified = { shown, cancelCut: null };
       this.#verified.set(socket, verified);
       socket.on('close', () => {
@@ -147,9 +148,25 @@ export class PeerListener {
       });
       this.#onSecure(socket);
     });
+    // A handshake that takes too long is only told of.
+    server.on('tlsClientError', (_error, socket) => socket.destroy());
     return server;
+  }
+
+  /** One node must not fill the room of the others, be it one that was removed. */
+  #makeRoomFor(shown: ShownChain): void {
+    const leaf = Buffer.from(shown[0] ?? []);
+    const same = [...this.#verified].filter(([, verified]) =>
+      leaf.equals(verified.shown[0] ?? Buffer.alloc(0)),
+    );
+    const [oldest] = same.length < connectionsPerCertificateMax ? [] : same;
+    if (oldest === undefined) return;
+    this.#verified.delete(oldest[0]);
+    oldest[0].destroy();
   }
 }
 
 /** The same of a TCP connection and of the TLS on it. */
-const originOf = (socket: Socket): string => `[${socket.remoteAddress}]:${socket.remotePort}`;
+const originOf = ({ remoteAddress, remotePort, localAddress, localPort }: Socket): string =>
+  // The local side too: one port there may be connected to several addresses here.
+  [remoteAddress, remotePort, localAddress, localPort].join(' ');

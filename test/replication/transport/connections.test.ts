@@ -1,9 +1,12 @@
 import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { Server, ServerCredentials, type ServerReadableStream } from '@grpc/grpc-js';
 import t from 'tap';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import {
+  connectionsPerCertificateMax,
   connectTimeoutMs,
   inboundConnectionsMax,
   outboundBytesMax,
@@ -235,6 +238,45 @@ t.test('connections that say nothing are bounded, and keep no member out', async
   peerA.transport.send('m-b', heartbeat(peerA, peerB));
   await peerB.next('message');
   t.ok(closed.length < inboundConnectionsMax, 'the others were there still');
+});
+
+t.test('one certificate does not fill the room of the others', async (t) => {
+  const authority = await testAuthority(t);
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
+  const files = await nodeFiles(authority, 'a');
+  const tlsOptions = { ca: files.ca, cert: files.certificate, key: files.key, ALPNProtocols: ['h2'] };
+  const sessions = Array.from({ length: connectionsPerCertificateMax + 2 }, () =>
+    connectHttp2('https://127.0.0.1', {
+      createConnection: () =>
+        connectTls({ ...tlsOptions, host: '127.0.0.1', port: peerB.transport.port, servername: 'b' }),
+    }),
+  );
+  t.teardown(() => {
+    for (const session of sessions) session.destroy();
+  });
+  const closed = sessions.map((session) =>
+    once(
+      session.on('error', () => {}),
+      'close',
+    ),
+  );
+  await Promise.race(closed);
+  await Promise.race(closed.slice(1));
+  t.ok(peerB.transport.stats().inboundConnections <= connectionsPerCertificateMax + 1);
+  const peerA = await startPeer(t, { ...a, files });
+  peerA.meet(peerB);
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  await peerB.next('message');
+});
+
+t.test('a connection that says nothing is closed, and leaves its place', async (t) => {
+  const authority = await testAuthority(t);
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
+  const socket = connect({ host: '127.0.0.1', port: peerB.transport.port });
+  t.teardown(() => socket.destroy());
+  await once(socket.resume(), 'close');
+  while (peerB.transport.stats().inboundConnections > 0)
+    await new Promise((resolve) => setImmediate(resolve));
 });
 
 t.test('an address that is taken is an error that says so', async (t) => {
