@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import type { Config } from '../ops/config.js';
 import { type AdminResponse, inviteSeconds } from '../replica/admin-contract.js';
 import { initialiseFounder, initialiseJoiner } from '../replica/initialise-node.js';
 import { changeText, reportChange } from './change-text.js';
@@ -68,6 +69,23 @@ function describeStatus(output: Output, status: ClusterStatus): string {
   return parts.join('\n\n');
 }
 
+/** What `init` and `join` have made. */
+function showIdentity(
+  output: Output,
+  { node }: Config,
+  { clusterId, memberId }: { readonly clusterId: string; readonly memberId: string },
+): void {
+  const { name, dataDir } = node;
+  output.data({ node: name, clusterId, memberId, dataDir }, () =>
+    fields([
+      ['node', name],
+      ['cluster', clusterId],
+      ['member', memberId],
+      ['data directory', dataDir],
+    ]),
+  );
+}
+
 function addInit(command: Command, run: CommandRunner): void {
   command
     .command('init')
@@ -78,16 +96,7 @@ function addInit(command: Command, run: CommandRunner): void {
         const config = requireConfig(context, 'xksctl cluster init');
         const identity = await initialiseFounder(config);
         if (!identity.ok) throw new CommandFailure('failed', identity.error);
-        const { clusterId, memberId } = identity.value;
-        const { name, dataDir } = config.node;
-        output.data({ node: name, clusterId, memberId, dataDir }, () =>
-          fields([
-            ['node', name],
-            ['cluster', clusterId],
-            ['member', memberId],
-            ['data directory', dataDir],
-          ]),
-        );
+        showIdentity(output, config, identity.value);
         output.message('Next: start xksd, then `xksctl hsm prepare`.');
         return exitCodes.ok;
       }),
@@ -110,16 +119,7 @@ function addJoin(command: Command, run: CommandRunner): void {
         const config = requireConfig(context, 'xksctl cluster join');
         const identity = await initialiseJoiner(config, await readSecretArgument(token, 'the join token'));
         if (!identity.ok) throw new CommandFailure('failed', identity.error);
-        const { clusterId, memberId } = identity.value;
-        const { name, dataDir } = config.node;
-        output.data({ node: name, clusterId, memberId, dataDir }, () =>
-          fields([
-            ['node', name],
-            ['cluster', clusterId],
-            ['member', memberId],
-            ['data directory', dataDir],
-          ]),
-        );
+        showIdentity(output, config, identity.value);
         output.message('Next: start xksd here, then `xksctl cluster promote` once it has caught up.');
         return exitCodes.ok;
       }),

@@ -1,4 +1,4 @@
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { ok, type Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import type { PeerProgress } from '../../src/raft/types.js';
@@ -6,32 +6,12 @@ import type { AdminError } from '../../src/replica/admin-error.js';
 import { parseJoinToken } from '../../src/replica/join-token.js';
 import type { PeerReport } from '../../src/replication/replication-loop.js';
 import { requestIdAt } from '../support/founded-cluster.js';
-import { makeReplica, type ReplicaAtSeams } from './replica-at-seams.js';
+import { foundedReplica as founded, type ReplicaAtSeams } from './replica-at-seams.js';
 
 const must = <T>(result: Result<T, AdminError>): T => {
   if (!result.ok) throw new Error(`${result.error.code}: ${result.error.message}`);
   return result.value;
 };
-
-/** The first node of a cluster, in memory. */
-async function founded(t: Test): Promise<ReplicaAtSeams> {
-  const replica = await makeReplica(t, { acknowledgementTimeoutMs: 10 });
-  const { log, now, cluster } = replica;
-  await log.propose(
-    encodeCommand({
-      type: 'cluster.init',
-      requestId: requestIdAt(now.wallMs),
-      atMs: now.wallMs,
-      by: 'test',
-      clusterId: cluster.clusterId,
-      nodeName: 'node-1',
-      memberId: cluster.memberId,
-      address: 'node-1:7443',
-      format: 2,
-    }),
-  );
-  return replica;
-}
 
 /** Adds a node, lets it join, and say so. */
 async function joined(replica: ReplicaAtSeams, name: string): Promise<string> {

@@ -1,28 +1,13 @@
 import t, { type Test } from 'tap';
-import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { type Welcome, Welcomes } from '../../src/replica/join-cluster.js';
 import { parseJoinToken } from '../../src/replica/join-token.js';
 import type { JoinRequest } from '../../src/replication/transport/peer-server.js';
-import { requestIdAt } from '../support/founded-cluster.js';
-import { makeReplica } from './replica-at-seams.js';
+import { foundedReplica } from './replica-at-seams.js';
 
 /** A cluster of node-1 that invited node-2, and what node-2 then shows. */
 async function inviting(t: Test) {
-  const replica = await makeReplica(t, { acknowledgementTimeoutMs: 10 });
-  const { log, now, cluster, run } = replica;
-  await log.propose(
-    encodeCommand({
-      type: 'cluster.init',
-      requestId: requestIdAt(now.wallMs),
-      atMs: now.wallMs,
-      by: 'test',
-      clusterId: cluster.clusterId,
-      nodeName: 'node-1',
-      memberId: cluster.memberId,
-      address: 'node-1:7443',
-      format: 2,
-    }),
-  );
+  const replica = await foundedReplica(t);
+  const { run } = replica;
   const added = await run('cluster.add', { name: 'node-2', address: 'node-2:7443' });
   const token = added.ok ? parseJoinToken(added.value.joinToken) : null;
   if (token?.ok !== true) throw new Error('node-2 was not invited');

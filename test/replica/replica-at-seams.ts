@@ -13,6 +13,7 @@ import { ChangeProposer } from '../../src/replica/change-proposer.js';
 import { CredentialUse } from '../../src/replica/credential-use.js';
 import { HsmRequests } from '../../src/replica/hsm-requests.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
+import { requestIdAt } from '../support/founded-cluster.js';
 import { shortDirectory } from '../support/short-directory.js';
 import { FakeCluster } from './fake-cluster.js';
 import { FakeServingProcess, testNonce } from './fake-serving-process.js';
@@ -129,4 +130,24 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     run: async <C extends AdminCommand>(command: C, request: AdminRequest<C>, requestId?: string) =>
       (await api.run(command, request, caller(requestId))) as Result<AdminResponse<C>, AdminError>,
   };
+}
+
+/** The first node of a cluster, in memory. */
+export async function foundedReplica(t: Test): Promise<ReplicaAtSeams> {
+  const replica = await makeReplica(t, { acknowledgementTimeoutMs: 10 });
+  const { log, now, cluster } = replica;
+  await log.propose(
+    encodeCommand({
+      type: 'cluster.init',
+      requestId: requestIdAt(now.wallMs),
+      atMs: now.wallMs,
+      by: 'test',
+      clusterId: cluster.clusterId,
+      nodeName: 'node-1',
+      memberId: cluster.memberId,
+      address: 'node-1:7443',
+      format: 2,
+    }),
+  );
+  return replica;
 }
