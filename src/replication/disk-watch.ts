@@ -4,6 +4,7 @@ export class DiskWatch {
   /** What the disk was at in the last tick, and since when. */
   #ticket: number | null = null;
   #ticks = 0;
+  #late = false;
 
   constructor(ticksMax: number) {
     this.#ticksMax = ticksMax;
@@ -13,6 +14,15 @@ export class DiskWatch {
   tick(ticket: number | null): boolean {
     this.#ticks = ticket !== null && ticket === this.#ticket ? this.#ticks + 1 : 0;
     this.#ticket = ticket;
-    return this.#ticks === this.#ticksMax;
+    const isLateNow = this.#ticks === this.#ticksMax;
+    this.#late ||= isLateNow;
+    return isLateNow;
+  }
+
+  /** The disk has done what it was at; true when that took too long. */
+  finished(): boolean {
+    const wasLate = this.#late;
+    this.#late = false;
+    return wasLate;
   }
 }
