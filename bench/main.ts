@@ -29,12 +29,18 @@ const command = new Command('bench')
   .option('--rate <requests per second>', 'scheduled send rate', Number, 1_800)
   .option('--duration <seconds>', 'measured time, warm-up apart', Number, 60)
   .option('--connections <count>', 'HTTP/1.1 connections', Number, 32)
-  .option('--writes <per second>', 'changes of key state during every other sixth of the time', Number);
+  .option(
+    '--writes <per second>',
+    'changes of key state during every other sixth of the time; 0: how far two such halves differ by themselves',
+    Number,
+  );
 const options = command
   .parse()
   .opts<{ rate: number; duration: number; connections: number; writes?: number }>();
 for (const [name, value] of Object.entries(options)) {
-  if (!(value > 0)) command.error(`error: --${name} must be a number above 0`);
+  if (!(value > 0 || (name === 'writes' && value === 0))) {
+    command.error(`error: --${name} must be a number above 0`);
+  }
 }
 
 async function startNode(): Promise<ChildProcess> {
@@ -185,18 +191,16 @@ async function compare(
   load: (seconds: number) => Promise<OpenLoopResult>,
   adminSocket: string,
 ): Promise<boolean> {
-  const writes = new AdminWrites(adminSocket);
-  await writes.prepare();
+  const writes = await AdminWrites.start(adminSocket);
   const [without, among]: [OpenLoopResult[], OpenLoopResult[]] = [[], []];
   let made = 0;
   for (let turn = 0; turn < turns; turn += 2) {
     without.push(await load(options.duration / turns));
-    const ended = new AbortController();
-    const writing = writes.run(rate, ended.signal);
+    if (rate > 0) writes.begin(rate);
     among.push(await load(options.duration / turns));
-    ended.abort();
-    made += await writing;
+    if (rate > 0) made += await writes.end();
   }
+  writes.close();
   const good = [report('without writes: ', without), report(`with ${made} writes: `, among)];
   const [before, after] = [latencyOf(without), latencyOf(among)];
   const ratio = (fraction: number): string => (after(fraction) / before(fraction)).toFixed(2);
