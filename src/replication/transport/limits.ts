@@ -38,6 +38,11 @@ export const attemptsPerChannelMax = 8;
 /** gRPC's own back-off would grow to two minutes. */
 export const reconnectMsMin = 100;
 export const reconnectMsMax = 1_000;
+/**
+ * A stream that lives for so long is one that the peer listens to: a member sends a report each second, and is refused on
+ * its first message if at all.
+ */
+export const acceptedMsMin = 2_500;
 /** A ping this long after the last, lost when unanswered for as long again: a silent peer is noticed within both. */
 export const keepaliveMs = 1_000;
 export const keepaliveTimeoutMs = 1_000;
