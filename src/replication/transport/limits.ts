@@ -25,6 +25,11 @@ export const inboundConnectionsMax = 128;
 export const connectionsPerCertificateMax = 16;
 /** Streams of one connection: a peer uses one, and one for each call. */
 export const inboundStreamsMax = outboundCallsMax + 8;
+/** PING and SETTINGS frames of one connection within a while: a peer sends one PING a second, and its settings once. */
+export const controlFramesMax = 64;
+export const controlFramesWindowMs = 10_000;
+/** For the peer to close its side of a connection that we have ended. */
+export const closingMsMax = 2_000;
 /** For incoming connections: until the TLS handshake is done. */
 export const handshakeTimeoutMs = 5_000;
 
