@@ -336,7 +336,7 @@ t.test('a founder whose log comes back empty does not elect itself in a cluster 
   cpSync(backup, log, { recursive: true });
   await t.rejects(
     ReplicaProcess.start(t, files),
-    /knows nothing of the cluster that this node is a member of.*join anew/,
+    /knows nothing of the cluster that this node is a member of.*add and join it anew/,
   );
 });
 

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap';
 import { type Welcome, Welcomes } from '../../src/replica/join-cluster.js';
-import { parseJoinToken } from '../../src/replica/join-token.js';
+import { encodeJoinToken, parseJoinToken } from '../../src/replica/join-token.js';
 import type { JoinRequest } from '../../src/replication/transport/peer-server.js';
 import { foundedReplica } from './replica-at-seams.js';
 
@@ -54,4 +54,23 @@ t.test('nothing gets into the log for one that is not let in', async (t) => {
   replica.now.wallMs += 25 * 3_600_000;
   t.match(await welcomes.welcome(request), { ok: false, error: /has expired/ });
   t.equal(replica.log.appliedIndex, appliedIndex);
+});
+
+t.test('a join token names addresses that can be dialled, or is damaged', async (t) => {
+  const { request } = await inviting(t);
+  const { clusterId, memberId, nodeName, secret } = request;
+  const parsed = (address: string) =>
+    parseJoinToken(
+      encodeJoinToken({
+        clusterId,
+        memberId,
+        nodeName,
+        secret,
+        peers: [{ memberId, name: 'node-1', address }],
+      }),
+    );
+  t.match(parsed('node-1:7443'), { ok: true });
+  for (const address of ['node-1', 'node-1:0', 'node-1:7443\n', '']) {
+    t.match(parsed(address), { ok: false, error: /^the join token is damaged/ }, JSON.stringify(address));
+  }
 });

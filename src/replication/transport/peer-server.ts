@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import {
   Metadata,
   Server,
@@ -7,11 +8,12 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
-import { errorText } from '../../base/guards.js';
+import { errorText, invariant } from '../../base/guards.js';
 import type { Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
 import type { PeerMessage } from '../peer-message.js';
+import { limitControlFrames } from './control-frames.js';
 import { decodeEnvelope } from './envelope-codec.js';
 import * as wire from './generated/peer.js';
 import {
@@ -110,6 +112,7 @@ export class PeerServer {
     });
     // Gets connections from the listener only, which has done TLS.
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    limitControlFrames(http2ServerOf(this.#grpc), options.timers);
     this.#listener = new PeerListener({
       files: options.files,
       timers: options.timers,
@@ -275,6 +278,14 @@ const refusedBecause = {
   format: 'another format',
   malformed: 'malformed',
 } as const satisfies Record<RefusalReason, string>;
+
+/** gRPC keeps to itself what tells of HTTP/2 sessions; a version that keeps it elsewhere must not start unlimited. */
+function http2ServerOf(grpc: Server): EventEmitter {
+  const servers: unknown = grpc['http2Servers'];
+  const [server]: readonly unknown[] = servers instanceof Map ? [...servers.keys()] : [];
+  invariant(server instanceof EventEmitter, 'gRPC has an HTTP/2 server for injected connections');
+  return server;
+}
 
 /** TLS has verified the chain; without a certificate there is no connection. */
 function shownNames(call: Exchange | Unary): readonly string[] {
