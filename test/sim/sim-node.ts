@@ -349,7 +349,11 @@ export class SimNode {
   }
 
   #persist(ticket: number, { entries, hardState }: PersistBatch): void {
-    const { checkers } = this.#world;
+    const { checkers, scenario, random } = this.#world;
+    const replaces = (entries[0]?.index ?? Number.POSITIVE_INFINITY) <= checkers.log(this.memberId).lastIndex;
+    if (replaces && scenario.crashReplacingChance > 0) {
+      this.crashesWriting ||= random.chance(scenario.crashReplacingChance);
+    }
     checkers.persists(this.memberId, entries, hardState);
     this.#world.say(() => {
       const list = entries.map(({ index, term }) => `${index}/${term}`).join(' ');

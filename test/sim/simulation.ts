@@ -6,6 +6,7 @@ import { Verdict, type Violation } from './checkers/verdict.js';
 import { Clients } from './clients.js';
 import { emptyImage } from './disk.js';
 import { Faults } from './faults.js';
+import { LastMisfortune } from './last-misfortune.js';
 import { type Fleet, MembershipOperator } from './membership-operator.js';
 import { Network } from './network.js';
 import { preparedImage } from './prepared-cluster.js';
@@ -59,6 +60,12 @@ const healingEventsMax = 400_000;
  */
 const toleratesStaleViews = false;
 
+const isVoteRequest = (message: PeerMessage): boolean =>
+  message.kind === 'raft' && message.message.kind === 'vote';
+
+const isAcceptedAppend = (message: PeerMessage): boolean =>
+  message.kind === 'raft' && message.message.kind === 'appendResponse' && !message.message.rejected;
+
 /** One run: everything in it comes from its seed. */
 export class Simulation {
   readonly #options: SimulationOptions;
@@ -68,6 +75,7 @@ export class Simulation {
   readonly #clients: Clients;
   readonly #operator: MembershipOperator;
   readonly #faults: Faults;
+  readonly #lastMisfortune: LastMisfortune;
   readonly #healing: Random;
   #events = 0;
   #requests = 0;
@@ -117,6 +125,12 @@ export class Simulation {
       random: new Random(seed, streams.faults),
       nodes: () => this.#nodes.filter(({ retired }) => !retired),
     });
+    this.#lastMisfortune = new LastMisfortune({
+      world,
+      random: this.#healing,
+      nodes: () => this.#nodes.filter(({ retired }) => !retired),
+      runFor: (lengthMs) => this.#runUntil(lengthMs, () => false),
+    });
   }
 
   run(): SimulationResult {
@@ -131,6 +145,10 @@ export class Simulation {
     const actMs = Math.min(operatorMeanMs, growingMs);
     if (actMs !== Number.POSITIVE_INFINITY) this.#operator.start(actMs);
     this.#runWhile(() => this.#events < events);
+    this.#faults.stop();
+    this.#operator.stop();
+    const { lastMisfortune } = this.#scenario;
+    if (verdict.violation === null && lastMisfortune !== null) this.#lastMisfortune.play(lastMisfortune);
     if (verdict.violation === null) this.#healAndCheck();
     return {
       seed: this.#options.seed,
@@ -191,20 +209,29 @@ export class Simulation {
     const world = this.#world;
     const target = this.#node(to);
     if (target === null || target === from) return;
-    const delays = world.network.delays(from.slot, target.slot);
+    const lost = isVoteRequest(message) && world.network.losesVoteRequests(from.slot);
+    const delays = lost ? [] : world.network.delays(from.slot, target.slot);
     world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
     const sentMs = world.nowMs;
+    const arrives = (): void => {
+      if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot)) return;
+      world.say(() => `          ${from.describe(to, message)} (arrives)`);
+      target.receive(from.memberId, message);
+      if (isAcceptedAppend(message)) this.#checkCount(target);
+    };
     for (const delayMs of delays) {
-      world.after(delayMs, 'message', target.slot, () => {
-        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot))
-          return;
-        world.say(() => `          ${from.describe(to, message)} (arrives)`);
-        target.receive(from.memberId, message);
-      });
+      const travels = (): void => world.after(delayMs, 'message', target.slot, arrives);
+      if (!world.network.keeps(from.slot, target.slot, travels)) travels();
     }
     if (delays.length === 0 && world.random.chance(0.1)) {
       world.after(1, 'unreachable', from.slot, () => from.unreachable(to));
     }
+  }
+
+  #checkCount(node: SimNode): void {
+    const status = node.loop?.status().raft;
+    if (status?.role !== 'leader') return;
+    this.#world.checkers.counts(status, (member) => this.#node(member)?.lostDisk ?? true);
   }
 
   #runWhile(condition: () => boolean): void {
@@ -231,8 +258,6 @@ export class Simulation {
   /** A majority of the voters is all it takes (paper §5.1: available as long as a majority is). */
   #healAndCheck(): void {
     const { verdict } = this.#world;
-    this.#faults.stop();
-    this.#operator.stop();
     this.#world.healing = true;
     this.#world.network.calm(this.#world.nowMs);
     for (const node of this.#nodes) {
@@ -317,7 +342,12 @@ export class Simulation {
     const changing = this.#operator.isWaiting || this.#membershipPending();
     const isEnough = (): boolean =>
       (!changing || chosen.size === usable.length) && this.#isMajority(chosen, voterSets);
-    for (const node of this.#healing.shuffled(usable)) if (!isEnough()) chosen.add(node);
+    // Often without learners: nothing may depend on them.
+    const bare = this.#healing.chance(0.5);
+    const votes = ({ memberId }: SimNode): boolean => voterSets.some((voters) => voters.includes(memberId));
+    const shuffled = this.#healing.shuffled(usable);
+    const inOrder = bare ? [...shuffled.filter(votes), ...shuffled.filter((node) => !votes(node))] : shuffled;
+    for (const node of inOrder) if (!isEnough()) chosen.add(node);
     // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
     if (!this.#isMajority(chosen, voterSets)) return false;
     this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
