@@ -10,6 +10,7 @@ import type { AdminCaller } from './change-proposer.js';
 import { clusterStatus, describeMember } from './cluster-status.js';
 import { encodeJoinToken } from './join-token.js';
 import { successorOf } from './successor.js';
+import { membersBehind, reachableWithinMs } from './upgrade-gate.js';
 
 const joinSecretBytes = 32;
 const memberIdBytes = 16;
@@ -19,8 +20,6 @@ const promoteLagEntriesMax = 100;
 /** How long a change of leader or members may take to be seen everywhere: an election, and reports each second. */
 const settleMsMax = 5_000;
 const lookMs = 20;
-/** Who was not heard of for so long does not count as reachable. */
-const reachableWithinMs = 3_000;
 
 const tokenGone = (name: string): AdminError => ({
   code: 'already-exists',
@@ -234,7 +233,12 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
 
     'cluster.upgrade': async (_, caller) => {
       const { formatMax } = cluster;
-      const behind = membersBehind(formatMax);
+      const behind = membersBehind(formatMax, {
+        memberId: cluster.memberId,
+        state: context.state,
+        reports: cluster.status().reports,
+        nowMs: cluster.bootTimeMs(),
+      });
       if (behind.length > 0) {
         return err({
           code: 'refused',
@@ -281,22 +285,6 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
         `With ${name}, ${voters} voters need ${quorumOf(voters)} for a quorum, and ${reachable} can be reached. ` +
         'Bring the others back first; or repeat with --force.',
     };
-  }
-
-  function membersBehind(format: number): string[] {
-    const nowMs = cluster.bootTimeMs();
-    // One that is silent may be about to come back with an earlier release.
-    const heard = cluster
-      .status()
-      .reports.filter(({ receivedAtMs }) => nowMs - receivedAtMs <= reachableWithinMs);
-    const reports = new Map(heard.map(({ memberId, report }) => [memberId, report]));
-    return [...context.state.members()]
-      .filter(({ memberId, status }) => memberId !== cluster.memberId && status !== 'invited')
-      .flatMap(({ memberId, name }) => {
-        const report = reports.get(memberId);
-        if (report === undefined) return [`${name} is not heard of`];
-        return report.formatMax >= format ? [] : [`${name} runs ${report.version}`];
-      });
   }
 
   /** Has another voter lead. `null`: there is none to have. */

@@ -1,6 +1,7 @@
-import type { Socket } from 'node:net';
 import { invariant } from '../base/guards.js';
+import type { Timers } from '../base/timers.js';
 import { encodeFrame, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
+import type { LinkConnection } from '../ops/link-connection.js';
 import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
 import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
 
@@ -32,11 +33,10 @@ export class ServingLink {
   /** The last report; `null` before the first. */
   report: MetricsReport | null = null;
 
-  readonly #socket: Socket;
+  readonly #socket: LinkConnection;
   readonly #events: ServingLinkEvents;
   readonly #bufferBytesMax: number;
   readonly #decoder = new FrameDecoder();
-  readonly #helloTimer: NodeJS.Timeout;
   /** The rest of the snapshot; goes out before `#queue`. */
   #snapshot: Iterator<Buffer> | null = null;
   #queue: Buffer[] = [];
@@ -46,11 +46,19 @@ export class ServingLink {
   #sentIndex = 0;
   #cutReason: string | null = null;
 
-  constructor(socket: Socket, events: ServingLinkEvents, bufferBytesMax: number = linkBufferBytesMax) {
+  /** Called once the peer has said hello, or is gone. */
+  readonly #stopWaiting: () => void;
+
+  constructor(
+    socket: LinkConnection,
+    events: ServingLinkEvents,
+    timers: Timers,
+    bufferBytesMax: number = linkBufferBytesMax,
+  ) {
     this.#socket = socket;
     this.#events = events;
     this.#bufferBytesMax = bufferBytesMax;
-    this.#helloTimer = setTimeout(() => this.cut('said no hello'), helloTimeoutMs);
+    this.#stopWaiting = timers.after(helloTimeoutMs, () => this.cut('said no hello'));
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('drain', () => {
       this.#blocked = false;
@@ -61,7 +69,7 @@ export class ServingLink {
       this.#cutReason ??= error.message;
     });
     socket.on('close', () => {
-      clearTimeout(this.#helloTimer);
+      this.#stopWaiting();
       this.#snapshot = null;
       this.#queue = [];
       events.onClosed(this, this.#cutReason);
@@ -174,7 +182,7 @@ export class ServingLink {
     if (!hello.ok) return hello.error;
     const refusal = this.#events.refusal(hello.value);
     if (refusal !== null) return refusal;
-    clearTimeout(this.#helloTimer);
+    this.#stopWaiting();
     this.hello = hello.value;
     this.#events.onHello(this, hello.value);
     return null;

@@ -13,7 +13,7 @@ const confirmedBesideLeaderWithinMs = 5_000;
 export interface StandingWatchOptions {
   readonly state: () => KeyStateQueries;
   readonly replication: () => LoopStatus;
-  readonly lastConfirmation: LastConfirmation;
+  readonly lastConfirmation: Pick<LastConfirmation, 'foundAtMs' | 'confirmed'>;
   readonly fence: string | null;
   readonly clock: Clock;
   /** Boot clock, ms. */

@@ -5,7 +5,7 @@ import type { Logger } from '../base/logger.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import type { HsmCrypto, HsmFailure } from '../hsm/types.js';
-import type { KeyStateQueries, KeyStore } from '../keystate/types.js';
+import type { KeyStateQueries } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import type { TokenStatus } from '../ops/state-link.js';
 import type { SigningKeyCache } from '../sigv4/signing-key.js';
@@ -26,10 +26,11 @@ import {
   parseGetKeyMetadataRequest,
 } from '../xks/requests.js';
 import { type Route, routeTarget } from '../xks/uri-path.js';
+import { Admission, mayNotServe, noSuchPath, type Opened } from './admission.js';
 import type { CredentialUse } from './credential-use.js';
 import { DeadlineGuard } from './deadline-guard.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
-import { checkKeyStore, type Known, unknownHere } from './key-lookup.js';
+import { checkKeyStore } from './key-lookup.js';
 import { newTrace, type RequestTrace, traceLogFields } from './request-trace.js';
 import type { SecretStore } from './secret-store.js';
 import type { StateFreshness } from './state-freshness.js';
@@ -72,9 +73,8 @@ type Outcome = Result<Uint8Array, XksError>;
 /** A request whose path names a key store and whose signature is its. */
 interface AuthenticRequest {
   readonly route: Route;
-  readonly keyStore: KeyStore;
+  readonly opened: Opened;
   readonly accessKeyId: string;
-  readonly state: KeyStateQueries;
 }
 
 /**
@@ -89,12 +89,14 @@ export function createPipeline(dependencies: PipelineDependencies): HttpHandler 
 
 class Pipeline {
   readonly #deps: PipelineDependencies;
+  readonly #admission: Admission;
   readonly #guard: DeadlineGuard;
   readonly #inFlightMax: number;
   #inFlight = 0;
 
   constructor(dependencies: PipelineDependencies) {
     this.#deps = dependencies;
+    this.#admission = new Admission(dependencies.state, dependencies.freshness);
     this.#guard = new DeadlineGuard(dependencies.clock, dependencies.timers);
     this.#inFlightMax = dependencies.inFlightMax ?? cryptographicRequestsInFlightMax;
   }
@@ -128,16 +130,13 @@ class Pipeline {
 
   /** X-A1 to X-A5: nothing of the body or of a key is looked at before. */
   #authenticate(request: HttpRequest, route: Route, trace: RequestTrace): Result<AuthenticRequest, XksError> {
-    const { secrets, clock } = this.#deps;
-    const state = this.#deps.state();
-    if (state === null) return err(noStateYet);
-    const { freshness } = this.#deps;
-    if (!freshness.standing.mayServe) {
-      trace.note = freshness.standing.reason;
-      return err(mayNotServe);
+    const { secrets, clock, freshness } = this.#deps;
+    const found = this.#admission.open(route.uriPathPrefix);
+    if (!found.ok) {
+      if (found.error === mayNotServe) trace.note = freshness.standing.reason;
+      return found;
     }
-    const keyStore = state.keyStoreByPrefix(route.uriPathPrefix);
-    if (keyStore === null) return err(unknownHere(freshness.isCurrent(), noSuchPath)); // X-U4: signed or not
+    const { state, keyStore } = found.value;
     trace.keyStore = keyStore.name;
     // We cannot tell then who is authentic: never 401 (hsm.md, Sealed secrets).
     if (!secrets.available) return err(noSecretsYet);
@@ -161,19 +160,19 @@ class Pipeline {
     if (!verified.ok) {
       if (unsealable) return err(unsealableSecret);
       trace.authFailure = verified.error;
-      const isUnknown =
-        verified.error.reason === 'unknown-access-key' &&
-        state.credential(verified.error.accessKeyId ?? '') === null;
-      return err(unknownHere(!isUnknown || freshness.isCurrent(), authenticationFailed));
+      const { reason, accessKeyId } = verified.error;
+      const unknown = reason === 'unknown-access-key' ? (accessKeyId ?? '') : null;
+      return err(this.#admission.notAuthentic(found.value, unknown));
     }
     const { accessKeyId } = verified.value;
     trace.accessKeyId = accessKeyId;
     this.#deps.credentialUse.used(accessKeyId, nowMs);
-    return ok({ route, keyStore, accessKeyId, state });
+    return ok({ route, opened: found.value, accessKeyId });
   }
 
   async #dispatch(request: HttpRequest, authentic: AuthenticRequest, trace: RequestTrace): Promise<Outcome> {
-    const { route, state, keyStore } = authentic;
+    const { route, opened } = authentic;
+    const { name } = opened.keyStore;
     const keepMetadata = (metadata: RequestMetadata): void => {
       trace.requestMetadata = metadata;
     };
@@ -182,18 +181,18 @@ class Pipeline {
         const parsed = parseGetHealthStatusRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
         // X-H3: outside quota and overload control.
-        const fault = checkKeyStore(this.#known(state), keyStore.name);
+        const fault = checkKeyStore(this.#admission.known(opened), name);
         return fault === null ? ok(getHealthStatus(this.#deps.proxy(), this.#deps.tokens())) : err(fault);
       }
       case 'GetKeyMetadata': {
         const parsed = parseGetKeyMetadataRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        const known = this.#known(state);
+        const known = this.#admission.known(opened);
         const fault =
           this.#deadlineFault(request) ??
-          checkKeyStore(known, keyStore.name) ??
-          this.#isolationFault(state, keyStore.name);
-        return fault === null ? getKeyMetadata(known, keyStore.name, route.externalKeyId) : err(fault);
+          checkKeyStore(known, name) ??
+          this.#admission.isolationFault(opened);
+        return fault === null ? getKeyMetadata(known, name, route.externalKeyId) : err(fault);
       }
       case 'Encrypt': {
         const parsed = parseEncryptRequest(request.body, keepMetadata);
@@ -223,13 +222,12 @@ class Pipeline {
   /** Runs what needs the HSM, if there is room and time for it. */
   async #admitted(
     request: HttpRequest,
-    authentic: AuthenticRequest,
+    { opened, accessKeyId }: AuthenticRequest,
     externalKeyId: string,
     trace: RequestTrace,
     run: (context: KeyUseContext) => Promise<Outcome>,
   ): Promise<Outcome> {
-    const fault =
-      this.#deadlineFault(request) ?? this.#isolationFault(authentic.state, authentic.keyStore.name);
+    const fault = this.#deadlineFault(request) ?? this.#admission.isolationFault(opened);
     if (fault !== null) return err(fault);
     if (this.#inFlight >= this.#inFlightMax) {
       return err(
@@ -239,38 +237,20 @@ class Pipeline {
     this.#inFlight += 1;
     try {
       const outcome = await run({
-        known: () => this.#known(authentic.state),
+        known: () => this.#admission.known(opened),
         hsm: this.#deadlined(request.receivedAtMs + this.#deps.requestDeadlineMs, trace),
-        keyStore: authentic.keyStore.name,
+        keyStore: opened.keyStore.name,
         externalKeyId,
       });
       if (!outcome.ok) return outcome;
-      // Again, right before the answer leaves: the promise counts from there.
-      const isolated = this.#isolationFault(authentic.state, authentic.keyStore.name);
-      if (isolated !== null) {
-        wipe(outcome.value);
-        return err(isolated);
-      }
-      // A credential that was retired while the HSM worked gets nothing either.
-      const credential = this.#deps.state()?.credential(authentic.accessKeyId) ?? null;
-      if (credential?.keyStore === authentic.keyStore.name) return outcome;
+      const refused = this.#admission.leavingFault(opened, accessKeyId);
+      if (refused === null) return outcome;
       wipe(outcome.value);
-      trace.note = 'the credential was retired while the HSM worked';
-      return err(authenticationFailed);
+      if (refused === authenticationFailed) trace.note = 'the credential was retired while the HSM worked';
+      return err(refused);
     } finally {
       this.#inFlight -= 1;
     }
-  }
-
-  /** Key state as of now; `before` where a link that is being made anew has left none. */
-  #known(before: KeyStateQueries): Known {
-    return { state: this.#deps.state() ?? before, isCurrent: this.#deps.freshness.isCurrent() };
-  }
-
-  /** A key store whose rule is to stop in isolation, on a node that has heard of no quorum for too long. */
-  #isolationFault(before: KeyStateQueries, name: string): XksError | null {
-    const keyStore = (this.#deps.state() ?? before).keyStore(name);
-    return keyStore === null || this.#deps.freshness.permits(keyStore) ? null : isolated;
   }
 
   /** Who comes too late has waited for us, not for the HSM. */
@@ -338,23 +318,6 @@ function answerOf(outcome: Outcome, trace: RequestTrace): HttpAnswer {
     ...(error.status === 405 && { headers: { allow: 'POST' } }),
   };
 }
-
-const noSuchPath = xksError('InvalidUriPathException', 'Nothing is served under this path.');
-
-const noStateYet = xksError(
-  'DependencyTimeoutException',
-  'This node has just started and does not know its key stores yet.',
-);
-
-const mayNotServe = xksError(
-  'DependencyTimeoutException',
-  'This node does not serve: its key state is not known to be that of the cluster. Its status says why.',
-);
-
-const isolated = xksError(
-  'DependencyTimeoutException',
-  'This node is cut off from the others, and this key store is set to stop then.',
-);
 
 const noSecretsYet = xksError(
   'DependencyTimeoutException',

@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import { errorText } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
@@ -78,7 +79,7 @@ export class ServingCore {
       onChange: () => this.#tellReadiness(),
     });
     this.#client = new StateClient({
-      socketPath: options.stateSocketPath,
+      connect: () => connect(options.stateSocketPath),
       hello: options.hello,
       clock,
       timers,

@@ -1,4 +1,3 @@
-import { connect, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import { errorText } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
@@ -17,6 +16,7 @@ import {
   readIndexPayload,
   readJsonPayload,
 } from '../ops/frames.js';
+import type { LinkConnection } from '../ops/link-connection.js';
 import {
   type Frame,
   FrameType,
@@ -38,8 +38,8 @@ const quietAttempts = 25;
 const writeBufferBytesMax = 1024 * 1024;
 
 export interface StateClientOptions {
-  /** `stateSocketPath(config)`. */
-  readonly socketPath: string;
+  /** To the replica's state socket. */
+  readonly connect: () => LinkConnection;
   /** All but `linkedBefore`. */
   readonly hello: Omit<Hello, 'linkedBefore'>;
   readonly clock: Clock;
@@ -114,8 +114,8 @@ export class StateClient {
 
   #connect(): void {
     if (this.#closed) return;
-    const { socketPath, hello, clock } = this.#options;
-    const link: Link = new Link(connect(socketPath), clock, {
+    const { connect, hello, clock } = this.#options;
+    const link: Link = new Link(connect(), clock, {
       onConnect: () => {
         link.send(encodeJsonFrame(FrameType.hello, { ...hello, linkedBefore: this.#linkedBefore }));
       },
@@ -310,7 +310,7 @@ class Link {
   wholeSinceMs = Number.POSITIVE_INFINITY;
   incoming: Incoming | null = null;
   unacknowledged = false;
-  readonly #socket: Socket;
+  readonly #socket: LinkConnection;
   readonly #clock: Clock;
   readonly #events: LinkEvents;
   readonly #decoder = new FrameDecoder();
@@ -318,7 +318,7 @@ class Link {
   #taken = 0;
   #ended = false;
 
-  constructor(socket: Socket, clock: Clock, events: LinkEvents) {
+  constructor(socket: LinkConnection, clock: Clock, events: LinkEvents) {
     this.#socket = socket;
     this.#clock = clock;
     this.#events = events;

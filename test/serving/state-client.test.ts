@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import type { Test } from 'tap';
 import t from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
@@ -27,7 +28,7 @@ function startClient(t: Test, replica: ScriptedReplica, clock: Clock = systemClo
     for (const waiter of waiters) waiter();
   };
   const client = new StateClient({
-    socketPath: replica.socketPath,
+    connect: () => connect(replica.socketPath),
     hello: {
       linkVersion: 1,
       pid: 1,
