@@ -37,6 +37,10 @@ export class ScriptedLoop implements DrivenLoop<number> {
     this.on[String(name)]?.(...(details as never[]));
   }
 
+  get timing(): LoopOptions<number>['limits'] {
+    return this.options.limits;
+  }
+
   start(): void {
     this.#note('start');
   }
