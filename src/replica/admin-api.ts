@@ -16,6 +16,7 @@ import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
+import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
 import type { ClusterControl } from './cluster-control.js';
@@ -39,6 +40,7 @@ export class AdminApi {
       ...keyHandlers(context),
       ...hsmHandlers(context),
       ...clusterHandlers(context),
+      ...settingsHandlers(context),
       ...pendingHandlers(context),
     };
   }
