@@ -8,6 +8,7 @@ import { Command } from 'commander';
 import { Pool } from 'undici';
 import { signRequest } from '../src/sigv4/sign.js';
 import { AdminWrites } from './admin-writes.js';
+import { CpuTotals, nodeCpu } from './node-cpu.js';
 import { type OpenLoopResult, openLoop, percentile } from './open-loop.js';
 
 /**
@@ -193,18 +194,31 @@ async function compare(
 ): Promise<boolean> {
   const writes = await AdminWrites.start(adminSocket);
   const [without, among]: [OpenLoopResult[], OpenLoopResult[]] = [[], []];
+  const [cpuWithout, cpuAmong] = [new CpuTotals(), new CpuTotals()];
+  const look = (): ReturnType<typeof nodeCpu> => nodeCpu(join(directory, 'nodes.json'));
   let made = 0;
   for (let turn = 0; turn < turns; turn += 2) {
+    const first = look();
     without.push(await load(options.duration / turns));
+    const second = look();
     if (rate > 0) writes.begin(rate);
     among.push(await load(options.duration / turns));
     if (rate > 0) made += await writes.end();
+    cpuWithout.add(first, second);
+    cpuAmong.add(second, look());
   }
   writes.close();
   const good = [report('without writes: ', without), report(`with ${made} writes: `, among)];
   const [before, after] = [latencyOf(without), latencyOf(among)];
   const ratio = (fraction: number): string => (after(fraction) / before(fraction)).toFixed(2);
   console.log(`with/without: p50 ${ratio(0.5)}  p99 ${ratio(0.99)}  p99.9 ${ratio(0.999)}`);
+  console.log('processor time, ms a second without and with writes, and what a write costs:');
+  for (const [process, ms] of cpuAmong.ms) {
+    const base = cpuWithout.ms.get(process) ?? 0;
+    const perSecond = (total: number): string => ((2 * total) / options.duration).toFixed(0).padStart(6);
+    const perWrite = made === 0 ? '' : `  ${((ms - base) / made).toFixed(2).padStart(6)} ms a write`;
+    console.log(`  ${process.padEnd(18)}${perSecond(base)}${perSecond(ms)}${perWrite}`);
+  }
   return good.every(Boolean);
 }
 

@@ -18,6 +18,7 @@ import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
 import { confirmReading, unconfirmedRefusal } from './admin-reading.js';
+import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
 
@@ -37,6 +38,7 @@ export class AdminApi {
       ...keyHandlers(context),
       ...hsmHandlers(context),
       ...clusterHandlers(context),
+      ...settingsHandlers(context),
       ...pendingHandlers(context),
     };
   }

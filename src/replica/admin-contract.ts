@@ -251,6 +251,16 @@ const pendingGrant = z.object({
   name: z.string().nullable(),
   revision: z.number(),
 });
+/** Of the cluster, the same on every node; `cluster-settings.ts` says what each may be. */
+const clusterSettings = z.object({
+  tickMs: z.int(),
+  heartbeatTicks: z.int(),
+  electionTicks: z.int(),
+  freshnessIntervalMs: z.int(),
+  serveStaleMaxMs: z.int(),
+});
+/** In the order in which they are shown. */
+export const settingNames = clusterSettings.keyof().options;
 const pendingIndex = z.strictObject({ index: z.int().positive() });
 const pendingAnswer = z.object({
   index: z.number(),
@@ -386,6 +396,16 @@ export const adminCommands = {
   'cluster.upgrade': {
     request: z.strictObject({ finalize: z.literal(true) }),
     response: z.object({ activeFormat: z.int(), change: change.nullable() }),
+  },
+
+  'settings.show': {
+    request: z.strictObject({ stale }),
+    response: z.object({ settings: clusterSettings, defaults: clusterSettings, reading }),
+  },
+  /** Those not named stay as they are. */
+  'settings.set': {
+    request: z.strictObject({ settings: z.strictObject(clusterSettings.partial().shape) }),
+    response: z.object({ settings: clusterSettings, change }),
   },
 
   'pending.list': {

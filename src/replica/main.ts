@@ -25,6 +25,7 @@ export async function runReplica(): Promise<void> {
   process.on('exit', () => logger.flush());
   warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const native = loadNativeBinding();
+  const version = softwareVersion();
   let observeSync: (durationMs: number) => void = () => {};
   let replica: Replica | null = null;
   const opened = await openLog({
@@ -39,7 +40,7 @@ export async function runReplica(): Promise<void> {
     report: () =>
       nodeReport({
         config,
-        version: softwareVersion(),
+        version,
         wallMs: systemClock.wallMs(),
         readyServingProcesses: replica?.fleet.ready ?? 0,
         publication: replica?.publication ?? null,
@@ -89,7 +90,7 @@ export async function runReplica(): Promise<void> {
   supervisor.reportReadiness(true, 'ready');
   logger.info('the replica is up', {
     appliedIndex: opened.value.log.appliedIndex,
-    version: softwareVersion(),
+    version,
   });
 }
 

@@ -18,6 +18,8 @@ export interface CommittedEntriesOptions<R>
   readonly isRunning: () => boolean;
   /** This replica can't go on. */
   readonly freeze: (reason: string) => void;
+  /** What is applied now may say so. */
+  readonly timingMayHaveChanged: () => void;
 }
 
 /** What is committed, applied in order; and all who are to hear of it told, each before the next entry. */
@@ -48,18 +50,20 @@ export class CommittedEntries<R> {
 
   /** False when this replica can't go on. */
   apply(entry: Entry): boolean {
-    const { applier, raft, isRunning } = this.#options;
+    const { applier, raft, isRunning, timingMayHaveChanged } = this.#options;
     if (!this.#apply(entry)) return false;
     const changed = applier.refreshMembership();
     // Each change of the members is the core's before the next entry is applied (thesis §4.1, effective when applied here).
     raft().applied(entry.index, applier.membership);
     if (changed) this.#membersChanged();
+    timingMayHaveChanged();
     return isRunning();
   }
 
   /** The received snapshot is durable; false when this replica can't go on. */
   restore(position: LogPosition): boolean {
-    const { applier, raft, proposals, snapshots, watch, ports, isRunning, freeze } = this.#options;
+    const { applier, raft, proposals, snapshots, watch, ports, isRunning, freeze, timingMayHaveChanged } =
+      this.#options;
     const restored = applier.restore(position, snapshots.installed());
     if (!restored.ok) {
       freeze(restored.error);
@@ -71,6 +75,7 @@ export class CommittedEntries<R> {
     ports.restored(position.index);
     proposals.restored(position.index);
     if (changed) this.#membersChanged();
+    timingMayHaveChanged();
     return isRunning();
   }
 

@@ -1,8 +1,11 @@
 import type { Ready } from '../raft/types.js';
 import { Freshness, type FreshnessOptions } from './freshness.js';
 import { PendingReads, type PendingReadsOptions } from './pending-reads.js';
+import type { Timing } from './timing.js';
 
-export interface ConfirmedReadsOptions extends PendingReadsOptions, Omit<FreshnessOptions, 'confirmed'> {
+export interface ConfirmedReadsOptions extends Pick<PendingReadsOptions, 'ask' | 'settle'> {
+  /** Changes over time. */
+  readonly timing: Timing;
   readonly fresh: FreshnessOptions['confirmed'];
   /** False: the state here is not to be trusted; it is not fresh then, however much of the log it has. */
   readonly isTrusted: () => boolean;
@@ -18,8 +21,27 @@ export class ConfirmedReads {
 
   constructor(options: ConfirmedReadsOptions) {
     this.#options = options;
-    this.#pending = new PendingReads(options);
-    this.#freshness = new Freshness({ ...options, confirmed: options.fresh });
+    const { timing, ask, settle, fresh } = options;
+    this.#pending = new PendingReads({
+      get silenceTicks() {
+        return timing.electionTicks;
+      },
+      get refusalTicks() {
+        return timing.heartbeatTicks;
+      },
+      ask,
+      settle,
+    });
+    this.#freshness = new Freshness({
+      get intervalMs() {
+        return timing.freshnessIntervalMs;
+      },
+      get refusalMs() {
+        return timing.tickMs * timing.heartbeatTicks;
+      },
+      ask,
+      confirmed: fresh,
+    });
   }
 
   /** The newest freshness confirmed and applied; `null` before the first. */

@@ -1,6 +1,7 @@
 import { RaftNode } from '../raft/raft-node.js';
 import type { Membership } from '../raft/types.js';
 import type { CoreLimits, LoopOptions } from './loop-contract.js';
+import type { Timing } from './timing.js';
 
 /** What the consensus core is bounded by. */
 const coreLimits: CoreLimits = {
@@ -29,8 +30,8 @@ export function recoveredLastIndex({ entries, snapshot }: CoreOptions['recovered
 export function createCore(
   { memberId, recovered, limits, random }: CoreOptions,
   applied: AppliedState,
+  { electionTicks, heartbeatTicks }: Timing,
 ): RaftNode {
-  const { electionTicks, heartbeatTicks } = limits;
   // Where the log has lost its end this member halts; until then it must not be said to hold more than it does.
   const commitIndex = Math.min(recovered.hardState.commitIndex, recoveredLastIndex(recovered));
   return new RaftNode(

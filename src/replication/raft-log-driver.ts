@@ -200,7 +200,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
 
   #scheduleTick(): void {
     if (this.#ended) return;
-    this.#cancelTick = this.#options.timers.after(this.#limits.tickMs, () => {
+    this.#cancelTick = this.#options.timers.after(this.#loop.timing.tickMs, () => {
       this.#input(() => this.#loop.tick());
       this.#scheduleTick();
     });

@@ -15,6 +15,7 @@ import { Proposals } from './proposals.js';
 import { ReadyDriver } from './ready-driver.js';
 import { ReportRounds } from './report-rounds.js';
 import { SnapshotExchange } from './snapshot-exchange.js';
+import { AppliedTiming, type Timing } from './timing.js';
 
 export type {
   LoopLimits,
@@ -36,6 +37,7 @@ export class ReplicationLoop<R> {
   readonly #options: LoopOptions<R>;
   readonly #ports: LoopPorts<R>;
   readonly #applier: Applier<R>;
+  readonly #timing: AppliedTiming;
   readonly #driver: ReadyDriver;
   readonly #proposals: Proposals<R>;
   readonly #forwarded: ForwardedProposals;
@@ -58,6 +60,8 @@ export class ReplicationLoop<R> {
     this.#incarnation = Math.floor(options.random() * 2 ** 48).toString(36);
     const initial: Membership = { voters: founder ? [memberId] : [], learners: [] };
     this.#applier = new Applier(stateMachine, initial, recovered.snapshot);
+    const timing = new AppliedTiming(stateMachine, limits);
+    this.#timing = timing;
     this.#forwarded = new ForwardedProposals(recovered.hardState.term);
     this.#driver = new ReadyDriver(
       {
@@ -72,12 +76,13 @@ export class ReplicationLoop<R> {
       },
       recovered.hardState,
     );
-    const { heartbeatTicks, electionTicks } = limits;
     this.#proposals = new Proposals<R>(
       {
         proposalsMax: limits.proposalsMax,
         commandBytesMax: limits.commandBytesMax,
-        retryTicks: heartbeatTicks,
+        get retryTicks() {
+          return timing.heartbeatTicks;
+        },
         append: (kind, command) => this.#raft.propose(kind, command),
         forwardId: () => forwardedId(this.#raft.status().term, this.#mintId()),
         forward: (to, proposalId, entryKind, command) =>
@@ -87,10 +92,7 @@ export class ReplicationLoop<R> {
       recovered.snapshot.index,
     );
     this.#reads = new ConfirmedReads({
-      silenceTicks: electionTicks,
-      refusalTicks: heartbeatTicks,
-      intervalMs: limits.freshnessIntervalMs,
-      refusalMs: limits.tickMs * heartbeatTicks,
+      timing,
       ask: () => {
         const raftReadId = `${memberId}/${this.#mintId()}`;
         this.#raft.readIndex(raftReadId);
@@ -104,6 +106,7 @@ export class ReplicationLoop<R> {
     this.#snapshots = new SnapshotExchange({
       memberId,
       limits,
+      timing,
       snapshotIndex: recovered.snapshot.index,
       raft: () => this.#raft,
       capture: () => ({
@@ -115,7 +118,7 @@ export class ReplicationLoop<R> {
       save: (ticket, at, records) => ports.saveSnapshot(ticket, at, records),
       warn: (message) => ports.warn(message),
     });
-    this.#disk = new DiskWatch(electionTicks);
+    this.#disk = new DiskWatch(() => timing.electionTicks);
     this.#watch = new MemberWatch({
       memberId,
       membership: () => this.#applier.membership,
@@ -140,8 +143,11 @@ export class ReplicationLoop<R> {
       watch: this.#watch,
       isRunning: () => this.#stage.running,
       freeze: (reason) => this.#halt(reason, 'frozen'),
+      timingMayHaveChanged: () => {
+        if (timing.refresh()) this.#raft.setTiming(timing.electionTicks, timing.heartbeatTicks);
+      },
     });
-    this.#raft = createCore(options, this.#applier);
+    this.#raft = createCore(options, this.#applier, timing);
   }
 
   /** Once, after construction: ports are not called before. */
@@ -150,7 +156,8 @@ export class ReplicationLoop<R> {
     const { memberId } = this.#options;
     if (!this.#committed.applyRecovered()) return;
     this.#applier.refreshMembership();
-    this.#raft = createCore(this.#options, this.#applier);
+    this.#timing.refresh();
+    this.#raft = createCore(this.#options, this.#applier, this.#timing);
     const { voters, learners } = this.#applier.membership;
     if (voters.length + learners.length > 0) this.#ports.membershipChanged(this.#applier.membership);
     // Nobody else could: no reason to wait for a time without a leader.
@@ -158,7 +165,12 @@ export class ReplicationLoop<R> {
     this.#drive();
   }
 
-  /** Every `limits.tickMs`. */
+  /** The times in force. */
+  get timing(): Timing {
+    return this.#timing;
+  }
+
+  /** Every `timing.tickMs`. */
   tick(): void {
     if (!this.#stage.running) return;
     const nowMs = this.#options.nowMs();
@@ -317,7 +329,7 @@ export class ReplicationLoop<R> {
 
   /** A leader whose disk stalls steps down, and nobody with such a disk leads (replication.md 11). */
   #heedStalledDisk(): void {
-    const { limits, memberId } = this.#options;
+    const { memberId } = this.#options;
     // A snapshot takes its time, and a member that needs one leads nobody.
     const ticket = this.#snapshots.installing ? null : this.#driver.persisting;
     if (!this.#disk.tick(ticket)) return;
@@ -325,7 +337,7 @@ export class ReplicationLoop<R> {
     if (voters.length === 1 && voters[0] === memberId) return;
     this.#leadNoMore();
     this.#ports.warn(
-      `the disk did not finish a write within ${limits.electionTicks * limits.tickMs} ms: this node does not lead until it has. Look at the disk of the data directory`,
+      `the disk did not finish a write within ${this.#timing.electionTicks * this.#timing.tickMs} ms: this node does not lead until it has. Look at the disk of the data directory`,
     );
   }
 
