@@ -4,9 +4,9 @@ import type { AdminError } from './admin-error.js';
 import type { ClusterControl } from './cluster-control.js';
 
 /** An election may be under way; below what `xksctl` waits for an answer, and the admin server for its last one. */
-export const readTimeoutMs = 2_500;
+const readTimeoutMs = 2_500;
 
-export type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
+type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
 
 /** How old what this node knows may be, ms; `null`: no quorum has confirmed it since this replica started. */
 function ageMs(engine: ReadEngine): number | null {

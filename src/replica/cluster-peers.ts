@@ -4,6 +4,7 @@ import type { Timers } from '../base/timers.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ClusterConfig } from '../ops/config.js';
 import type { Identity } from '../replication/identity-file.js';
+import type { NodeReport } from '../replication/peer-message.js';
 import type { PeerInbox, PeerTransport } from '../replication/peer-transport.js';
 import { requestJoin } from '../replication/transport/join-request.js';
 import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
@@ -75,7 +76,10 @@ export class ClusterPeers {
       loadTls: () => options.loadTls(),
       timers,
       events: {
-        onMessage: (from, message) => handlers()?.inbox.receive(from, message),
+        onMessage: (from, message) => {
+          if (message.kind === 'report') peers?.reported(from, message.report);
+          handlers()?.inbox.receive(from, message);
+        },
         onJoin: async (request) =>
           answered((await handlers()?.onJoin(request)) ?? err('this node is starting')),
         onCall: async (from, name, body) =>
@@ -124,6 +128,12 @@ export class ClusterPeers {
   /** Members that an answer to our joining named. */
   introduced(members: Parameters<PeerDirectory['introduced']>[0]): void {
     this.#directory.introduced(members);
+    this.refresh();
+  }
+
+  /** Where the members are, as `from` says. */
+  reported(from: string, report: NodeReport): void {
+    this.#directory.reported(from, report);
     this.refresh();
   }
 

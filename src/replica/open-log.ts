@@ -19,6 +19,7 @@ import { openRaftLog } from '../replication/raft-log.js';
 import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import { ClusterPeers } from './cluster-peers.js';
 import { openWhenFree } from './open-data-directory.js';
+import { membersOf } from './peer-directory.js';
 
 export interface OpenLogOptions {
   readonly config: Pick<Config, 'node' | 'cluster'>;
@@ -30,7 +31,7 @@ export interface OpenLogOptions {
   readonly bootTimeMs: () => number;
   readonly random: RandomSource;
   readonly logger: Logger;
-  readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes'>;
+  readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes' | 'members'>;
   /** The log can go on no more; the process should end. */
   readonly onFatal: (message: string) => void;
   /** Replication has stopped here for good; serving goes on. */
@@ -98,7 +99,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
     timers: options.timers,
     bootTimeMs: options.bootTimeMs,
     random: () => unitInterval(options.random),
-    report: options.report,
+    report: () => ({ ...options.report(), members: membersOf(machine.state) }),
     onFatal: options.onFatal,
     onHalted: options.onHalted,
     onWarning: (reason) => logger.warn('replication', { reason }),
