@@ -19,7 +19,6 @@ import { openRaftLog } from '../replication/raft-log.js';
 import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
 import { ClusterPeers } from './cluster-peers.js';
 import { openWhenFree } from './open-data-directory.js';
-import { membersOf } from './peer-directory.js';
 
 export interface OpenLogOptions {
   readonly config: Pick<Config, 'node' | 'cluster'>;
@@ -31,7 +30,7 @@ export interface OpenLogOptions {
   readonly bootTimeMs: () => number;
   readonly random: RandomSource;
   readonly logger: Logger;
-  readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes' | 'members'>;
+  readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes'>;
   /** The log can go on no more; the process should end. */
   readonly onFatal: (message: string) => void;
   /** Replication has stopped here for good; serving goes on. */
@@ -99,7 +98,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
     timers: options.timers,
     bootTimeMs: options.bootTimeMs,
     random: () => unitInterval(options.random),
-    report: () => ({ ...options.report(), members: membersOf(machine.state) }),
+    report: options.report,
     onFatal: options.onFatal,
     onHalted: options.onHalted,
     onWarning: (reason) => logger.warn('replication', { reason }),

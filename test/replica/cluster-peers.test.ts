@@ -4,7 +4,6 @@ import { ok } from '../../src/base/result.js';
 import { systemTimers } from '../../src/base/timers.js';
 import { freePort } from '../../src/demo/free-port.js';
 import { ClusterPeers, type PeerHandlers } from '../../src/replica/cluster-peers.js';
-import { membersOf } from '../../src/replica/peer-directory.js';
 import type { PeerMessage } from '../../src/replication/peer-message.js';
 import { nodeFiles, type TestAuthority, testAuthority } from '../replication/transport/peers.js';
 import { type ClusterState, clusterState } from '../support/cluster-state.js';
@@ -118,7 +117,6 @@ t.test(
         servingAppliedIndex: 0,
         readyServingProcesses: 1,
         stateHashes: [],
-        members: membersOf(ahead.keyState),
       },
     });
     await told;
