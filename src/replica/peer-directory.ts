@@ -48,8 +48,8 @@ export class PeerDirectory {
   /** By `from`, which was authorized. */
   reported(from: string, { appliedIndex, members }: NodeReport): void {
     this.#told.delete(from);
-    if (members === undefined || appliedIndex <= this.#state().appliedIndex) return;
-    if (this.#told.size < tellersMax) this.#told.set(from, { index: appliedIndex, members });
+    if (members === undefined || this.#told.size >= tellersMax) return;
+    this.#told.set(from, { index: appliedIndex, members });
   }
 
   /** Members to connect to, ourselves included. */
@@ -84,11 +84,11 @@ export class PeerDirectory {
   /** Whom others name and key state here does not know, neither as a member nor as a former one. */
   #newcomers(): ReadonlyMap<string, PeerAddress> {
     const newcomers = new Map<string, PeerAddress>();
-    if (this.#told.size === 0) return newcomers;
     const state = this.#state();
+    const ahead = [...this.#told.values()].filter(({ index }) => index > state.appliedIndex);
+    if (ahead.length === 0) return newcomers;
     const former = new Set([...state.formerMembers()].map(({ memberId }) => memberId));
-    for (const { index, members } of this.#told.values()) {
-      if (index <= state.appliedIndex) continue;
+    for (const { members } of ahead) {
       for (const listed of members) {
         const { memberId } = listed;
         const isKnown = (state.member(memberId)?.status ?? 'invited') !== 'invited' || former.has(memberId);

@@ -97,6 +97,9 @@ t.test('nobody is believed who knows no more than this node', async (t) => {
   directory.reported('id-two', told);
   t.strictSame(names(directory), ['one', 'two', 'three', 'four']);
   t.strictSame(directory.authorize('id-five', ['five']), { ok: false, reason: 'unknown' });
+  ahead.move('two', 'elsewhere:7443');
+  directory.reported('id-two', { ...report(ahead), appliedIndex });
+  t.match(places(directory), { two: 'two:7443' });
   here.remove('four');
   directory.reported('id-two', { ...told, appliedIndex: appliedIndex + 2 });
   t.strictSame(names(directory), ['one', 'two', 'three', 'five'], 'who was removed here does not come back');
