@@ -49,7 +49,7 @@ export interface PeerTransportOptions {
 export interface PeerTransportStats extends TransportCounters {
   readonly peers: readonly {
     readonly memberId: MemberId;
-    /** Our stream to it is open. */
+    /** Our stream to it is open, and is not one that follows a refusal and has yet to show that it listens. */
     readonly connected: boolean;
     readonly queuedMessages: number;
     readonly queuedBytes: number;
