@@ -17,7 +17,7 @@ import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
-import { confirmReading, unconfirmedRefusal } from './admin-reading.js';
+import { confirmReading, knownAgeMs, unconfirmedRefusal } from './admin-reading.js';
 import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
@@ -75,8 +75,18 @@ export class AdminApi {
     // The schema of `command` is the one that was asked; the compiler cannot follow that through the union.
     const request = parsed.data as AdminRequest<C>;
     if (readsKeyState(command)) return this.#read(command, request, caller);
+    return this.#change(command, request, caller) as Promise<Result<AdminResponse<C>, AdminError>>;
+  }
+
+  /** What is not there may not have come here yet: that is said only once a quorum has confirmed it. */
+  async #change<C extends AdminCommand>(command: C, request: AdminRequest<C>, caller: AdminCaller) {
+    const { cluster } = this.#context;
+    const index = this.#context.state.appliedIndex;
     const answer = await this.#handlers[command](request, caller);
-    return answer as Result<AdminResponse<C>, AdminError>;
+    if (answer.ok || answer.error.code !== 'not-found') return answer;
+    const reading = await confirmReading(cluster, false);
+    if (!reading.ok) return err(unconfirmedRefusal(answer.error, knownAgeMs(cluster)));
+    return this.#context.state.appliedIndex > index ? this.#handlers[command](request, caller) : answer;
   }
 
   async #read<C extends AdminCommand>(

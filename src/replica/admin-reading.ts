@@ -4,12 +4,12 @@ import type { AdminError } from './admin-error.js';
 import type { ClusterControl } from './cluster-control.js';
 
 /** An election may be under way; below what `xksctl` waits for an answer, and the admin server for its last one. */
-export const readTimeoutMs = 2_500;
+const readTimeoutMs = 2_500;
 
-export type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
+type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
 
 /** How old what this node knows may be, ms; `null`: no quorum has confirmed it since this replica started. */
-function ageMs(engine: ReadEngine): number | null {
+export function knownAgeMs(engine: ReadEngine): number | null {
   const { freshAsOfMs } = engine.status();
   return freshAsOfMs === null ? null : Math.max(0, engine.bootTimeMs() - freshAsOfMs);
 }
@@ -30,13 +30,13 @@ export async function confirmReading(
   engine: ReadEngine,
   stale: boolean,
 ): Promise<Result<Omit<AdminReading, 'index'>, AdminError>> {
-  if (stale) return ok({ confirmed: false, ageMs: ageMs(engine) });
+  if (stale) return ok({ confirmed: false, ageMs: knownAgeMs(engine) });
   const read = await engine.readIndex(readTimeoutMs);
   if (read.ok) return ok({ confirmed: true, ageMs: 0 });
   return err({
     code: 'no-quorum',
     message:
-      `no quorum: ${read.error.message}. Use --stale to see what this node knows, ${ageText(ageMs(engine))}; ` +
+      `no quorum: ${read.error.message}. Use --stale to see what this node knows, ${ageText(knownAgeMs(engine))}; ` +
       '`xksctl cluster status` shows who was heard of.',
   });
 }

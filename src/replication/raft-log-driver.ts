@@ -266,7 +266,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
 
   #unread(): ReadFailure {
     const reason =
-      this.#loop.status().halted ?? 'no quorum confirmed in time that this node knows the latest';
+      this.#loop.status().halted ?? 'no majority has confirmed in time that this node knows the latest';
     return { kind: 'no-quorum', reason };
   }
 

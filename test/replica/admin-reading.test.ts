@@ -113,3 +113,31 @@ t.test('status needs no quorum', async (t) => {
   t.match(await run('status', {}), { ok: true });
   t.match(await run('cluster.status', {}), { ok: true });
 });
+
+t.test('what is to be changed is said not to be there only when a quorum knows nothing of it', async (t) => {
+  const { run, cluster } = await withKey(t);
+  const disable = { keyStore: 'store', externalKeyId: 'two' };
+  let asked = 0;
+  const { read } = cluster;
+  cluster.read = async () => {
+    asked += 1;
+    return read();
+  };
+  t.match(await run('key.disable', { keyStore: 'store', externalKeyId: 'one' }), { ok: true });
+  t.equal(asked, 0, 'what is there needs no question');
+  t.match(await run('key.disable', disable), {
+    ok: false,
+    error: { code: 'not-found', message: /has no key "two"[^,]*$/ },
+  });
+  t.equal(asked, 1);
+  cluster.read = silent;
+  t.match(await run('key.disable', disable), {
+    error: { code: 'not-found', message: /, by what this node knows, as of 0 s ago$/ },
+  });
+  cluster.read = async () => {
+    cluster.read = read;
+    await run('key.generate', disable);
+    return read();
+  };
+  t.match(await run('key.disable', disable), { ok: true, value: { key: { status: 'DISABLED' } } });
+});

@@ -45,7 +45,7 @@ export class PeerLink {
   #credentials: PeerChannelCredentials;
   #channel: PeerChannel;
   #stream: OpenStream | null = null;
-  /** Only beside an accepted stream whose channel has older credentials: that one never connects again. */
+  /** Only beside an accepted stream, on a channel with older credentials, which is left when that stream ends. */
   #renewal: LinkRenewal | null = null;
   /** Runs when the peer's certificate on `#channel` is no longer trusted. */
   #cancelCut: (() => void) | null = null;
@@ -202,10 +202,6 @@ export class PeerLink {
   }
 
   #follow(state: connectivityState): void {
-    if (this.#renewal !== null && state !== connectivityState.READY) {
-      this.#redial('the connection ended');
-      return;
-    }
     switch (state) {
       case connectivityState.READY:
         this.#pace.hurry();

@@ -167,6 +167,13 @@ export interface StateHash {
   readonly hash: string;
 }
 
+export interface Member {
+  readonly memberId: string;
+  readonly name: string;
+  /** host:port */
+  readonly address: string;
+}
+
 export interface Report {
   readonly nodeName: string;
   readonly version: string;
@@ -177,6 +184,8 @@ export interface Report {
   readonly servingAppliedIndex: number;
   readonly readyServingProcesses: number;
   readonly stateHashes: readonly StateHash[];
+  /** As of `applied_index`. */
+  readonly members: readonly Member[];
 }
 
 export interface JoinRequest {
@@ -1595,6 +1604,74 @@ export const StateHash: MessageFns<StateHash> = {
   },
 };
 
+function createBaseMember(): Member {
+  return { memberId: "", name: "", address: "" };
+}
+
+export const Member: MessageFns<Member> = {
+  encode(message: Member, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.memberId !== "") {
+      writer.uint32(10).string(message.memberId);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Member {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMember() as BeingDecoded<Member>;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.memberId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseReport(): Report {
   return {
     nodeName: "",
@@ -1606,6 +1683,7 @@ function createBaseReport(): Report {
     servingAppliedIndex: 0,
     readyServingProcesses: 0,
     stateHashes: [],
+    members: [],
   };
 }
 
@@ -1637,6 +1715,9 @@ export const Report: MessageFns<Report> = {
     }
     for (const v of message.stateHashes) {
       StateHash.encode(v!, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.members) {
+      Member.encode(v!, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1724,6 +1805,14 @@ export const Report: MessageFns<Report> = {
             }
 
             message.stateHashes.push(StateHash.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.members.push(Member.decode(reader, reader.uint32()));
             continue;
           }
         }
