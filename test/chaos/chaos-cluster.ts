@@ -50,6 +50,8 @@ export class ChaosCluster {
   readonly nodes: readonly ChaosNode[];
   readonly links: LinkProxies;
   readonly load: Load;
+  /** Of that, requests per second. */
+  readonly rate: number;
   readonly directory: string;
   readonly demo: DemoCluster;
   /** The data directory of the last node; `null`: an ordinary one. */
@@ -62,6 +64,7 @@ export class ChaosCluster {
     readonly nodes: readonly ChaosNode[];
     readonly links: LinkProxies;
     readonly load: Load;
+    readonly rate: number;
     readonly directory: string;
     readonly demo: DemoCluster;
     readonly disk: SmallDisk | null;
@@ -72,6 +75,7 @@ export class ChaosCluster {
     this.nodes = parts.nodes;
     this.links = parts.links;
     this.load = parts.load;
+    this.rate = parts.rate;
     this.directory = parts.directory;
     this.demo = parts.demo;
     this.disk = parts.disk;
@@ -158,7 +162,7 @@ export class ChaosCluster {
         ...credential,
       };
       load = new Load({ access: { ...access, host: `127.0.0.1:${port}` }, keys: loadKeys, rate });
-      return new ChaosCluster({ nodes, links, load, directory, demo, disk, access, balancer, reaper });
+      return new ChaosCluster({ nodes, links, load, rate, directory, demo, disk, access, balancer, reaper });
     } catch (failure) {
       await Promise.all([load?.stop(), balancer?.stop(), ...nodes.map((node) => node.killAll())]);
       links.close();
@@ -200,6 +204,24 @@ export class ChaosCluster {
       return found !== null;
     });
     if (found === null) throw new Error('a leader was found, and is not there');
+    return found;
+  }
+
+  /** The same, once every node follows it and holds all that is committed. */
+  async settledLeader(): Promise<{ readonly node: ChaosNode; readonly status: ClusterStatus }> {
+    let found = await this.leader();
+    await eventually('everybody follows the leader', async () => {
+      found = await this.leader();
+      const { term, commitIndex } = found.status;
+      const statuses = await Promise.all(this.nodes.map((node) => node.status()));
+      return statuses.every(
+        (status) =>
+          status !== null &&
+          status.term === term &&
+          status.leader !== null &&
+          status.appliedIndex >= commitIndex,
+      );
+    });
     return found;
   }
 
