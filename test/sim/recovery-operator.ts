@@ -10,6 +10,8 @@ import type { World } from './world.js';
 
 /** How many of those left behind are started again as they were. */
 const comeBackChance = 0.7;
+/** How often the members were divided right before. */
+const divideChance = 0.6;
 
 /** What `planLostQuorum` makes of a survivor, with the state that it made. */
 interface Attempt {
@@ -28,6 +30,7 @@ export class RecoveryOperator {
   readonly #checker: Recovery;
   readonly #nodes: () => readonly SimNode[];
   readonly #nextRequest: () => number;
+  readonly #runFor: (lengthMs: number) => void;
   #survivor: SimNode | null = null;
   #leftBehind: readonly SimNode[] = [];
 
@@ -38,12 +41,15 @@ export class RecoveryOperator {
     /** Of the cluster, all that are not turned off for good. */
     readonly nodes: () => readonly SimNode[];
     readonly nextRequest: () => number;
+    /** Lets so much simulated time go by. */
+    readonly runFor: (lengthMs: number) => void;
   }) {
     this.#world = options.world;
     this.#random = options.random;
     this.#checker = options.checker;
     this.#nodes = options.nodes;
     this.#nextRequest = options.nextRequest;
+    this.#runFor = options.runFor;
   }
 
   /** The member that the new cluster began with; `null` when there was no recovery. */
@@ -57,6 +63,7 @@ export class RecoveryOperator {
 
   /** @returns whether there is another cluster now. */
   act(): boolean {
+    if (this.#random.chance(divideChance)) this.#divide();
     const survivors = this.#loseMajority();
     if (survivors === null) return false;
     const members = this.#nodes();
@@ -73,6 +80,25 @@ export class RecoveryOperator {
     chosen.start();
     for (const node of this.#leftBehind) this.#comesBack(node);
     return true;
+  }
+
+  /** Before it comes to the worst, the leader is cut off for a while, alone or with some: logs part. */
+  #divide(): void {
+    const { network, checkers, scenario } = this.#world;
+    const nodes = this.#nodes();
+    const leader = nodes.find(({ memberId }) => memberId === checkers.newestLeader);
+    if (leader === undefined) return;
+    const others = this.#random.shuffled(nodes.filter((node) => node !== leader));
+    const side = [leader, ...others.splice(0, this.#random.below(Math.ceil(others.length / 2)))];
+    for (const one of side) {
+      for (const other of others) {
+        network.cut(one.slot, other.slot);
+        network.cut(other.slot, one.slot);
+      }
+    }
+    const { tickMs, electionTicks } = scenario.limits;
+    this.#runFor(tickMs * electionTicks * this.#random.between(1, 4));
+    network.mendAll();
   }
 
   #restart(node: SimNode): void {
@@ -178,13 +204,11 @@ export class RecoveryOperator {
     const world = this.#world;
     const { clusterId, position, hardState } = planned.value;
     const { machine } = recovery;
-    const former = world.history;
-    const { acknowledgements } = former.checkers;
+    const { acknowledgements } = world.checkers;
     this.#checker.recovered(
       { memberId: node.memberId, clusterId, position, machine },
       logs,
       acknowledgements.positions(),
-      (taken) => former.checkers.isTaken(taken),
     );
     world.history = beginHistory(clusterId, world.verdict);
     for (const { request, index } of machine.executed()) {

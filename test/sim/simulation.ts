@@ -136,11 +136,12 @@ export class Simulation {
       random: new Random(seed, streams.faults),
       nodes: () => this.#current().filter(({ retired }) => !retired),
     });
+    const runFor = (lengthMs: number): void => this.#runUntil(lengthMs, () => false);
     this.#lastMisfortune = new LastMisfortune({
       world,
       random: this.#healing,
       nodes: () => this.#current().filter(({ retired }) => !retired),
-      runFor: (lengthMs) => this.#runUntil(lengthMs, () => false),
+      runFor,
     });
     this.#recoveryChecker = new Recovery(verdict, firstClusterId);
     this.#recovery = new RecoveryOperator({
@@ -149,6 +150,7 @@ export class Simulation {
       checker: this.#recoveryChecker,
       nodes: () => this.#current().filter(({ retired }) => !retired),
       nextRequest,
+      runFor,
     });
   }
 
@@ -196,7 +198,7 @@ export class Simulation {
 
   #loseQuorum(): void {
     const { verdict } = this.#world;
-    if (verdict.violation !== null || !this.#recovery.act()) return;
+    if (verdict.violation !== null || !this.#recovery.act() || verdict.violation !== null) return;
     const machine = this.#recovery.survivor?.machine ?? null;
     if (machine === null) return;
     const values = Array.from({ length: registersMax }, (_, register) => machine.value(register));

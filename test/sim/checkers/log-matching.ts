@@ -1,4 +1,4 @@
-import type { Entry, LogPosition } from '../../../src/raft/types.js';
+import type { Entry } from '../../../src/raft/types.js';
 import type { ObservedLog } from './observed-log.js';
 import type { Verdict } from './verdict.js';
 
@@ -37,11 +37,6 @@ export class LogMatching {
       this.#one(member, entry, previousTerm);
       previousTerm = entry.term;
     }
-  }
-
-  /** Whether any log ever had an entry there. */
-  has({ index, term }: LogPosition): boolean {
-    return this.#known[index]?.has(term) === true;
   }
 
   #one(member: string, entry: Entry, previousTerm: number | null): void {

@@ -51,27 +51,25 @@ export class Recovery {
   /**
    * @param survivors that were compared, the one recovered among them.
    * @param acknowledged requests that clients were told of, with the index of each.
-   * @param taken whether a log of the former cluster has an entry there.
    */
   recovered(
     cluster: RecoveredCluster,
     survivors: readonly SurvivingLog[],
     acknowledged: Iterable<readonly [request: number, position: LogPosition]>,
-    taken: (position: LogPosition) => boolean,
   ): void {
     const { memberId, clusterId, position, machine } = cluster;
     if (this.#clusterIds.has(clusterId)) {
       this.#verdict.broken('two histories', `${memberId} begins another history as cluster ${clusterId}`);
     }
     this.#clusterIds.add(clusterId);
-    if (taken(position)) {
-      this.#verdict.broken(
-        'two histories',
-        `${memberId} begins at ${position.index}/${position.term}, where another log has an entry`,
-      );
-    }
     const log = survivors.find((one) => one.memberId === memberId);
     if (log === undefined) return;
+    if (position.term <= Math.max(log.hardState.term, endOf(log).term)) {
+      this.#verdict.broken(
+        'two histories',
+        `${memberId} begins with term ${position.term}, in which another member may have led the cluster before`,
+      );
+    }
     const commitIndex = Math.max(...survivors.map(({ hardState }) => hardState.commitIndex));
     this.#keepsAll(machine, log, commitIndex);
     this.#keepsAcknowledged(machine, log, acknowledged);

@@ -67,11 +67,6 @@ export class SafetyCheckers {
     return log;
   }
 
-  /** Whether any log ever had an entry there. */
-  isTaken(position: LogPosition): boolean {
-    return this.#matching.has(position);
-  }
-
   /** @param honest false when the disk was wiped or set back meanwhile. */
   recovered(member: MemberId, state: RecoveredState, honest: boolean): void {
     const known = this.#logs.get(member);
