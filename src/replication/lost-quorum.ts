@@ -80,7 +80,8 @@ export function planLostQuorum(
     commitIndex,
     notCompared: [...voters].filter((id) => id !== ours.memberId && !compared.has(id)),
     position,
-    // A term of its own, which this member leads as it were: no entry of another has the same index and term.
+    // A term after all that this member has heard of, which it leads as it were: nobody that it followed made an entry
+    // of the same index and term.
     hardState: { term, votedFor: ours.memberId, commitIndex: position.index },
   });
 }

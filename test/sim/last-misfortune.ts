@@ -33,7 +33,7 @@ export class LastMisfortune {
   /** No other faults strike meanwhile. */
   play(kind: LastMisfortuneKind): void {
     this.#world.network.mendAll();
-    for (const node of this.#nodes()) if (!node.up) node.start();
+    for (const node of this.#nodes()) if (node.mayStart) node.start();
     this.#runFor(settlingElectionTimeouts * this.#electionMs);
     switch (kind) {
       case 'lostCampaign':

@@ -1,5 +1,5 @@
-import type { MemberId } from '../../src/raft/types.js';
-import { type DiskImage, emptyImage } from './disk.js';
+import type { HardState, LogPosition, MemberId } from '../../src/raft/types.js';
+import type { DiskImage } from './disk.js';
 import { encodeCommand, RegisterMachine } from './register-machine.js';
 
 /** Requests of the preparation; clients' begin at 1. */
@@ -23,14 +23,17 @@ export function preparedImage(members: readonly MemberId[]): DiskImage {
       apply('promote', member);
     }
   }
-  const at = { index, term: 1 };
-  const hardState = { term: 1, votedFor: null, commitIndex: index };
+  const position = { index, term: 1 };
+  return imageAsOf(position, { term: 1, votedFor: null, commitIndex: index }, machine.snapshot());
+}
+
+/** A disk that holds nothing but a snapshot as of `at`. */
+export function imageAsOf(at: LogPosition, hardState: HardState, records: Iterable<Uint8Array>): DiskImage {
   return {
-    ...emptyImage,
     segments: [
       {
         segment: 1,
-        firstIndex: 1,
+        firstIndex: at.index + 1,
         records: [
           [
             { kind: 'installedSnapshot', ...at },
@@ -39,8 +42,8 @@ export function preparedImage(members: readonly MemberId[]): DiskImage {
         ],
       },
     ],
-    snapshots: [{ at, records: [...machine.snapshot()] }],
+    snapshots: [{ at, records: [...records] }],
     hardState,
-    lastIndex: index,
+    lastIndex: at.index,
   };
 }

@@ -55,6 +55,8 @@ export interface Scenario {
   readonly snapshotPaddingBytes: number;
   /** Right before all is healed; `null` for none. */
   readonly lastMisfortune: LastMisfortuneKind | null;
+  /** After this share of the events a majority is lost for ever, and the cluster recovered; `null`: never. */
+  readonly lostQuorumShare: number | null;
   /** That a process ends amid a write that replaces the end of its log. */
   readonly crashReplacingChance: number;
 }
@@ -122,6 +124,7 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
     // Drawn last, so that all before is as it was for the same seed.
     lastMisfortune: random.pick([null, null, 'lostCampaign', 'lateAnswers'] as const),
     crashReplacingChance: random.pick([0, 0, 0.3]),
+    lostQuorumShare: random.chance(0.25) ? random.between(0.1, 0.7) : null,
   };
 }
 

@@ -1,3 +1,5 @@
+import { planLostQuorum } from '../../src/replication/lost-quorum.js';
+import { refusalFor } from '../../src/replication/peer-gate.js';
 import { ReplicationLoop } from '../../src/replication/replication-loop.js';
 import { type DiskImage, type LogCodec, logCodec, SimDisk } from './disk.js';
 import type { Random } from './random.js';
@@ -14,6 +16,8 @@ export interface SimBuild {
     codec: LogCodec,
   ) => SimDisk;
   readonly codec: LogCodec;
+  readonly planLostQuorum: typeof planLostQuorum;
+  readonly refusalFor: typeof refusalFor;
 }
 
 export const realBuild: SimBuild = {
@@ -22,4 +26,6 @@ export const realBuild: SimBuild = {
   createDisk: (image, segmentRecordsMax, random, codec) =>
     new SimDisk(image, segmentRecordsMax, random, codec),
   codec: logCodec,
+  planLostQuorum,
+  refusalFor,
 };

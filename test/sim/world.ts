@@ -1,6 +1,7 @@
 import type { SafetyCheckers } from './checkers/safety.js';
 import type { Verdict } from './checkers/verdict.js';
 import { EventQueue } from './event-queue.js';
+import type { History } from './history.js';
 import type { Network } from './network.js';
 import type { Random } from './random.js';
 import type { Scenario } from './scenario.js';
@@ -14,7 +15,8 @@ export class World {
   readonly network: Network;
   readonly trace: Trace;
   readonly verdict: Verdict;
-  readonly checkers: SafetyCheckers;
+  /** Of the cluster that clients and operators speak to. */
+  history: History;
   readonly queue = new EventQueue();
   /** Of disks, timers and replicas. */
   readonly random: Random;
@@ -29,7 +31,7 @@ export class World {
     readonly network: Network;
     readonly trace: Trace;
     readonly verdict: Verdict;
-    readonly checkers: SafetyCheckers;
+    readonly history: History;
     readonly random: Random;
   }) {
     this.scenario = parts.scenario;
@@ -37,8 +39,12 @@ export class World {
     this.network = parts.network;
     this.trace = parts.trace;
     this.verdict = parts.verdict;
-    this.checkers = parts.checkers;
+    this.history = parts.history;
     this.random = parts.random;
+  }
+
+  get checkers(): SafetyCheckers {
+    return this.history.checkers;
   }
 
   /** @param slot of the node that it happens at, which must not be paused then; -1 for none. */

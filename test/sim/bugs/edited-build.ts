@@ -45,7 +45,13 @@ async function editedParts(name: string, edits: readonly SourceEdit[]): Promise<
       ...((await load('segment-file.js')) as Pick<LogCodec, 'readSegment'>),
       ...((await load('log-replay.js')) as Pick<LogCodec, 'replay'>),
     };
-    return { ...realBuild, ReplicationLoop: loop.ReplicationLoop, codec };
+    return {
+      ...realBuild,
+      ReplicationLoop: loop.ReplicationLoop,
+      codec,
+      ...((await load('lost-quorum.js')) as Pick<SimBuild, 'planLostQuorum'>),
+      ...((await load('peer-gate.js')) as Pick<SimBuild, 'refusalFor'>),
+    };
   } finally {
     rmSync(root, { recursive: true, force: true });
   }

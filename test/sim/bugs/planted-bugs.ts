@@ -1,6 +1,7 @@
 import { consensusBugs } from './consensus-bugs.js';
 import { loopBugs } from './loop-bugs.js';
 import type { PlantedBug } from './planted-bug.js';
+import { recoveryBugs } from './recovery-bugs.js';
 import { stateMachineBugs } from './state-machine-bugs.js';
 import { storageBugs } from './storage-bugs.js';
 
@@ -9,4 +10,5 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...loopBugs,
   ...storageBugs,
   ...stateMachineBugs,
+  ...recoveryBugs,
 ];
