@@ -8,6 +8,7 @@ import { ForwardedProposals, forwardedId } from './forwarded-proposals.js';
 import { Freshness } from './freshness.js';
 import type { LoopOptions, LoopPorts, LoopStatus } from './loop-contract.js';
 import { MemberWatch } from './member-watch.js';
+import { restorationOf } from './ordered-log.js';
 import type { PeerMessage } from './peer-message.js';
 import { PendingReads } from './pending-reads.js';
 import { Proposals } from './proposals.js';
@@ -126,6 +127,7 @@ export class ReplicationLoop<R> {
         membership: this.#applier.membership,
         records: stateMachine.snapshot(),
       }),
+      beginRestore: () => restorationOf(stateMachine),
       send: (to, message) => ports.send(to, message),
       save: (ticket, at, records) => ports.saveSnapshot(ticket, at, records),
       warn: (message) => ports.warn(message),

@@ -244,6 +244,35 @@ t.test('a snapshot is taken as of the call, whatever is applied while it is writ
 });
 
 t.test(
+  'a snapshot taken in leaves the state alone until it is whole, whatever is applied meanwhile',
+  async (t) => {
+    const commands = randomCommands(22, 300);
+    const records = [...machineAfter(commands).snapshot()];
+    const machine = machineAfter(commands.slice(0, 50));
+    const alone = machineAfter(commands.slice(0, 50));
+    const restoration = machine.beginRestore();
+    for (const [place, record] of records.entries()) {
+      restoration.take(record);
+      if (place % 3 > 0 || alone.state.appliedIndex === 200) continue;
+      const index = alone.state.appliedIndex + 1;
+      const command = commands[index - 1] ?? new Uint8Array(0);
+      t.same(machine.apply(index, command), alone.apply(index, command));
+      t.equal(machine.stateHash(), alone.stateHash());
+    }
+    t.equal(machine.state.appliedIndex, alone.state.appliedIndex);
+    t.throws(() => restoration.finish(299), /as of index 300, not 299/);
+    t.equal(machine.stateHash(), alone.stateHash(), 'not even when it turns out to be none');
+    const again = machine.beginRestore();
+    for (const record of records) again.take(record);
+    again.finish(300);
+    t.strictSame(
+      [...machine.snapshot()].map((record) => Buffer.from(record).toString()),
+      records.map((record) => Buffer.from(record).toString()),
+    );
+  },
+);
+
+t.test(
   'a snapshot that lacks, repeats or exchanges a record, or has a flipped byte, is refused',
   async (t) => {
     const records = [...machineAfter(randomCommands(31, 600)).snapshot()];
