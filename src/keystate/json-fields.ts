@@ -57,8 +57,11 @@ function checkString(json: unknown): string {
   return json;
 }
 
+/** Printable ASCII without `"` and `\`: what needs no escape, and is nearly everything. */
+const plainPattern = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
 export const stringField: FieldCodec<string> = {
-  write: (value) => JSON.stringify(checkString(value)),
+  write: (value) => (plainPattern.test(checkString(value)) ? `"${value}"` : JSON.stringify(value)),
   fromJson: checkString,
   read: (cursor) => cursor.string(stringCharactersMax),
 };
