@@ -6,6 +6,8 @@ export interface OpenLoopOptions {
   readonly durationSeconds: number;
   /** Requests on the way at once; one that would exceed it is not sent and counts as dropped. */
   readonly inFlightMax: number;
+  /** Told of each success: when it was scheduled (`performance.now()`), and how long from then to the answer. */
+  readonly onAnswer?: (scheduledMs: number, latencyMs: number) => void;
 }
 
 export interface OpenLoopResult {
@@ -43,7 +45,9 @@ export function openLoop(
     const settle = (scheduledMs: number, failure: string | null): void => {
       inFlight -= 1;
       if (failure === null) {
-        latencies[answered] = performance.now() - scheduledMs;
+        const latencyMs = performance.now() - scheduledMs;
+        latencies[answered] = latencyMs;
+        options.onAnswer?.(scheduledMs, latencyMs);
         answered += 1;
       } else {
         // Bounded: a failure text per request would be a table without end.

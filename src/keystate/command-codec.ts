@@ -55,6 +55,7 @@ const listElementsMax = 64;
 const activeFormatField: FieldCodec<number> = {
   write: (format) => countField.write(checkFormat(format)),
   fromJson: checkFormat,
+  read: () => undefined,
 };
 
 function checkFormat(json: unknown): number {
@@ -85,6 +86,7 @@ const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } =
     write: (command) => (command.format === undefined ? firstInitField : foundingField).write(command),
     fromJson: (json) =>
       (isJsonObject(json) && Object.hasOwn(json, 'format') ? foundingField : firstInitField).fromJson(json),
+    read: () => undefined,
   },
   'token.prepare': commandField('token.prepare', { token: preparedTokenField }),
   'keystore.create': commandField('keystore.create', {
@@ -167,6 +169,10 @@ const anyCommandField: FieldCodec<Command> = {
       throw new FieldError(`type ${JSON.stringify(type.slice(0, 64))} is not known to this version of xksd`);
     }
     return commandFields[type].fromJson(json);
+  },
+  read: (cursor) => {
+    const type = cursor.peekAfter('{"type":');
+    return isCommandType(type) ? commandFields[type].read(cursor) : undefined;
   },
 };
 

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import { JsonCursor } from './json-cursor.js';
 
 /**
  * How values of commands and snapshot records look in JSON: strictly one way. A codec refuses the same values in both
@@ -11,6 +12,11 @@ export interface FieldCodec<T> {
   write(value: T): string;
   /** @throws FieldError */
   fromJson(json: unknown): T;
+  /**
+   * What comes next, if it is just as `write` writes it; `undefined`: it may be, or may be not, and what is wrong only
+   * `fromJson` says. Whatever it gives, `write` makes the same text of it.
+   */
+  read(cursor: JsonCursor): T | undefined;
 }
 
 /** A value that the format does not know. */
@@ -51,9 +57,13 @@ function checkString(json: unknown): string {
   return json;
 }
 
+/** Printable ASCII without `"` and `\`: what needs no escape, and is nearly everything. */
+const plainPattern = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
 export const stringField: FieldCodec<string> = {
-  write: (value) => JSON.stringify(checkString(value)),
+  write: (value) => (plainPattern.test(checkString(value)) ? `"${value}"` : JSON.stringify(value)),
   fromJson: checkString,
+  read: (cursor) => cursor.string(stringCharactersMax),
 };
 
 function checkCount(json: unknown): number {
@@ -67,6 +77,7 @@ function checkCount(json: unknown): number {
 export const countField: FieldCodec<number> = {
   write: (value) => String(checkCount(value)),
   fromJson: checkCount,
+  read: (cursor) => cursor.count(),
 };
 
 function checkBoolean(json: unknown): boolean {
@@ -76,6 +87,7 @@ function checkBoolean(json: unknown): boolean {
 export const booleanField: FieldCodec<boolean> = {
   write: (value) => String(checkBoolean(value)),
   fromJson: checkBoolean,
+  read: (cursor) => (cursor.skip('true') ? true : cursor.skip('false') ? false : undefined),
 };
 
 /** One of a few words. */
@@ -88,6 +100,8 @@ export function wordField<const T extends string>(words: readonly T[]): FieldCod
   return {
     write: (value) => texts[placeOf(value)] ?? '',
     fromJson: (json) => words[placeOf(json)] ?? fail('is missing'),
+    // No text of one is the beginning of another's: each ends with its quote.
+    read: (cursor) => words[texts.findIndex((text) => cursor.skip(text))],
   };
 }
 
@@ -114,12 +128,17 @@ function readBytes(json: unknown): Uint8Array {
 }
 
 /** Bytes as lower-case hexadecimal. Decoding gives an array of its own, on no shared pool. */
-export const bytesField: FieldCodec<Uint8Array> = { write: writeBytes, fromJson: readBytes };
+export const bytesField: FieldCodec<Uint8Array> = {
+  write: writeBytes,
+  fromJson: readBytes,
+  read: (cursor) => cursor.hex(bytesMax),
+};
 
 export function nullableField<T>(field: FieldCodec<T>): FieldCodec<T | null> {
   return {
     write: (value) => (value === null ? 'null' : field.write(value)),
     fromJson: (json) => (json === null ? null : field.fromJson(json)),
+    read: (cursor) => (cursor.skip('null') ? null : field.read(cursor)),
   };
 }
 
@@ -138,6 +157,18 @@ export function listField<T>(field: FieldCodec<T>, lengthMax: number): FieldCode
     write: (values) => `[${each(values, (value) => field.write(value)).join(',')}]`,
     fromJson: (json) =>
       Array.isArray(json) ? each(json, (element) => field.fromJson(element)) : fail('is not a list'),
+    read: (cursor) => {
+      if (cursor.skip('[]')) return [];
+      const values: T[] = [];
+      while (values.length < lengthMax) {
+        if (!cursor.skip(values.length === 0 ? '[' : ',')) return undefined;
+        const value = field.read(cursor);
+        if (value === undefined) return undefined;
+        values.push(value);
+        if (cursor.skip(']')) return values;
+      }
+      return undefined;
+    },
   };
 }
 
@@ -147,13 +178,17 @@ export type FieldCodecs<T> = { readonly [K in keyof T]-?: FieldCodec<T[K]> };
 /** An object with exactly the fields named, written in the order in which they are named. */
 export function objectField<T extends object>(fields: FieldCodecs<T>): FieldCodec<T> {
   const names = Object.keys(fields) as (keyof T & string)[];
-  const starts = names.map((name, place) => `${place === 0 ? '{' : ','}${JSON.stringify(name)}:`);
+  const parts = names.map((name, place) => ({
+    name,
+    start: `${place === 0 ? '{' : ','}${JSON.stringify(name)}:`,
+    field: fields[name],
+  }));
   return {
     write: (value) => {
       let text = '';
-      for (const [place, name] of names.entries()) {
+      for (const { name, start, field } of parts) {
         try {
-          text += starts[place] + fields[name].write(value[name]);
+          text += start + field.write(value[name]);
         } catch (thrown) {
           throw seenFrom(name, thrown);
         }
@@ -178,6 +213,16 @@ export function objectField<T extends object>(fields: FieldCodecs<T>): FieldCode
       }
       return value as T;
     },
+    read: (cursor) => {
+      const value: Partial<T> = {};
+      for (const { name, start, field } of parts) {
+        if (!cursor.skip(start)) return undefined;
+        const part = field.read(cursor);
+        if (part === undefined) return undefined;
+        value[name] = part;
+      }
+      return cursor.skip('}') ? (value as T) : undefined;
+    },
   };
 }
 
@@ -188,6 +233,12 @@ export function encodeJson<T>(codec: FieldCodec<T>, value: T): Buffer {
 
 /** Parses what `encodeJson` wrote, and nothing else: any other spelling of the same value is refused. */
 export function decodeJson<T>(codec: FieldCodec<T>, bytes: Uint8Array): Result<T, string> {
+  const cursor = JsonCursor.over(bytes);
+  const value = cursor === null ? undefined : codec.read(cursor);
+  return value !== undefined && cursor?.atEnd === true ? ok(value) : parseJson(codec, bytes);
+}
+
+function parseJson<T>(codec: FieldCodec<T>, bytes: Uint8Array): Result<T, string> {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
   let json: unknown;
   try {

@@ -70,6 +70,7 @@ export const onIsolationField: FieldCodec<OnIsolation> = {
     const stops = isJsonObject(json) && json['rule'] === 'stop';
     return stops ? stopField.fromJson(json) : serveField.fromJson(json);
   },
+  read: () => undefined,
 };
 
 const keyStoreFields = {
@@ -94,6 +95,7 @@ export const keyStoreField: FieldCodec<KeyStore> = {
     isJsonObject(json) && Object.hasOwn(json, 'onIsolation')
       ? isolatedKeyStoreField.fromJson(json)
       : { ...servingKeyStoreField.fromJson(json), onIsolation: { rule: 'serve' } },
+  read: () => undefined,
 };
 
 export const credentialField: FieldCodec<Credential> = objectField({

@@ -42,19 +42,38 @@ const firstKinds: readonly RecordKind[] = [
   'end',
 ];
 
+const lengthBytes = 4;
+/** Records are hashed so many bytes at a time: a call for each costs as much as the hashing. */
+const hashedBytes = 16 * 1024;
+
 /** Counts records and hashes them. */
 class RecordDigest {
   readonly #hash: Hash = createHash('sha256');
-  readonly #length = Buffer.alloc(4);
+  readonly #gathered = Buffer.alloc(hashedBytes);
+  #gatheredBytes = 0;
   #records = 0;
 
   add(record: Uint8Array): void {
-    this.#length.writeUInt32BE(record.byteLength);
-    this.#hash.update(this.#length).update(record);
+    const bytes = lengthBytes + record.byteLength;
+    if (this.#gatheredBytes + bytes > hashedBytes) this.#flush();
+    if (bytes > hashedBytes) {
+      this.#gathered.writeUInt32BE(record.byteLength);
+      this.#hash.update(this.#gathered.subarray(0, lengthBytes)).update(record);
+    } else {
+      this.#gathered.writeUInt32BE(record.byteLength, this.#gatheredBytes);
+      this.#gathered.set(record, this.#gatheredBytes + lengthBytes);
+      this.#gatheredBytes += bytes;
+    }
     this.#records += 1;
   }
 
+  #flush(): void {
+    this.#hash.update(this.#gathered.subarray(0, this.#gatheredBytes));
+    this.#gatheredBytes = 0;
+  }
+
   end(): End {
+    this.#flush();
     return { records: this.#records, sha256: encodeHex(this.#hash.copy().digest()) };
   }
 }

@@ -134,6 +134,7 @@ const headerField: FieldCodec<Header> = {
       `its format is ${found}; this version of xksd reads formats 1 to ${snapshotFormatMax}`,
     );
   },
+  read: () => undefined,
 };
 
 const recordOf = <K extends RecordKind>(
@@ -173,6 +174,10 @@ const anyRecordField: FieldCodec<SnapshotRecord> = {
     const kind = isJsonObject(json) ? json['record'] : null;
     if (!isRecordKind(kind)) throw new FieldError('its kind is not known to this version of xksd');
     return recordFields[kind].fromJson(json);
+  },
+  read: (cursor) => {
+    const kind = cursor.peekAfter('{"record":');
+    return isRecordKind(kind) ? recordFields[kind].read(cursor) : undefined;
   },
 };
 

@@ -46,12 +46,23 @@ export class KeyStateMachine {
 
   /** @throws Error when `records` are no snapshot as of `index`. */
   restore(index: number, records: Iterable<Uint8Array>): void {
+    const restoration = this.beginRestore();
+    for (const record of records) restoration.take(record);
+    restoration.finish(index);
+  }
+
+  /** A snapshot taken in beside the state, which `finish` replaces. @throws Error from `finish`, as `restore` does. */
+  beginRestore(): { take(record: Uint8Array): void; finish(index: number): void } {
     const reader = new SnapshotReader();
-    for (const record of records) reader.push(record);
-    const restored = reader.finish();
-    if (!restored.ok) throw new Error(restored.error);
-    const { appliedIndex } = restored.value;
-    invariant(appliedIndex === index, `a snapshot as of index ${appliedIndex}, not ${index}`);
-    this.#state = restored.value;
+    return {
+      take: (record) => reader.push(record),
+      finish: (index) => {
+        const restored = reader.finish();
+        if (!restored.ok) throw new Error(restored.error);
+        const { appliedIndex } = restored.value;
+        invariant(appliedIndex === index, `a snapshot as of index ${appliedIndex}, not ${index}`);
+        this.#state = restored.value;
+      },
+    };
   }
 }

@@ -7,6 +7,11 @@ import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.j
 
 /** What may wait behind a slow reader, its snapshot aside. Beyond it the link is cut and starts anew. */
 const linkBufferBytesMax = 16 * 1024 * 1024;
+/**
+ * A snapshot goes out in pieces of so many bytes, or one record: the event loop turns between two, however fast the peer
+ * reads, and one write for hundreds of records costs less than one for each.
+ */
+export const snapshotPieceBytes = 64 * 1024;
 /** A peer that has not said who it is by then is not one of ours. */
 const helloTimeoutMs = 5_000;
 /** `queue` is compacted when so many of its frames are gone. */
@@ -35,10 +40,13 @@ export class ServingLink {
 
   readonly #socket: LinkConnection;
   readonly #events: ServingLinkEvents;
+  readonly #timers: Timers;
   readonly #bufferBytesMax: number;
   readonly #decoder = new FrameDecoder();
-  /** The rest of the snapshot; goes out before `#queue`. */
+  /** The rest of the snapshot, in pieces; goes out before `#queue`. */
   #snapshot: Iterator<Buffer> | null = null;
+  /** A piece of it went out in this turn. */
+  #resting = false;
   #queue: Buffer[] = [];
   #queueHead = 0;
   #queueBytes = 0;
@@ -57,6 +65,7 @@ export class ServingLink {
   ) {
     this.#socket = socket;
     this.#events = events;
+    this.#timers = timers;
     this.#bufferBytesMax = bufferBytesMax;
     this.#stopWaiting = timers.after(helloTimeoutMs, () => this.cut('said no hello'));
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
@@ -78,7 +87,7 @@ export class ServingLink {
 
   /** The state as of `index` goes out first; entries enqueued from now on follow it. */
   startSnapshot(index: number, records: Iterable<Uint8Array>): void {
-    this.#snapshot = snapshotFrames(index, records);
+    this.#snapshot = snapshotPieces(index, records);
     this.#sentIndex = index;
     this.#pump();
   }
@@ -108,19 +117,28 @@ export class ServingLink {
   }
 
   #pump(): void {
-    while (!this.#blocked && !this.#socket.destroyed) {
-      const frame = this.#nextFrame();
-      if (frame === null) return;
-      this.#blocked = !this.#socket.write(frame);
+    while (!this.#blocked && !this.#resting && !this.#socket.destroyed) {
+      const bytes = this.#nextPiece() ?? this.#nextFrame();
+      if (bytes === null) return;
+      this.#blocked = !this.#socket.write(bytes);
     }
   }
 
-  #nextFrame(): Buffer | null {
-    if (this.#snapshot !== null) {
-      const next = this.#snapshot.next();
-      if (next.done !== true) return next.value;
+  #nextPiece(): Buffer | null {
+    const next = this.#snapshot?.next();
+    if (next === undefined || next.done === true) {
       this.#snapshot = null;
+      return null;
     }
+    this.#resting = true;
+    this.#timers.after(0, () => {
+      this.#resting = false;
+      this.#pump();
+    });
+    return next.value;
+  }
+
+  #nextFrame(): Buffer | null {
     const frame = this.#queue[this.#queueHead];
     if (frame === undefined) return null;
     this.#queueHead += 1;
@@ -187,6 +205,20 @@ export class ServingLink {
     this.#events.onHello(this, hello.value);
     return null;
   }
+}
+
+function* snapshotPieces(index: number, records: Iterable<Uint8Array>): Generator<Buffer> {
+  let frames: Buffer[] = [];
+  let bytes = 0;
+  for (const frame of snapshotFrames(index, records)) {
+    frames.push(frame);
+    bytes += frame.byteLength;
+    if (bytes < snapshotPieceBytes) continue;
+    yield Buffer.concat(frames, bytes);
+    frames = [];
+    bytes = 0;
+  }
+  if (bytes > 0) yield Buffer.concat(frames, bytes);
 }
 
 function* snapshotFrames(index: number, records: Iterable<Uint8Array>): Generator<Buffer> {

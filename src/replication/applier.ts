@@ -1,7 +1,7 @@
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Entry, LogPosition, MemberId, Membership } from '../raft/types.js';
-import type { AppliedEntry, StateMachine } from './ordered-log.js';
+import type { AppliedEntry, Restoration, StateMachine } from './ordered-log.js';
 
 const noBytes = new Uint8Array(0);
 
@@ -55,9 +55,9 @@ export class Applier<R> {
     }
   }
 
-  restore(at: LogPosition, records: readonly Uint8Array[]): Result<null, string> {
+  restore(at: LogPosition, restoration: Restoration): Result<null, string> {
     try {
-      this.#stateMachine.restore(at.index, records);
+      restoration.finish(at.index);
       this.#position = at;
       return ok(null);
     } catch (thrown) {

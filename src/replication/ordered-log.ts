@@ -16,12 +16,38 @@ export interface StateMachine<R> {
   snapshot(): Iterable<Uint8Array>;
   /** Forgets everything and takes over a snapshot as of `index`. Throws when the records are not one. */
   restore(index: number, records: Iterable<Uint8Array>): void;
+  /** Begins to take in a snapshot beside the state. Where it is missing, `restore` is quick enough for any snapshot. */
+  beginRestore?(): Restoration;
   /** Hash of the whole state as of the last applied index (replication.md 9), kept incrementally: O(1). Hexadecimal. */
   stateHash(): string;
   /** Who the members are as of the last applied index; `null` while no command has said so. */
   membership(): { readonly voters: readonly string[]; readonly learners: readonly string[] } | null;
   /** The times that the engine is to go by as of the last applied index; without them, those that it was started with. */
   timing?(): Timing | null;
+}
+
+/**
+ * A snapshot on its way into a state machine, taken in record by record as it comes: what a state of 100,000 objects
+ * takes is more than a replica may be silent for. The state in force knows nothing of it before `finish`, and it may be
+ * dropped at any time.
+ */
+export interface Restoration {
+  take(record: Uint8Array): void;
+  /**
+   * After the last record, once: the state machine forgets everything and takes over what was taken in, as of `index`,
+   * in one step. Throws when the records are no such snapshot, and then changes nothing.
+   */
+  finish(index: number): void;
+}
+
+/** A restoration into any state machine. */
+export function restorationOf<R>(stateMachine: StateMachine<R>): Restoration {
+  if (stateMachine.beginRestore !== undefined) return stateMachine.beginRestore();
+  const records: Uint8Array[] = [];
+  return {
+    take: (record) => void records.push(record),
+    finish: (index) => stateMachine.restore(index, records),
+  };
 }
 
 /** An entry that is durable, committed and applied. */

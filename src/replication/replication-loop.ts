@@ -10,6 +10,7 @@ import type { LoopOptions, LoopPorts, LoopStatus } from './loop-contract.js';
 import { createCore } from './loop-core.js';
 import { LoopStage } from './loop-stage.js';
 import { MemberWatch } from './member-watch.js';
+import { restorationOf } from './ordered-log.js';
 import type { PeerMessage } from './peer-message.js';
 import { Proposals } from './proposals.js';
 import { ReadyDriver } from './ready-driver.js';
@@ -114,6 +115,7 @@ export class ReplicationLoop<R> {
         membership: this.#applier.membership,
         records: stateMachine.snapshot(),
       }),
+      beginRestore: () => restorationOf(stateMachine),
       send: (to, message) => ports.send(to, message),
       save: (ticket, at, records) => ports.saveSnapshot(ticket, at, records),
       warn: (message) => ports.warn(message),

@@ -107,6 +107,7 @@ export class SnapshotSource {
 
 /** The records out of such a sequence. Holds what it is given. */
 export class SnapshotAssembly {
+  readonly #onRecord: (record: Uint8Array) => void;
   readonly #records: Uint8Array[] = [];
   readonly #hash: Hash = createHash('sha256');
   /** Of what is being read: a length, a record, the digest. */
@@ -115,6 +116,11 @@ export class SnapshotAssembly {
   #parts: Uint8Array[] = [];
   #partsBytes = 0;
   #nextOffset = 0;
+
+  /** @param onRecord gets each record as soon as it is whole: before the digest says that it is the one sent. */
+  constructor(onRecord: (record: Uint8Array) => void = () => {}) {
+    this.#onRecord = onRecord;
+  }
 
   get nextOffset(): number {
     return this.#nextOffset;
@@ -153,6 +159,7 @@ export class SnapshotAssembly {
     if (this.#wanted === 'record') {
       this.#records.push(piece);
       this.#hash.update(piece);
+      this.#onRecord(piece);
       this.#want('length', 4);
       return null;
     }

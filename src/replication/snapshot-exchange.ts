@@ -2,6 +2,7 @@ import { invariant } from '../base/guards.js';
 import type { RaftNode } from '../raft/raft-node.js';
 import type { LogPosition, MemberId, Membership } from '../raft/types.js';
 import type { LoopLimits } from './loop-contract.js';
+import type { Restoration } from './ordered-log.js';
 import type { PeerMessage } from './peer-message.js';
 import { SnapshotSource } from './snapshot-bytes.js';
 import { type ReceivedSnapshot, SnapshotReceiver } from './snapshot-receiver.js';
@@ -28,6 +29,8 @@ export interface SnapshotExchangeOptions {
   readonly snapshotIndex: number;
   readonly raft: () => RaftNode;
   readonly capture: () => CapturedState;
+  /** Of a snapshot that is received, into the state machine. */
+  readonly beginRestore: () => Restoration;
   readonly send: (to: MemberId, message: PeerMessage) => void;
   /** Makes a snapshot of our own durable; then `saved(ticket)`. */
   readonly save: (ticket: number, at: LogPosition, records: Iterable<Uint8Array>) => void;
@@ -39,15 +42,16 @@ export class SnapshotExchange {
   readonly #options: SnapshotExchangeOptions;
   readonly #schedule: SnapshotSchedule;
   readonly #sender: SnapshotSender;
-  readonly #receiver = new SnapshotReceiver();
+  readonly #receiver: SnapshotReceiver;
   /** Whole, and not yet in a `ready`. */
   #received: ReceivedSnapshot | null = null;
   /** Being made durable. */
   #installing: ReceivedSnapshot | null = null;
 
   constructor(options: SnapshotExchangeOptions) {
-    const { limits, timing, raft, capture, send } = options;
+    const { limits, timing, raft, capture, beginRestore, send } = options;
     this.#options = options;
+    this.#receiver = new SnapshotReceiver(beginRestore);
     this.#schedule = new SnapshotSchedule(
       limits.snapshotEntries,
       limits.snapshotBytes,
@@ -125,13 +129,13 @@ export class SnapshotExchange {
     return received.records;
   }
 
-  /** It is durable: its records once more. */
-  installed(): readonly Uint8Array[] {
+  /** It is durable: what is left is to finish its restoration. */
+  installed(): Restoration {
     const installing = this.#installing;
     invariant(installing !== null, 'no snapshot is being installed');
     this.#installing = null;
     this.#schedule.restored(installing.message.position.index);
-    return installing.records;
+    return installing.restoration;
   }
 
   /** The core has nothing to be done: what it has not taken by now came too late. */

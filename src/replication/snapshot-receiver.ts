@@ -1,4 +1,5 @@
 import type { LogPosition, MemberId } from '../raft/types.js';
+import type { Restoration } from './ordered-log.js';
 import type { PeerMessage } from './peer-message.js';
 import { SnapshotAssembly } from './snapshot-bytes.js';
 import type { SnapshotMessage } from './snapshot-sender.js';
@@ -8,6 +9,8 @@ type Chunk = Extract<PeerMessage, { kind: 'snapshotChunk' }>;
 export interface ReceivedSnapshot {
   readonly message: SnapshotMessage;
   readonly records: readonly Uint8Array[];
+  /** Has taken all of them in. */
+  readonly restoration: Restoration;
 }
 
 export interface ChunkOutcome {
@@ -34,12 +37,26 @@ const sameOrigin = (left: Origin, right: Origin): boolean =>
 
 const unwanted: ChunkOutcome = { nextOffset: -1, received: null, problem: null };
 
-/** Puts a snapshot together from chunks that may be lost, repeated or overtaken. One at a time, the newest. */
+/** A snapshot on its way in. */
+interface Incoming {
+  readonly origin: Origin;
+  readonly assembly: SnapshotAssembly;
+  readonly restoration: Restoration;
+}
+
+/**
+ * Puts a snapshot together from chunks that may be lost, repeated or overtaken. One at a time, the newest. Each chunk is
+ * taken into a restoration as it comes: the event loop turns between two, and after the last little is left to do.
+ */
 export class SnapshotReceiver {
-  #origin: Origin | null = null;
-  #assembly = new SnapshotAssembly();
+  readonly #beginRestore: () => Restoration;
+  #incoming: Incoming | null = null;
   /** The last that was whole, and its length. */
   #whole: { readonly origin: Origin; readonly bytes: number } | null = null;
+
+  constructor(beginRestore: () => Restoration) {
+    this.#beginRestore = beginRestore;
+  }
 
   /** `term`: ours; `commitIndex`: what we have without it. */
   receive(from: MemberId, chunk: Chunk, term: number, commitIndex: number): ChunkOutcome {
@@ -50,23 +67,23 @@ export class SnapshotReceiver {
       return { nextOffset: this.#whole.bytes, received: null, problem: null };
     }
     if (message.term < term || message.position.index <= commitIndex) return unwanted;
-    if (this.#origin === null || !sameOrigin(this.#origin, origin)) {
-      if (this.#origin !== null && !isNewer(origin, this.#origin)) return unwanted;
-      this.#origin = origin;
-      this.#assembly = new SnapshotAssembly();
+    if (this.#incoming === null || !sameOrigin(this.#incoming.origin, origin)) {
+      if (this.#incoming !== null && !isNewer(origin, this.#incoming.origin)) return unwanted;
+      this.#incoming = this.#begin(origin);
     }
-    const { nextOffset } = this.#assembly;
+    const { assembly, restoration } = this.#incoming;
+    const { nextOffset } = assembly;
     const end = offset + data.byteLength;
     if (offset > nextOffset || end <= nextOffset) return { nextOffset, received: null, problem: null };
-    const taken = this.#assembly.take(data.subarray(nextOffset - offset), last);
+    const taken = assembly.take(data.subarray(nextOffset - offset), last);
     if (!taken.ok) {
-      this.#discard();
+      this.#incoming = null;
       return { nextOffset: -1, received: null, problem: taken.error };
     }
     if (taken.value === null) return { nextOffset: end, received: null, problem: null };
-    this.#discard();
+    this.#incoming = null;
     this.#whole = { origin, bytes: end };
-    return { nextOffset: end, received: { message, records: taken.value }, problem: null };
+    return { nextOffset: end, received: { message, records: taken.value, restoration }, problem: null };
   }
 
   /** The one that was whole last was not wanted after all. */
@@ -76,12 +93,12 @@ export class SnapshotReceiver {
 
   /** What is committed here up to `commitIndex` needs no snapshot any more. */
   committed(commitIndex: number): void {
-    if (this.#origin !== null && this.#origin.position.index <= commitIndex) this.#discard();
+    if (this.#incoming !== null && this.#incoming.origin.position.index <= commitIndex) this.#incoming = null;
   }
 
-  #discard(): void {
-    this.#origin = null;
-    this.#assembly = new SnapshotAssembly();
+  #begin(origin: Origin): Incoming {
+    const restoration = this.#beginRestore();
+    return { origin, restoration, assembly: new SnapshotAssembly((record) => restoration.take(record)) };
   }
 }
 

@@ -3,6 +3,7 @@ import { commandClasses } from '../../src/keystate/command-class.js';
 import { decodeCommand, encodeCommand } from '../../src/keystate/command-codec.js';
 import { formatOf } from '../../src/keystate/command-format.js';
 import { SnapshotReader } from '../../src/keystate/snapshot-codec.js';
+import { decodeRecord, encodeRecord } from '../../src/keystate/snapshot-records.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import { type Command, limits } from '../../src/keystate/types.js';
 import { randomCommand } from '../support/commands.js';
@@ -244,6 +245,35 @@ t.test('a snapshot is taken as of the call, whatever is applied while it is writ
 });
 
 t.test(
+  'a snapshot taken in leaves the state alone until it is whole, whatever is applied meanwhile',
+  async (t) => {
+    const commands = randomCommands(22, 300);
+    const records = [...machineAfter(commands).snapshot()];
+    const machine = machineAfter(commands.slice(0, 50));
+    const alone = machineAfter(commands.slice(0, 50));
+    const restoration = machine.beginRestore();
+    for (const [place, record] of records.entries()) {
+      restoration.take(record);
+      if (place % 3 > 0 || alone.state.appliedIndex === 200) continue;
+      const index = alone.state.appliedIndex + 1;
+      const command = commands[index - 1] ?? new Uint8Array(0);
+      t.same(machine.apply(index, command), alone.apply(index, command));
+      t.equal(machine.stateHash(), alone.stateHash());
+    }
+    t.equal(machine.state.appliedIndex, alone.state.appliedIndex);
+    t.throws(() => restoration.finish(299), /as of index 300, not 299/);
+    t.equal(machine.stateHash(), alone.stateHash(), 'not even when it turns out to be none');
+    const again = machine.beginRestore();
+    for (const record of records) again.take(record);
+    again.finish(300);
+    t.strictSame(
+      [...machine.snapshot()].map((record) => Buffer.from(record).toString()),
+      records.map((record) => Buffer.from(record).toString()),
+    );
+  },
+);
+
+t.test(
   'a snapshot that lacks, repeats or exchanges a record, or has a flipped byte, is refused',
   async (t) => {
     const records = [...machineAfter(randomCommands(31, 600)).snapshot()];
@@ -317,4 +347,45 @@ t.test('bytes that are no command stop the state machine at their index', async 
     /the command at index 4 can't be decoded: type is missing/,
   );
   t.equal(machine.state.appliedIndex, 3);
+});
+
+t.test('what is decoded is encoded again to the same bytes, whatever was changed in them', async (t) => {
+  const random = new SeededRandom(41);
+  const history = new RandomHistory(random);
+  const machine = machineAfter(Array.from({ length: 400 }, () => encodeCommand(history.next())));
+  const strange = ['é', '\u{1f600}', '\\', '"', '\u007f', '\n', '\u2028'].map((description) =>
+    encodeRecord('retired', { accessKeyId: description, keyStore: `x${description}`, revision: 0 }),
+  );
+  const spellings = [
+    '01',
+    '-0',
+    '1e3',
+    ' ',
+    '\\u0061',
+    '\\/',
+    'A',
+    '9007199254740993',
+    '""',
+    ',',
+    '[]',
+    'null',
+  ];
+  let taken = 0;
+  for (const record of [...machine.snapshot(), ...strange]) {
+    const known = decodeRecord(record);
+    if (!known.ok) throw new Error(known.error);
+    t.strictSame(Buffer.from(encodeRecord(known.value.record, known.value.value)), Buffer.from(record));
+    for (let change = 0; change < 40; change += 1) {
+      const at = random.integer(record.byteLength);
+      const spelling = Buffer.from(random.pick(spellings));
+      const rest = record.subarray(at + random.integer(3));
+      const changed = Buffer.concat([record.subarray(0, at), spelling, rest]);
+      const decoded = decodeRecord(changed);
+      if (!decoded.ok) continue;
+      taken += 1;
+      const again = encodeRecord(decoded.value.record, decoded.value.value);
+      if (!changed.equals(again)) t.fail(`${changed} was taken for ${again}`);
+    }
+  }
+  t.ok(taken > 100, `${taken} were taken`);
 });

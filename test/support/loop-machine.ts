@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { StateMachine } from '../../src/replication/ordered-log.js';
+import type { Restoration, StateMachine } from '../../src/replication/ordered-log.js';
 import type { Timing } from '../../src/replication/timing.js';
 
 type Members = NonNullable<ReturnType<StateMachine<string>['membership']>>;
@@ -34,6 +34,8 @@ export class LoopMachine implements StateMachine<string> {
   index = 0;
   members: Members | null = null;
   times: Timing | null = null;
+  /** By the restoration that began last. */
+  recordsTakenIn = 0;
 
   apply(index: number, command: Uint8Array): string {
     const text = Buffer.from(command).toString();
@@ -66,6 +68,17 @@ export class LoopMachine implements StateMachine<string> {
     this.applied.length = 0;
     this.values.clear();
     for (const [name, value] of values as [string, string][]) this.values.set(name, value);
+  }
+
+  beginRestore(): Restoration {
+    const records: Uint8Array[] = [];
+    this.recordsTakenIn = 0;
+    return {
+      take: (record) => {
+        this.recordsTakenIn = records.push(record);
+      },
+      finish: (index) => this.restore(index, records),
+    };
   }
 
   stateHash(): string {

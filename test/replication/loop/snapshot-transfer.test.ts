@@ -1,4 +1,5 @@
 import t from 'tap';
+import type { Restoration } from '../../../src/replication/ordered-log.js';
 import { type PeerMessage, snapshotChunkBytes } from '../../../src/replication/peer-message.js';
 import { SnapshotAssembly, SnapshotSource } from '../../../src/replication/snapshot-bytes.js';
 import { SnapshotReceiver } from '../../../src/replication/snapshot-receiver.js';
@@ -28,6 +29,8 @@ function records(seed: number, count: number, bytesMax: number): Uint8Array[] {
     new Uint8Array(random.integer(bytesMax + 1)).fill(random.integer(256)),
   );
 }
+
+const ignoring = (): Restoration => ({ take: () => {}, finish: () => {} });
 
 const source = (of: readonly Uint8Array[], index = 10): SnapshotSource =>
   new SnapshotSource({ index, term: 2 }, members, of);
@@ -89,7 +92,7 @@ t.test('the receiver takes chunks in order only, each once, and says where it is
   const [first, second, third, ...more] = chunksOf(source(of));
   if (first === undefined || second === undefined || third === undefined) throw new Error('too few chunks');
   t.same(more, []);
-  const receiver = new SnapshotReceiver();
+  const receiver = new SnapshotReceiver(ignoring);
   const receive = (chunk: Chunk) => receiver.receive('a', chunk, 3, 5);
   t.match(receive(second), { nextOffset: 0, received: null });
   t.match(receive(first), { nextOffset: snapshotChunkBytes });
@@ -106,13 +109,49 @@ t.test('the receiver takes chunks in order only, each once, and says where it is
   t.match(receive(first), { nextOffset: snapshotChunkBytes }, 'all anew');
 });
 
+t.test(
+  'what a chunk makes whole is taken in with it; a sequence that begins anew is taken in anew',
+  async (t) => {
+    const of = records(5, 20, 60_000);
+    const chunks = chunksOf(source(of));
+    const restorations: Uint8Array[][] = [];
+    const receiver = new SnapshotReceiver(() => {
+      const taken: Uint8Array[] = [];
+      restorations.push(taken);
+      return { take: (record) => void taken.push(record), finish: () => {} };
+    });
+    const wholeAfter = (count: number): number => {
+      const bytes = chunks.slice(0, count).reduce((sum, { data }) => sum + data.byteLength, 0);
+      const endOf = (at: number): number =>
+        of.slice(0, at + 1).reduce((sum, record) => sum + 4 + record.byteLength, 0);
+      return of.filter((_, at) => endOf(at) <= bytes).length;
+    };
+    const [first] = chunks;
+    if (first === undefined) throw new Error('no chunk');
+    receiver.receive('a', first, 3, 5);
+    receiver.receive('a', first, 3, 5);
+    t.equal(restorations[0]?.length, wholeAfter(1), 'a chunk that comes twice is taken once');
+    t.ok(wholeAfter(1) > 1 && wholeAfter(1) < of.length);
+    const later = chunks.map((chunk) => ({ ...chunk, message: message('b', 11) }));
+    let received = null;
+    for (const [at, chunk] of later.entries()) {
+      ({ received } = receiver.receive('a', chunk, 3, 5));
+      t.equal(restorations[1]?.length, wholeAfter(at + 1));
+    }
+    t.equal(restorations.length, 2);
+    t.equal(restorations[0]?.length, wholeAfter(1), 'the first got nothing of it');
+    t.same(restorations[1]?.map(Buffer.from), of.map(Buffer.from));
+    t.ok(received !== null);
+  },
+);
+
 t.test('the receiver takes the newest snapshot, and none that it has no need of', async (t) => {
   const chunkOf = (index: number, term = 3): Chunk => {
     const [chunk] = chunksOf(source(records(6, 20, 60_000), index));
     if (chunk === undefined) throw new Error('no chunk');
     return { ...chunk, message: message('b', index, term) };
   };
-  const receiver = new SnapshotReceiver();
+  const receiver = new SnapshotReceiver(ignoring);
   t.match(receiver.receive('a', chunkOf(10), 4, 5), { nextOffset: -1 }, 'of an earlier term');
   t.match(receiver.receive('a', chunkOf(10), 3, 10), { nextOffset: -1 }, 'it is here');
   t.match(receiver.receive('a', chunkOf(10), 3, 5), { nextOffset: snapshotChunkBytes });

@@ -94,6 +94,33 @@ t.test('one that is far behind gets a snapshot in chunks, and the log after it',
   t.equal(c.machine.values.get('v9')?.length, valueBytes + 1, 'and it is durable');
 });
 
+t.test('a snapshot is taken in chunk by chunk, and in force in one step once it is durable', async (t) => {
+  const cluster = clusterWithLaggard(10);
+  const [a, c] = [cluster.node('a'), cluster.node('c')];
+  const before = { index: c.machine.index, hash: c.machine.stateHash() };
+  const takenIn: number[] = [];
+  cluster.network = (envelope) => {
+    if (envelope.message.kind === 'snapshotChunkResponse') takenIn.push(c.machine.recordsTakenIn);
+    return [envelope];
+  };
+  c.slowDisk = true;
+  cluster.until(() => takenIn.length === 4, 'all chunks have come');
+  cluster.tick(20);
+  // A header, 10 long values and a short one: about two and a half of them a chunk.
+  t.same(takenIn, [3, 6, 8, 12]);
+  t.same({ index: c.machine.index, hash: c.machine.stateHash() }, before, 'nothing is in force yet');
+  t.equal(c.restored.length, 0);
+  c.finishWrites();
+  t.equal(c.restored.length, 1);
+  t.equal(c.machine.index, c.restored[0]);
+  c.slowDisk = false;
+  cluster.until(() => {
+    c.finishWrites();
+    return caughtUp(cluster, c)();
+  }, 'c is caught up');
+  t.equal(a.machine.values.size, 11);
+});
+
 t.test('chunks that are lost, repeated and overtaken change nothing but the time', async (t) => {
   for (let seed = 1; seed <= 8; seed += 1) {
     const cluster = clusterWithLaggard(8);
