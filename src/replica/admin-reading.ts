@@ -11,7 +11,7 @@ type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
 /** How old what this node knows may be, ms; `null`: no quorum has confirmed it since this replica started. */
 export function knownAgeMs(engine: ReadEngine): number | null {
   const { freshAsOfMs } = engine.status();
-  return freshAsOfMs === null ? null : Math.max(0, engine.bootTimeMs() - freshAsOfMs);
+  return freshAsOfMs === null ? null : Math.max(0, Math.round(engine.bootTimeMs() - freshAsOfMs));
 }
 
 const ageText = (age: number | null): string =>

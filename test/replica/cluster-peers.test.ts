@@ -101,11 +101,7 @@ t.test(
       kind: 'raft',
       message: { kind: 'timeoutNow', from, to, term: 1 },
     });
-    newPeers.transport.send('id-off', message('id-new', 'id-off'));
-    await isRefused;
-
-    const told = next('id-old');
-    oldPeers.transport.send('id-off', {
+    const report: PeerMessage = {
       kind: 'report',
       report: {
         nodeName: 'old',
@@ -118,14 +114,20 @@ t.test(
         readyServingProcesses: 1,
         stateHashes: [],
       },
-    });
+    };
+    // As members do, again and again: each may be lost.
+    const repeated: NodeJS.Timeout[] = [];
+    t.teardown(() => repeated.forEach(clearInterval));
+    const sendOn = (peers: ClusterPeers, to: string, what: PeerMessage): void => {
+      repeated.push(setInterval(() => peers.transport.send(to, what), 50));
+    };
+    sendOn(newPeers, 'id-off', message('id-new', 'id-off'));
+    await isRefused;
+    const told = next('id-old');
+    sendOn(oldPeers, 'id-off', report);
     await told;
-    const come = next('id-new');
-    // As members do: each may be lost.
-    const again = setInterval(() => newPeers.transport.send('id-off', message('id-new', 'id-off')), 50);
-    await come;
-    clearInterval(again);
-    offPeers.transport.send('id-new', message('id-off', 'id-new'));
+    await next('id-new');
+    sendOn(offPeers, 'id-new', message('id-off', 'id-new'));
     await isAnswered;
   },
 );
