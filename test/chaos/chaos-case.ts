@@ -24,7 +24,7 @@ export interface ChaosCase {
   readonly seconds: number;
   /** Requests per second through the balancer, if not as many as all others have. */
   readonly rate?: number;
-  /** Between the changes of one operator, if not as short as with all others: each starts a process. */
+  /** Between the changes of one operator, if not as short as with all others: each starts a process. Not when brief. */
   readonly adminPauseMs?: number;
   /** What it leaves is no cluster for other cases. */
   readonly last?: true;

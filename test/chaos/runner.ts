@@ -40,7 +40,7 @@ export async function runCase(
     await load.afterMore(warmUpRequests);
     const history = await AdminHistory.start(cluster, random, {
       operators,
-      pauseMs: chaosCase.adminPauseMs ?? adminPauseMsDefault,
+      pauseMs: (options.brief === true ? undefined : chaosCase.adminPauseMs) ?? adminPauseMsDefault,
     });
     try {
       await chaosCase.run({

@@ -9,9 +9,12 @@ const kmsRate = 1_800;
 const stoppedMs = 8_000;
 const fullMs = 8_000;
 const quietMs = 1_000;
+/** A restart and an election; looking on meanwhile would cost what the load needs. */
+const recoveryMs = 3_000;
 
 async function kill({ cluster }: CaseContext, node: ChaosNode): Promise<void> {
   const pid = node.signal('replica', 'SIGKILL');
+  await delay(recoveryMs);
   await replicaBack(node, pid ?? 0);
   await cluster.settledLeader();
 }
@@ -20,6 +23,7 @@ async function standStill({ cluster }: CaseContext, node: ChaosNode): Promise<vo
   node.signal('replica', 'SIGSTOP');
   await delay(stoppedMs);
   node.resume();
+  await delay(recoveryMs);
   await cluster.settledLeader();
 }
 
@@ -34,6 +38,7 @@ async function fillDisk({ cluster, check }: CaseContext): Promise<void> {
   await delay(fullMs);
   check((await node.health()) === 200, `${node.name} does not serve while its disk is full`);
   disk.free();
+  await delay(recoveryMs);
   await eventually('a replica again', async () => (await node.status()) !== null, node.demo.logFile);
   await cluster.settledLeader();
 }
@@ -44,7 +49,7 @@ export const replicaFaults: ChaosCase = {
   nodes: 3,
   seconds: 60,
   rate: kmsRate,
-  adminPauseMs: 2_000,
+  adminPauseMs: 4_000,
   async run(context: CaseContext) {
     const { cluster, note } = context;
     const costs: string[] = [];
