@@ -30,7 +30,7 @@ export class RecoveryOperator {
   readonly #checker: Recovery;
   readonly #nodes: () => readonly SimNode[];
   readonly #nextRequest: () => number;
-  readonly #runFor: (lengthMs: number) => void;
+  readonly #runUntil: (lengthMs: number, done: () => boolean) => void;
   #survivor: SimNode | null = null;
   #leftBehind: readonly SimNode[] = [];
 
@@ -41,15 +41,15 @@ export class RecoveryOperator {
     /** Of the cluster, all that are not turned off for good. */
     readonly nodes: () => readonly SimNode[];
     readonly nextRequest: () => number;
-    /** Lets so much simulated time go by. */
-    readonly runFor: (lengthMs: number) => void;
+    /** Lets so much simulated time go by, or until it is `done`. */
+    readonly runUntil: (lengthMs: number, done: () => boolean) => void;
   }) {
     this.#world = options.world;
     this.#random = options.random;
     this.#checker = options.checker;
     this.#nodes = options.nodes;
     this.#nextRequest = options.nextRequest;
-    this.#runFor = options.runFor;
+    this.#runUntil = options.runUntil;
   }
 
   /** The member that the new cluster began with; `null` when there was no recovery. */
@@ -63,8 +63,8 @@ export class RecoveryOperator {
 
   /** @returns whether there is another cluster now. */
   act(): boolean {
-    if (this.#random.chance(divideChance)) this.#divide();
-    const survivors = this.#loseMajority();
+    const side = this.#random.chance(divideChance) ? this.#divide() : [];
+    const survivors = this.#loseMajority(side);
     if (survivors === null) return false;
     const members = this.#nodes();
     const chosen = this.#plan(survivors);
@@ -82,12 +82,16 @@ export class RecoveryOperator {
     return true;
   }
 
-  /** Before it comes to the worst, the leader is cut off for a while, alone or with some: logs part. */
-  #divide(): void {
+  /**
+   * Before it comes to the worst, the leader is cut off for a while, alone or with some: logs part.
+   *
+   * @returns those on its side.
+   */
+  #divide(): readonly SimNode[] {
     const { network, checkers, scenario } = this.#world;
     const nodes = this.#nodes();
     const leader = nodes.find(({ memberId }) => memberId === checkers.newestLeader);
-    if (leader === undefined) return;
+    if (leader === undefined) return [];
     const others = this.#random.shuffled(nodes.filter((node) => node !== leader));
     const side = [leader, ...others.splice(0, this.#random.below(Math.ceil(others.length / 2)))];
     for (const one of side) {
@@ -97,8 +101,13 @@ export class RecoveryOperator {
       }
     }
     const { tickMs, electionTicks } = scenario.limits;
-    this.#runFor(tickMs * electionTicks * this.#random.between(1, 4));
+    const electionMs = tickMs * electionTicks;
+    // Soon after a change of leaders the log of the former one may be the longer, and still the lesser.
+    const isFollowed = (): boolean => side.some(({ memberId }) => memberId === checkers.newestLeader);
+    this.#runUntil(electionMs * this.#random.between(1, 6), () => !isFollowed());
+    this.#runUntil(electionMs * this.#random.between(0, 0.5), () => false);
     network.mendAll();
+    return side;
   }
 
   #restart(node: SimNode): void {
@@ -117,8 +126,25 @@ export class RecoveryOperator {
     );
   }
 
+  /**
+   * How many survive is drawn; where it can be, one of each side.
+   *
+   * @returns the others.
+   */
+  #drawLost(voters: readonly MemberId[], side: readonly SimNode[]): ReadonlySet<MemberId> {
+    const shuffled = this.#random.shuffled(voters);
+    const isOnSide = (voter: MemberId): boolean => side.some(({ memberId }) => memberId === voter);
+    const first = shuffled.find(isOnSide);
+    const second = shuffled.find((voter) => !isOnSide(voter));
+    const surviving = new Set([first, second, ...shuffled].filter((voter) => voter !== undefined));
+    const most = Math.floor(voters.length / 2);
+    const count = this.#random.chance(0.7) ? most : 1 + this.#random.below(most);
+    const order = count === 1 ? shuffled : [...surviving];
+    return new Set(order.slice(count));
+  }
+
   /** All are turned off. @returns those whose disks can be read; `null` when this cluster can't lose its quorum. */
-  #loseMajority(): readonly SimNode[] | null {
+  #loseMajority(side: readonly SimNode[]): readonly SimNode[] | null {
     const nodes = this.#nodes();
     let newest: SimNode | null = null;
     for (const node of nodes) {
@@ -126,10 +152,7 @@ export class RecoveryOperator {
     }
     const { voters, learners } = newest?.machine?.membership() ?? { voters: [], learners: [] };
     if (voters.length < 2) return null;
-    const least = Math.ceil(voters.length / 2);
-    const lost = new Set(
-      this.#random.shuffled(voters).slice(0, least + this.#random.below(voters.length - least)),
-    );
+    const lost = this.#drawLost(voters, side);
     this.#world.say(() => `${[...lost].join()} are lost; all others are turned off`);
     for (const node of nodes) {
       const isMember = voters.includes(node.memberId) || learners.includes(node.memberId);

@@ -124,7 +124,7 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
     // Drawn last, so that all before is as it was for the same seed.
     lastMisfortune: random.pick([null, null, 'lostCampaign', 'lateAnswers'] as const),
     crashReplacingChance: random.pick([0, 0, 0.3]),
-    lostQuorumShare: random.chance(0.25) ? random.between(0.1, 0.7) : null,
+    lostQuorumShare: random.chance(0.3) ? random.between(0.1, 0.7) : null,
   };
 }
 

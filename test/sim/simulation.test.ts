@@ -58,6 +58,8 @@ t.test('planted bugs are found', async (t) => {
     'freshness-from-heartbeats',
     'gap-after-snapshot',
     'request-id-not-deduplicated',
+    'lower-terms-unanswered',
+    'recovered-as-the-same-cluster',
   ]) {
     const bug = plantedBugs.find((one) => one.name === name);
     if (bug === undefined) throw new Error(`no bug ${name}`);

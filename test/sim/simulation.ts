@@ -136,12 +136,11 @@ export class Simulation {
       random: new Random(seed, streams.faults),
       nodes: () => this.#current().filter(({ retired }) => !retired),
     });
-    const runFor = (lengthMs: number): void => this.#runUntil(lengthMs, () => false);
     this.#lastMisfortune = new LastMisfortune({
       world,
       random: this.#healing,
       nodes: () => this.#current().filter(({ retired }) => !retired),
-      runFor,
+      runFor: (lengthMs) => this.#runUntil(lengthMs, () => false),
     });
     this.#recoveryChecker = new Recovery(verdict, firstClusterId);
     this.#recovery = new RecoveryOperator({
@@ -150,7 +149,7 @@ export class Simulation {
       checker: this.#recoveryChecker,
       nodes: () => this.#current().filter(({ retired }) => !retired),
       nextRequest,
-      runFor,
+      runUntil: (lengthMs, done) => this.#runUntil(lengthMs, done),
     });
   }
 

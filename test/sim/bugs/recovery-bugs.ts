@@ -14,17 +14,6 @@ export const recoveryBugs: readonly PlantedBug[] = [
     ],
   },
   {
-    name: 'longer-log-recovered',
-    origin: 'paper §5.4.1: the later last term comes before the greater length',
-    edits: [
-      {
-        file: 'replication/survivor-report',
-        find: 'left.term - right.term || left.index - right.index',
-        replace: 'left.index - right.index',
-      },
-    ],
-  },
-  {
     name: 'recovered-as-the-same-cluster',
     origin: 'etcd-io/etcd#2331: two clusters of the same id may run',
     edits: [
