@@ -26,6 +26,7 @@ const options = command.parse().opts<{ keys: number; keyStores: number; rate: nu
 for (const [name, value] of Object.entries(options)) {
   if (!(Number.isSafeInteger(value) && value > 0))
     command.error(`error: --${name} must be a whole number above 0`);
+  if (name.startsWith('key') && value < 2) command.error('error: at least two keys in two key stores');
 }
 
 /** Short of what brings about a snapshot by what joining, restarting and the like put into the log. */
@@ -115,7 +116,9 @@ async function measureFull(small: Record<'replica' | 'serving', number>): Promis
   const { keys, keyStores } = options;
   console.log(`three nodes with ${keys} keys in ${keyStores} key stores: filling`);
   const what = `${keys} keys`;
-  const cluster = await ScaleCluster.found(join(directory, 'full'), { keys, keyStores, tailEntries });
+  // With those that requests are for: there may be no more than the most.
+  const fill = { keys: keys - 1, keyStores: keyStores - 1, tailEntries };
+  const cluster = await ScaleCluster.found(join(directory, 'full'), fill);
   try {
     findings.note(
       'filled through the log of one node, changes a second',
