@@ -1,6 +1,8 @@
 import { consensusBugs } from './consensus-bugs.js';
 import { loopBugs } from './loop-bugs.js';
 import type { PlantedBug } from './planted-bug.js';
+import { releaseBugs } from './release-bugs.js';
+import { servingBugs } from './serving-bugs.js';
 import { stateMachineBugs } from './state-machine-bugs.js';
 import { storageBugs } from './storage-bugs.js';
 
@@ -9,4 +11,6 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...loopBugs,
   ...storageBugs,
   ...stateMachineBugs,
+  ...servingBugs,
+  ...releaseBugs,
 ];
