@@ -217,7 +217,7 @@ export class Simulation {
     });
     node.onCrash(() => this.#faults.restartLater(node));
     this.#nodes.push(node);
-    this.#keySide?.created(node);
+    this.#keySide?.created(node, image !== emptyImage);
     return node;
   }
 

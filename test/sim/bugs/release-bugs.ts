@@ -18,9 +18,14 @@ export const releaseBugs: readonly PlantedBug[] = [
     origin: 'replication.md 9: hashes are over encodings at the active format',
     nextReleaseEdits: [
       {
-        file: 'keystate/object-fields',
-        find: 'return note === undefined ? json : { ...json, note };',
-        replace: "return { ...json, note: note ?? '' };",
+        file: 'keystate/object-hash',
+        find: 'this.#hash.add(encoded ?? encodeRecord(kind, value));',
+        replace: 'this.#hash.add(Buffer.concat([Buffer.of(3), encoded ?? encodeRecord(kind, value)]));',
+      },
+      {
+        file: 'keystate/object-hash',
+        find: 'this.#hash.remove(encodeRecord(kind, value));',
+        replace: 'this.#hash.remove(Buffer.concat([Buffer.of(3), encodeRecord(kind, value)]));',
       },
     ],
   },

@@ -9,6 +9,7 @@ import type { World } from '../world.js';
 import { KeyClients } from './key-clients.js';
 import type { KeyScenario } from './key-scenario.js';
 import { ReleaseOperator } from './release-operator.js';
+import { wallMs } from './simulated-ids.js';
 
 export interface KeySideOptions {
   readonly world: World;
@@ -87,14 +88,15 @@ export class KeySide {
     return this.#traffic.counts;
   }
 
-  /** Before its first start. */
-  created(node: SimNode): void {
+  /** Before its first start. @param prepared it is of a cluster that was there before the simulation began. */
+  created(node: SimNode, prepared: boolean): void {
     const { world, scenario, randoms } = this.#options;
     this.#releases.install(node);
     const serving = new NodeServing({
       world,
       random: randoms.serving,
       node,
+      confirmedAtMs: prepared ? wallMs(0) : null,
       processes: scenario.servingProcesses[node.slot] ?? 1,
       linkDelayMeanMs: scenario.linkDelayMeanMs,
       linkBufferBytesMax: scenario.linkBufferBytesMax,

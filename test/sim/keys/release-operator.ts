@@ -82,8 +82,8 @@ export class ReleaseOperator {
     }
     const behind = nodes.find(({ node }) => node.release === 0);
     const settled = this.#world.nowMs - this.#decidedMs > settledMs;
-    // In vain while somebody is behind. A joiner that is kept out for its age waits for the change too.
-    if (behind !== undefined && this.#random.chance(settled ? 0.6 : 1)) this.#change(behind);
+    // In vain while somebody is behind: then the gate is shut. A joiner that is kept out for its age waits here too.
+    if (behind !== undefined && this.#random.chance(settled ? 0.6 : 0.3)) this.#change(behind);
     else if (settled) this.#finalize(this.#random.pick(nodes).node);
   }
 

@@ -28,6 +28,8 @@ export interface NodeServingOptions {
   readonly world: World;
   readonly random: Random;
   readonly node: SimNode;
+  /** When a quorum last confirmed its state, by what is on its disk (wall clock, ms). */
+  readonly confirmedAtMs: number | null;
   readonly processes: number;
   readonly linkDelayMeanMs: number;
   readonly linkBufferBytesMax: number;
@@ -46,13 +48,13 @@ export class NodeServing implements Companion {
   #publication: Publication | null = null;
   /** Of the publication being made. */
   #subscriber: StateSubscriber | null = null;
-  /** On the node's disk: wall clock, ms. */
-  #confirmedAtMs: number | null = null;
+  #confirmedAtMs: number | null;
 
   constructor(options: NodeServingOptions) {
     const { world, random, node, hsmMeanMs, nextPid } = options;
     this.#options = options;
     this.node = node;
+    this.#confirmedAtMs = options.confirmedAtMs;
     this.processes = Array.from(
       { length: options.processes },
       (_, place) =>

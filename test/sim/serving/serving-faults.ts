@@ -65,7 +65,7 @@ export class ServingFaults {
         process.stalledUntilMs = nowMs + this.#random.exponential(1_000);
         return;
       case 'stallLinks':
-        serving.linksStalledUntilMs = nowMs + this.#random.exponential(3_000);
+        serving.linksStalledUntilMs = nowMs + this.#random.exponential(this.#random.pick([500, 8_000]));
         return;
       case 'suspendMachine': {
         // Its boot clock goes on, the other one does not.

@@ -16,6 +16,11 @@ import type { World } from '../world.js';
 import { SimProcess } from './sim-process.js';
 
 export const supervisorNonce = 'simulated';
+/** Of an HSM's answers: those that come when they are of no use any more. They must not leave then, either. */
+const hungChance = 0.05;
+const hungMeanMs = 4_000;
+/** Indexes between two at which its state is compared with that of replicas. */
+const comparedEvery = 4;
 
 /** One life of a process. */
 interface Life {
@@ -102,7 +107,9 @@ export class ServingProcess {
       timers: process.timers(),
       random: { bytes: (length) => Uint8Array.from({ length }, () => random.below(256)) },
       logger: silentLogger,
-      onState: (state) => {
+      onState: (state, command) => {
+        // Of commands every so many: hashes are of the whole state.
+        if (command !== null && state.appliedIndex % comparedEvery !== 0) return;
         world.checkers.servingState(this.name, state.appliedIndex, stateHashNumber(state));
       },
       onLink: () => world.say(() => `${processId} ${client.linked ? 'is linked' : 'has lost its link'}`),
@@ -144,17 +151,30 @@ export class ServingProcess {
     const life = this.#life;
     if (life === null) return;
     life.process.after(0, 'request', () => {
-      const answer = (error: XksError | null): void => answered(error, this.#answerer(life), request);
+      const answer = (error: XksError | null): void => {
+        this.#checkFreshness(life);
+        answered(error, this.#answerer(life), request);
+      };
       const admitted = this.#admit(life, request);
       if (!admitted.ok) {
         answer(admitted.error);
         return;
       }
       const { hsmMeanMs, random } = this.#options;
-      life.process.after(random.exponential(hsmMeanMs), 'hsm', () => {
+      const isHung = random.chance(hungChance);
+      life.process.after(random.exponential(isHung ? hungMeanMs : hsmMeanMs), 'hsm', () => {
         answer(this.#leave(life, admitted.value, request));
       });
     });
+  }
+
+  /** As it believes to be, whatever it was told. */
+  #checkFreshness({ client, freshness }: Life): void {
+    const { world, node } = this.#options;
+    const asOfMs = node.clock.localMs(world.nowMs) - freshness.ageMs();
+    if (asOfMs === Number.NEGATIVE_INFINITY) return;
+    const index = client.state?.appliedIndex ?? 0;
+    world.checkers.acknowledgements.fresh(this.name, node.clock.trueMs(asOfMs), index, index);
   }
 
   #admit(
