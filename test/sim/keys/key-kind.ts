@@ -33,8 +33,6 @@ export interface KeyKindOptions {
 export class KeyKind implements MachineKind {
   readonly chainsChanges = false;
   readonly #options: KeyKindOptions;
-  /** Joins of releases that were too old. */
-  refusedJoins = 0;
 
   constructor(options: KeyKindOptions) {
     this.#options = options;
@@ -112,10 +110,7 @@ export class KeyKind implements MachineKind {
       },
       envelope.atMs,
     );
-    if (obstacle !== null) {
-      this.refusedJoins += 1;
-      return null;
-    }
+    if (obstacle !== null) return null;
     if (formatMax < state.activeFormat()) {
       this.#options.verdict.broken(
         'older releases are kept out',

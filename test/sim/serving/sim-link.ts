@@ -5,6 +5,8 @@ import type { SimProcess } from './sim-process.js';
 
 /** What waits in a socket before its writer is told to wait. */
 const highWaterBytes = 2_048;
+/** A stall may end before its time. */
+const stallLookMs = 100;
 /** Of a turn of events that brings what there is in two pieces. */
 const splitChance = 0.1;
 
@@ -94,7 +96,8 @@ export class SimLink {
   }
 
   #delayMs(): number {
-    const stalledMs = Math.max(0, this.#plan.stalledUntilMs() - this.#world.nowMs);
+    const leftMs = this.#plan.stalledUntilMs() - this.#world.nowMs;
+    const stalledMs = Math.min(Math.max(0, leftMs), stallLookMs);
     return stalledMs + 0.02 + this.#random.exponential(this.#plan.delayMeanMs);
   }
 
