@@ -25,7 +25,7 @@ export interface MembershipCommand {
 export interface MachineKind {
   /** Several changes of membership may be proposed at once: each names what it saw. */
   readonly chainsChanges: boolean;
-  createMachine(memberId: string, release: ReleaseNumber, onExecution: Execution): SimMachine;
+  createMachine(release: ReleaseNumber, onExecution: Execution): SimMachine;
   /** Newest format that the release knows. */
   formatMax(release: ReleaseNumber): number;
   /** `null`: nothing is to be proposed there and now. */

@@ -10,8 +10,7 @@ const firstRequest = 0xf0000000;
 export function registerKind(build: SimBuild, snapshotPaddingBytes: number): MachineKind {
   return {
     chainsChanges: true,
-    createMachine: (_memberId, _release, onExecution) =>
-      build.createMachine(onExecution, snapshotPaddingBytes),
+    createMachine: (_release, onExecution) => build.createMachine(onExecution, snapshotPaddingBytes),
     formatMax: () => 1,
     membershipCommand: ({ request, change, member, seen }) => ({
       kind: 'membership',

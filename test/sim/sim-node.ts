@@ -131,7 +131,7 @@ export class SimNode {
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
     const { release } = this;
-    const machine = world.kind.createMachine(this.memberId, release, (request, index) =>
+    const machine = world.kind.createMachine(release, (request, index) =>
       world.checkers.exactlyOnce.executed(this.memberId, request, index),
     );
     const observed = new ObservedMachine(this.memberId, machine, world.checkers);

@@ -38,7 +38,7 @@ export class KeyKind implements MachineKind {
     this.#options = options;
   }
 
-  createMachine(_memberId: string, release: ReleaseNumber, onExecution: Execution): KeyMachine {
+  createMachine(release: ReleaseNumber, onExecution: Execution): KeyMachine {
     const { KeyStateMachine } = this.#options.build.releases[release];
     return new KeyMachine(new KeyStateMachine(), onExecution, (index, command, result) =>
       this.#applied(index, command, result),
@@ -129,7 +129,7 @@ export class KeyKind implements MachineKind {
   preparedImage(members: readonly string[]): DiskImage {
     const { build, scenario } = this.#options;
     const [{ encodeCommand }] = build.releases;
-    const machine = this.createMachine('', 0, () => {});
+    const machine = this.createMachine(0, () => {});
     let index = 0;
     const apply = (change: (envelope: CommandEnvelope) => Command): void => {
       index += 1;

@@ -22,10 +22,6 @@ export class SimProcess {
     this.#heldUntilMs = heldUntilMs;
   }
 
-  get ended(): boolean {
-    return this.#ended;
-  }
-
   end(): void {
     this.#ended = true;
   }
@@ -39,11 +35,6 @@ export class SimProcess {
       else guarded(this.#world, this.name, run);
     };
     this.#world.after(delayMs, kind, -1, happen);
-  }
-
-  /** Whether it is stopped now. */
-  get held(): boolean {
-    return this.#heldUntilMs() > this.#world.nowMs;
   }
 
   timers(): Timers {
