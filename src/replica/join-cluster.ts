@@ -80,7 +80,7 @@ export class Welcomes {
   async welcome(request: JoinRequest): Promise<Result<Welcome, string>> {
     const { memberId, secret, advertise } = request;
     // Whoever has a certificate may ask: nothing gets into the log before it is known to be true here.
-    const obstacle = this.#obstacle(request);
+    const obstacle = joinObstacle(this.#state(), request, this.#clock.wallMs());
     if (obstacle !== null) return err(obstacle);
     if (this.#underWay.has(memberId)) return err('this node is being let in already; ask again');
     if (this.#underWay.size >= joinsUnderWayMax) return err('other nodes are being let in; ask again');
@@ -102,29 +102,32 @@ export class Welcomes {
       .map(({ memberId: id, name, address }) => ({ memberId: id, name, address }));
     return ok({ members });
   }
+}
 
-  /** As far as this member knows; key state has the last word. */
-  #obstacle({ memberId, nodeName, secret, formatMax }: JoinRequest): string | null {
-    const state = this.#state();
-    const member = state.member(memberId);
-    if (member === null) {
-      return 'no such invitation is known here: it was withdrawn or used up, or is so new that it has not come yet; make another one (xksctl cluster add)';
-    }
-    if (member.name !== nodeName) {
-      return `the join token is for node "${member.name}", and its certificate says "${nodeName}"`;
-    }
-    if (member.status === 'voter') {
-      return `member "${member.name}" has joined already and its join token is used: if this is another machine, remove that member and invite it anew`;
-    }
-    if (!secretPattern.test(secret) || member.joinSecretDigest !== digestOf(secret)) {
-      return `the join token is not the one made for member "${member.name}"`;
-    }
-    if (member.status === 'invited' && this.#clock.wallMs() >= member.inviteExpiresAtMs) {
-      return `the join token of "${member.name}" has expired: make another (xksctl cluster add ${member.name})`;
-    }
-    if (formatMax < state.activeFormat()) {
-      return `this cluster works with format ${state.activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`;
-    }
-    return null;
+/** Why a node may not join, as far as the member asked knows; key state has the last word. `null`: it may. */
+export function joinObstacle(
+  state: KeyStateQueries,
+  { memberId, nodeName, secret, formatMax }: JoinRequest,
+  wallMs: number,
+): string | null {
+  const member = state.member(memberId);
+  if (member === null) {
+    return 'no such invitation is known here: it was withdrawn or used up, or is so new that it has not come yet; make another one (xksctl cluster add)';
   }
+  if (member.name !== nodeName) {
+    return `the join token is for node "${member.name}", and its certificate says "${nodeName}"`;
+  }
+  if (member.status === 'voter') {
+    return `member "${member.name}" has joined already and its join token is used: if this is another machine, remove that member and invite it anew`;
+  }
+  if (!secretPattern.test(secret) || member.joinSecretDigest !== digestOf(secret)) {
+    return `the join token is not the one made for member "${member.name}"`;
+  }
+  if (member.status === 'invited' && wallMs >= member.inviteExpiresAtMs) {
+    return `the join token of "${member.name}" has expired: make another (xksctl cluster add ${member.name})`;
+  }
+  if (formatMax < state.activeFormat()) {
+    return `this cluster works with format ${state.activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`;
+  }
+  return null;
 }

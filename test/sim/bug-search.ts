@@ -9,6 +9,8 @@ export interface SearchOptions {
   readonly seeds: number;
   readonly events: number;
   readonly nodes: number | null;
+  /** As `SimulationOptions.keys`. */
+  readonly keys: boolean | null;
 }
 
 export interface FoundBug {
@@ -19,10 +21,10 @@ export interface FoundBug {
 
 /** Runs seed after seed with the bug planted until one finds it; `null` when none does. */
 export async function searchFor(bug: PlantedBug, options: SearchOptions): Promise<FoundBug | null> {
-  const { firstSeed, seeds, events, nodes } = options;
+  const { firstSeed, seeds, events, nodes, keys } = options;
   const build = await buildWith(bug);
   for (let seed = firstSeed; seed < firstSeed + seeds; seed += 1) {
-    const { violation } = new Simulation({ seed, events, nodes, readable: false, build }).run();
+    const { violation } = new Simulation({ seed, events, nodes, keys, readable: false, build }).run();
     if (violation !== null) return { seed, seeds: seed - firstSeed + 1, violation };
   }
   return null;

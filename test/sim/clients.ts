@@ -1,6 +1,11 @@
 import { initialValue, type RegisterOperation } from './checkers/register-history.js';
 import type { Random } from './random.js';
-import { encodeCommand, type RegisterCommand, type RegisterResult } from './register-machine.js';
+import {
+  encodeCommand,
+  type RegisterCommand,
+  RegisterMachine,
+  type RegisterResult,
+} from './register-machine.js';
 import type { ProposeOutcome, SimNode } from './sim-node.js';
 import type { World } from './world.js';
 
@@ -21,11 +26,26 @@ interface Request {
   maybe: boolean;
 }
 
+/** Whoever asks the cluster for something: over registers, or over key state. */
+export interface AdminClients {
+  readonly history: readonly RegisterOperation[];
+  /** Writes acknowledged so far. */
+  readonly acknowledged: number;
+  /** Reads answered with an index so far. */
+  readonly readsAnswered: number;
+  /** Whether new operations are writes at all. */
+  writing: boolean;
+  start(): void;
+  stop(): void;
+  /** Nobody waits any longer. */
+  abandon(): void;
+}
+
 /**
  * Clients, each operation at a node of its choice. A write whose outcome is unknown is repeated with its request id, or
  * left so. What each client saw is the history that is checked at the end.
  */
-export class Clients {
+export class Clients implements AdminClients {
   #history: RegisterOperation[] = [];
   readonly #world: World;
   readonly #random: Random;
@@ -58,17 +78,18 @@ export class Clients {
     return this.#history;
   }
 
-  /** Writes acknowledged so far. */
   get acknowledged(): number {
     return this.#acknowledged;
   }
 
-  /** Reads answered with an index so far. */
   get readsAnswered(): number {
     return this.#readsAnswered;
   }
 
-  /** Whether new operations are writes at all. */
+  get writing(): boolean {
+    return this.#writing;
+  }
+
   set writing(writing: boolean) {
     this.#writing = writing;
   }
@@ -106,7 +127,6 @@ export class Clients {
     return before;
   }
 
-  /** Nobody waits any longer. */
   abandon(): void {
     for (const write of this.#open) this.#maybeWritten(write);
     this.#open.clear();
@@ -137,7 +157,7 @@ export class Clients {
     );
     node.read(readId, (index) => {
       const { machine } = node;
-      if (index === null || machine === null) return;
+      if (index === null || !(machine instanceof RegisterMachine)) return;
       this.#world.say(() => `${node.memberId} answers ${readId}: index ${index}`);
       this.#readsAnswered += 1;
       checkers.acknowledgements.read(node.memberId, startIndex, index, machine.appliedIndex);
@@ -197,7 +217,7 @@ export class Clients {
     if (outcome?.ok) {
       const { index, result } = outcome.value;
       this.#world.checkers.acknowledgements.acknowledged(this.#world.nowMs, index, request, command);
-      if (result === null || result.request !== request) {
+      if (result === null || result.request !== request || !('outcome' in result)) {
         this.#world.verdict.broken(
           'outcomes',
           `write ${request} got the result of ${result?.request ?? 'nothing'}`,

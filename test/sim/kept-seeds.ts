@@ -2,6 +2,8 @@ export type KeptSeed = {
   readonly seed: number;
   /** How many it takes, where that is more than what every seed gets. */
   readonly events?: number;
+  /** Whether it was over key state, where that is not what is drawn now. */
+  readonly keys?: boolean;
   readonly found: string;
 };
 
@@ -10,12 +12,17 @@ export type KeptSeed = {
  * simulator or to what draws from the seeds makes another run of the same seed: then it is a seed like any other.)
  */
 export const keptSeeds: readonly KeptSeed[] = [
-  { seed: 2234, found: 'a repeated proposal refused as not taken by a leader that had taken it' },
-  { seed: 2031, found: 'two voters, one removed: its longer log kept the other from leading' },
-  { seed: 1290, found: 'a removed member turned off before all had applied its removal' },
+  {
+    seed: 2234,
+    keys: false,
+    found: 'a repeated proposal refused as not taken by a leader that had taken it',
+  },
+  { seed: 2031, keys: false, found: 'two voters, one removed: its longer log kept the other from leading' },
+  { seed: 1290, keys: false, found: 'a removed member turned off before all had applied its removal' },
   {
     seed: 1039838806376,
     events: 11_000,
+    keys: false,
     found: 'an acknowledgement sent after what it acknowledged was cut off, never stored',
   },
 ];

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { bugReport, searchFor } from './bug-search.js';
 import { buildWith } from './bugs/edited-build.js';
 import { plantedBugs } from './bugs/planted-bugs.js';
@@ -21,6 +21,9 @@ const command = new Command('sim')
   )
   .option('--events <count>', 'events of each run before it is healed', Number, 20_000)
   .option('--nodes <count>', 'members; drawn when not given', Number)
+  .addOption(
+    new Option('--state <machine>', 'of the replicas; drawn when not given').choices(['keys', 'registers']),
+  )
   .option('--workers <count>', 'processes that share the seeds', Number, 1)
   .option('--bug <name>', 'plants this bug and looks for the first seed that finds it')
   .option('--bugs', 'does so for every bug and prints the table')
@@ -30,30 +33,32 @@ const options = command.parse().opts<{
   seed?: number;
   events: number;
   nodes?: number;
+  state?: 'keys' | 'registers';
   workers: number;
   bug?: string;
   bugs?: boolean;
   trace?: boolean;
 }>();
 const nodes = options.nodes ?? null;
+const keys = options.state === undefined ? null : options.state === 'keys';
 const { events, seeds } = options;
 const firstSeed = options.seed ?? randomInt(2 ** 40);
 
 const run = (seed: number, readable: boolean, build: SimBuild): SimulationResult =>
-  new Simulation({ seed, events, nodes, readable, build }).run();
+  new Simulation({ seed, events, nodes, keys, readable, build }).run();
 
 function explain(seed: number, build: SimBuild, bug: string | null): void {
   const { tail, violation, traceHash } = run(seed, true, build);
   console.log(tail.slice(options.trace === true ? 0 : -tailLines).join('\n'));
   if (violation !== null) console.log(`\n${violation.checker}: ${violation.detail}`);
-  console.log(`seed ${seed}, trace ${traceHash}; again: ${reproduction({ seed, events, nodes, bug })}`);
+  console.log(`seed ${seed}, trace ${traceHash}; again: ${reproduction({ seed, events, nodes, keys, bug })}`);
 }
 
 async function searchAll(): Promise<boolean> {
   let allFound = true;
   console.log('| bug | origin | seeds needed | found by |\n| --- | --- | ---: | --- |');
   for (const bug of plantedBugs) {
-    const found = await searchFor(bug, { firstSeed, seeds, events, nodes });
+    const found = await searchFor(bug, { firstSeed, seeds, events, nodes, keys });
     allFound &&= found !== null;
     console.log(bugReport(bug, found));
   }
@@ -66,7 +71,7 @@ async function searchOne(name: string): Promise<boolean> {
     console.error(`error: no bug "${name}"; there are: ${plantedBugs.map((one) => one.name).join(', ')}`);
     return false;
   }
-  const found = await searchFor(bug, { firstSeed, seeds, events, nodes });
+  const found = await searchFor(bug, { firstSeed, seeds, events, nodes, keys });
   if (found === null) {
     console.log(`${name} was not found with ${seeds} seeds from ${firstSeed} on`);
     return false;
@@ -102,7 +107,7 @@ async function main(): Promise<boolean> {
   if (options.bugs === true) return await searchAll();
   if (options.bug !== undefined) return await searchOne(options.bug);
   if (options.workers > 1)
-    return await runInWorkers({ firstSeed, seeds, events, nodes, workers: options.workers });
+    return await runInWorkers({ firstSeed, seeds, events, nodes, keys, workers: options.workers });
   return runHere();
 }
 

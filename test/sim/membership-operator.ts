@@ -1,6 +1,6 @@
 import type { Membership } from '../../src/raft/types.js';
 import type { Random } from './random.js';
-import { changedMembership, encodeCommand, type MembershipChange } from './register-machine.js';
+import { changedMembership, type MembershipChange } from './register-machine.js';
 import type { ProposeOutcome, SimNode } from './sim-node.js';
 import type { World } from './world.js';
 
@@ -119,7 +119,8 @@ export class MembershipOperator {
     const leader = this.#fleet.node(this.#world.checkers.newestLeader ?? '');
     const node = leader !== null && nodes.includes(leader) ? leader : this.#random.pick(nodes);
     let next = this.#proposeSound(node, membership, change, member, revision);
-    for (let more = 1; next !== null && this.#random.chance(0.4); more += 1) {
+    const { chainsChanges } = this.#world.kind;
+    for (let more = 1; next !== null && chainsChanges && this.#random.chance(0.4); more += 1) {
       const [learner] = next.learners;
       next =
         learner === undefined
@@ -148,13 +149,17 @@ export class MembershipOperator {
   }
 
   #propose(node: SimNode, change: MembershipChange, member: string, seen: number): void {
+    const { machine, memberId: at } = node;
     const request = this.#nextRequest();
-    const command = encodeCommand({ kind: 'membership', request, change, member, seen }, 0);
+    const asked =
+      machine === null
+        ? null
+        : this.#world.kind.membershipCommand({ request, change, member, seen, at, machine });
+    if (asked === null) return;
+    const { kind, bytes: command } = asked;
     this.#waiting += 1;
     this.#world.say(() => `operator: ${change} ${member} at ${node.memberId} (request ${request})`);
-    node.propose(`${request}.1`, 'membership', command, (outcome) =>
-      this.#settled(node, request, command, outcome),
-    );
+    node.propose(`${request}.1`, kind, command, (outcome) => this.#settled(node, request, command, outcome));
   }
 
   #settled(node: SimNode, request: number, command: Uint8Array, outcome: ProposeOutcome | null): void {

@@ -40,6 +40,14 @@ export class Network {
     this.#cut[from * this.#size + to] = 1;
   }
 
+  /** All links of one node. */
+  mend(slot: number): void {
+    for (let other = 0; other < this.#size; other += 1) {
+      this.#cut[slot * this.#size + other] = 0;
+      this.#cut[other * this.#size + slot] = 0;
+    }
+  }
+
   mendAll(): void {
     this.#cut.fill(0);
   }

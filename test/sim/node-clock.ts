@@ -2,6 +2,8 @@ interface Segment {
   readonly trueMs: number;
   readonly localMs: number;
   readonly rate: number;
+  /** Of all jumps so far. */
+  readonly jumpedMs: number;
 }
 
 /**
@@ -13,7 +15,7 @@ export class NodeClock {
   readonly #segments: Segment[];
 
   constructor(trueMs: number, localMs: number, rate: number) {
-    this.#segments = [{ trueMs, localMs, rate }];
+    this.#segments = [{ trueMs, localMs, rate, jumpedMs: 0 }];
   }
 
   #last(): Segment {
@@ -31,8 +33,29 @@ export class NodeClock {
     return localMs + (trueMs - startMs) * rate;
   }
 
+  /** As a clock shows it that stands still while the machine is suspended. */
+  monotonicMs(trueMs: number): number {
+    return this.localMs(trueMs) - this.#last().jumpedMs;
+  }
+
+  /** How much it has gone on between a moment in the past and now. */
+  elapsedMs(sinceTrueMs: number, nowMs: number): number {
+    let place = this.#segments.length - 1;
+    while (place > 0 && (this.#segments[place]?.trueMs ?? 0) > sinceTrueMs) place -= 1;
+    const { trueMs, localMs, rate } = this.#segments[place] ?? this.#last();
+    return this.localMs(nowMs) - (localMs + (sinceTrueMs - trueMs) * rate);
+  }
+
   change(trueMs: number, rate: number, jumpMs: number): void {
-    this.#segments.push({ trueMs, localMs: this.localMs(trueMs) + jumpMs, rate });
+    const jumpedMs = this.#last().jumpedMs + jumpMs;
+    this.#segments.push({ trueMs, localMs: this.localMs(trueMs) + jumpMs, rate, jumpedMs });
+  }
+
+  /** The machine is suspended for so long, and this clock goes on. */
+  suspend(trueMs: number, lengthMs: number): void {
+    const { rate, jumpedMs } = this.#last();
+    const localMs = this.localMs(trueMs);
+    this.#segments.push({ trueMs, localMs, rate, jumpedMs: jumpedMs + lengthMs * rate });
   }
 
   /** The latest moment at which the clock showed no more than `localMs`. */

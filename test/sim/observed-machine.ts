@@ -1,21 +1,21 @@
 import type { MemberId, Membership } from '../../src/raft/types.js';
-import type { StateMachine } from '../../src/replication/ordered-log.js';
+import { type Restoration, restorationOf, type StateMachine } from '../../src/replication/ordered-log.js';
 import type { SafetyCheckers } from './checkers/safety.js';
-import type { RegisterMachine, RegisterResult } from './register-machine.js';
+import type { MachineResult, SimMachine } from './sim-machine.js';
 
 /** A replica's state machine, with the checkers looking on. */
-export class ObservedMachine implements StateMachine<RegisterResult> {
+export class ObservedMachine implements StateMachine<MachineResult> {
   readonly #member: MemberId;
-  readonly #machine: RegisterMachine;
+  readonly #machine: SimMachine;
   readonly #checkers: SafetyCheckers;
 
-  constructor(member: MemberId, machine: RegisterMachine, checkers: SafetyCheckers) {
+  constructor(member: MemberId, machine: SimMachine, checkers: SafetyCheckers) {
     this.#member = member;
     this.#machine = machine;
     this.#checkers = checkers;
   }
 
-  apply(index: number, command: Uint8Array): RegisterResult {
+  apply(index: number, command: Uint8Array): MachineResult {
     const result = this.#machine.apply(index, command);
     this.#checkers.applies(this.#member, index, command, this.#machine.hashNumber());
     return result;
@@ -33,6 +33,17 @@ export class ObservedMachine implements StateMachine<RegisterResult> {
   restore(index: number, records: Iterable<Uint8Array>): void {
     this.#machine.restore(index, records);
     this.#checkers.restores(this.#member, index, this.#machine.hashNumber());
+  }
+
+  beginRestore(): Restoration {
+    const restoration = restorationOf(this.#machine);
+    return {
+      take: (record) => restoration.take(record),
+      finish: (index) => {
+        restoration.finish(index);
+        this.#checkers.restores(this.#member, index, this.#machine.hashNumber());
+      },
+    };
   }
 
   stateHash(): string {

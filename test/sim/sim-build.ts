@@ -1,9 +1,12 @@
 import { planLostQuorum } from '../../src/replication/lost-quorum.js';
 import { refusalFor } from '../../src/replication/peer-gate.js';
 import { ReplicationLoop } from '../../src/replication/replication-loop.js';
+import type { FreshnessTracker } from '../../src/serving/state-freshness.js';
 import { type DiskImage, type LogCodec, logCodec, SimDisk } from './disk.js';
+import { nextRelease } from './next-release.js';
 import type { Random } from './random.js';
 import { type Execution, RegisterMachine } from './register-machine.js';
+import { type Release, thisRelease } from './release.js';
 
 /** The parts that a simulation runs: the real ones, or some with a planted bug. */
 export interface SimBuild {
@@ -18,6 +21,14 @@ export interface SimBuild {
   readonly codec: LogCodec;
   readonly planLostQuorum: typeof planLostQuorum;
   readonly refusalFor: typeof refusalFor;
+  /** A serving process's. Both clocks in ms; the second stands still while the machine is suspended. */
+  readonly createFreshness: (
+    release: Release,
+    bootTimeMs: () => number,
+    monotonicMs: () => number,
+  ) => FreshnessTracker;
+  /** This one and the next. */
+  readonly releases: readonly [Release, Release];
 }
 
 export const realBuild: SimBuild = {
@@ -28,4 +39,6 @@ export const realBuild: SimBuild = {
   codec: logCodec,
   planLostQuorum,
   refusalFor,
+  createFreshness: (release, bootTimeMs) => new release.FreshnessTracker(bootTimeMs),
+  releases: [thisRelease, await nextRelease()],
 };

@@ -7,15 +7,16 @@ import type { LoopPorts, PersistBatch, ReplicationLoop } from '../../src/replica
 import type { Refusal } from '../../src/replication/transport/refusal.js';
 import { type DiskImage, emptyImage, type SimDisk } from './disk.js';
 import type { History } from './history.js';
+import type { ReleaseNumber } from './machine-kind.js';
 import { messageText } from './message-text.js';
 import { NodeClock } from './node-clock.js';
 import { ObservedMachine } from './observed-machine.js';
 import { Random } from './random.js';
-import type { RegisterMachine, RegisterResult } from './register-machine.js';
+import type { MachineResult, SimMachine } from './sim-machine.js';
 import type { World } from './world.js';
 
 export type ProposeOutcome =
-  | { readonly ok: true; readonly value: AppliedEntry<RegisterResult> }
+  | { readonly ok: true; readonly value: AppliedEntry<MachineResult> }
   | { readonly ok: false; readonly error: ProposeFailure };
 
 /** Who asked a node for something and waits. `null`: the node went down. */
@@ -29,9 +30,20 @@ export type Carry = (from: SimNode, to: MemberId, message: PeerMessage) => void;
 
 /** What runs while the process does. */
 interface Process {
-  readonly loop: ReplicationLoop<RegisterResult>;
-  readonly machine: RegisterMachine;
+  readonly loop: ReplicationLoop<MachineResult>;
+  readonly machine: SimMachine;
   readonly waiting: Waiting;
+}
+
+/** What stands beside a replica on its node and follows it. */
+export interface Companion {
+  replicaStarted(machine: SimMachine, loop: ReplicationLoop<MachineResult>): void;
+  applied(entry: { readonly index: number; readonly command: Uint8Array }): void;
+  restored(index: number): void;
+  fresh(asOfMs: number, index: number): void;
+  replicaEnded(): void;
+  /** Applied by all of it. */
+  readonly appliedIndex: number;
 }
 
 /** One node: its disk and clock, and a replica process that comes and goes. */
@@ -61,6 +73,9 @@ export class SimNode {
   fenced: string | null = null;
   /** Of its cluster. */
   history: History;
+  /** What it runs from its next start on. */
+  release: ReleaseNumber = 0;
+  companion: Companion | null = null;
   /** Writes that reached the disk wait for it here: one at a time. */
   readonly #writes: (() => void)[] = [];
   readonly #world: World;
@@ -101,11 +116,11 @@ export class SimNode {
   }
 
   /** `null` when down. */
-  get machine(): RegisterMachine | null {
+  get machine(): SimMachine | null {
     return this.#process?.machine ?? null;
   }
 
-  get loop(): ReplicationLoop<RegisterResult> | null {
+  get loop(): ReplicationLoop<MachineResult> | null {
     return this.#process?.loop ?? null;
   }
 
@@ -130,9 +145,9 @@ export class SimNode {
     this.#honestDisk = true;
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
-    const machine = world.build.createMachine(
-      (request, index) => this.history.checkers.exactlyOnce.executed(this.memberId, request, index),
-      world.scenario.snapshotPaddingBytes,
+    const { release } = this;
+    const machine = world.kind.createMachine(release, (request, index) =>
+      this.history.checkers.exactlyOnce.executed(this.memberId, request, index),
     );
     const observed = new ObservedMachine(this.memberId, machine, this.history.checkers);
     this.#guarded(() => {
@@ -140,7 +155,7 @@ export class SimNode {
     });
     const waiting: Waiting = { proposals: new Map(), reads: new Map() };
     this.#guarded(() => {
-      const loop = new world.build.ReplicationLoop<RegisterResult>({
+      const loop = new world.build.ReplicationLoop<MachineResult>({
         memberId: this.memberId,
         founder: this.#founder,
         stateMachine: observed,
@@ -150,16 +165,17 @@ export class SimNode {
         nowMs: () => this.clock.localMs(world.nowMs),
         report: () => ({
           nodeName: this.memberId,
-          version: '0',
-          formatMax: 1,
+          version: String(release),
+          formatMax: world.kind.formatMax(release),
           configHash: '',
           wallMs: this.clock.localMs(world.nowMs),
-          servingAppliedIndex: machine.appliedIndex,
+          servingAppliedIndex: this.companion?.appliedIndex ?? machine.appliedIndex,
           readyServingProcesses: 1,
         }),
         ports: this.#ports(machine, waiting),
       });
       this.#process = { loop, machine, waiting };
+      this.companion?.replicaStarted(machine, loop);
       loop.start();
     });
     this.#scheduleTick(incarnation, world.random.unit());
@@ -239,6 +255,7 @@ export class SimNode {
     const fate = this.disk.crash();
     this.diskFailing = false;
     this.crashesWriting = false;
+    this.companion?.replicaEnded();
     this.#world.say(
       () => `${this.memberId} ends (${reason})${fate === null ? '' : `, the write under way was ${fate}`}`,
     );
@@ -295,7 +312,7 @@ export class SimNode {
     this.#world.say(() => `${this.memberId} is fenced off: ${by} says ${reason}, ${detail}`);
   }
 
-  #ports(machine: RegisterMachine, waiting: Waiting): LoopPorts<RegisterResult> {
+  #ports(machine: SimMachine, waiting: Waiting): LoopPorts<MachineResult> {
     const world = this.#world;
     const { checkers } = this.history;
     const member = this.memberId;
@@ -326,15 +343,20 @@ export class SimNode {
         waiting.reads.delete(readId);
         settled(index);
       },
-      applied: ({ index }) => {
+      applied: ({ index, command }) => {
         checkers.announces(member, index);
+        this.companion?.applied({ index, command });
         world.trace.mix(machine.hashNumber());
         world.say(() => `${member} applies ${index}`);
       },
-      restored: (index) => world.say(() => `${member} takes over a snapshot as of ${index}`),
+      restored: (index) => {
+        world.say(() => `${member} takes over a snapshot as of ${index}`);
+        this.companion?.restored(index);
+      },
       fresh: (asOfMs, index) => {
         const trueMs = this.clock.trueMs(asOfMs);
         checkers.acknowledgements.fresh(member, trueMs, index, machine.appliedIndex);
+        this.companion?.fresh(asOfMs, index);
       },
       membershipChanged: ({ voters, learners }) => {
         this.knowsMembers = true;

@@ -1,20 +1,25 @@
 import type { MemberId } from '../../src/raft/types.js';
 import type { PeerMessage } from '../../src/replication/peer-message.js';
+import { KeyLedger } from './checkers/key-ledger.js';
 import { Recovery } from './checkers/recovery.js';
 import { checkRegisters } from './checkers/register-history.js';
 import { Verdict, type Violation } from './checkers/verdict.js';
-import { Clients } from './clients.js';
+import { type AdminClients, Clients } from './clients.js';
 import { emptyImage } from './disk.js';
 import { Faults } from './faults.js';
 import { beginHistory, type History } from './history.js';
+import { KeyKind } from './keys/key-kind.js';
+import { drawKeyScenario, withKeys } from './keys/key-scenario.js';
+import { KeySide } from './keys/key-side.js';
 import { LastMisfortune } from './last-misfortune.js';
 import { type Fleet, MembershipOperator } from './membership-operator.js';
 import { Network } from './network.js';
-import { preparedImage } from './prepared-cluster.js';
 import { Random } from './random.js';
 import { RecoveryOperator } from './recovery-operator.js';
-import { registersMax } from './register-machine.js';
+import { registerKind } from './register-kind.js';
+import { RegisterMachine, registersMax } from './register-machine.js';
 import { drawScenario, type Scenario, slotsMax } from './scenario.js';
+import type { AnswerCounts } from './serving/xks-traffic.js';
 import type { SimBuild } from './sim-build.js';
 import { SimNode } from './sim-node.js';
 import { Trace } from './trace.js';
@@ -26,6 +31,8 @@ export interface SimulationOptions {
   readonly events: number;
   /** `null`: drawn. */
   readonly nodes: number | null;
+  /** Whether it is over key state, and not over registers; `null`: drawn. */
+  readonly keys: boolean | null;
   readonly readable: boolean;
   readonly build: SimBuild;
 }
@@ -39,6 +46,8 @@ export interface SimulationResult {
   readonly committedIndex: number;
   readonly simulatedMs: number;
   readonly tail: readonly string[];
+  /** What serving processes answered; `null` where there are none. */
+  readonly answers: AnswerCounts | null;
 }
 
 /** Streams of random numbers: what one part draws must not depend on how often another does. */
@@ -50,7 +59,12 @@ const streams = {
   operator: 5,
   faults: 6,
   healing: 7,
-  recovery: 8,
+  keyScenario: 8,
+  serving: 9,
+  traffic: 10,
+  servingFaults: 11,
+  releases: 12,
+  recovery: 13,
 } as const;
 
 const firstClusterId = 'simulated';
@@ -61,6 +75,8 @@ const fencedReportIntervals = 2;
 const progressElectionTimeouts = 10;
 /** Then all members catch up; snapshots may have to be sent, so it takes longer. */
 const convergenceElectionTimeouts = 30;
+/** Serving processes link again, get the state whole, and hear that it is fresh. */
+const servingConvergenceMs = 5_000;
 const healingEventsMax = 400_000;
 /**
  * A voter that has yet to apply a removal may need the vote of the member removed, whose longer log refuses it (see
@@ -80,7 +96,9 @@ export class Simulation {
   readonly #scenario: Scenario;
   readonly #world: World;
   readonly #nodes: SimNode[] = [];
-  readonly #clients: Clients;
+  readonly #clients: AdminClients;
+  /** Beside the replicas, where they are of key state. */
+  readonly #keySide: KeySide | null;
   readonly #operator: MembershipOperator;
   readonly #faults: Faults;
   readonly #recovery: RecoveryOperator;
@@ -93,11 +111,27 @@ export class Simulation {
   constructor(options: SimulationOptions) {
     const { seed } = options;
     this.#options = options;
-    this.#scenario = drawScenario(new Random(seed, streams.scenario), options.nodes);
+    const drawn = drawScenario(new Random(seed, streams.scenario), options.nodes);
+    const keyRandom = new Random(seed, streams.keyScenario);
+    const keys = drawKeyScenario(keyRandom, options.keys);
+    this.#scenario = keys === null ? drawn : withKeys(drawn, keyRandom);
     const verdict = new Verdict();
+    const ledger = new KeyLedger(verdict);
     this.#world = new World({
       scenario: this.#scenario,
       build: options.build,
+      kind:
+        keys === null
+          ? registerKind(options.build, this.#scenario.snapshotPaddingBytes)
+          : new KeyKind({
+              build: options.build,
+              scenario: keys,
+              ledger,
+              verdict,
+              nowMs: () => this.#world.nowMs,
+              isUnsettled: (member) => this.#isUnsettled(member),
+              releaseOf: (member) => this.#node(member)?.release ?? 0,
+            }),
       network: new Network(this.#scenario.network, slotsMax, new Random(seed, streams.network)),
       trace: new Trace(options.readable),
       verdict,
@@ -118,13 +152,29 @@ export class Simulation {
       addNode: () => this.#addNode(),
       retire: (node) => this.#retire(node),
     };
-    this.#clients = new Clients({
-      world,
-      random: new Random(seed, streams.clients),
-      // Few would ask one that was never a member.
-      reachable: () => reachable().filter(({ knowsMembers }) => knowsMembers),
-      nextRequest,
-    });
+    // Few would ask one that was never a member.
+    const asked = (): readonly SimNode[] => reachable().filter(({ knowsMembers }) => knowsMembers);
+    this.#keySide =
+      keys === null
+        ? null
+        : new KeySide({
+            world,
+            scenario: keys,
+            ledger,
+            randoms: {
+              clients: new Random(seed, streams.clients),
+              serving: new Random(seed, streams.serving),
+              traffic: new Random(seed, streams.traffic),
+              faults: new Random(seed, streams.servingFaults),
+              releases: new Random(seed, streams.releases),
+            },
+            reachable: asked,
+            nextRequest,
+            restartLater: (node) => this.#faults.restartLater(node),
+          });
+    this.#clients =
+      this.#keySide?.clients ??
+      new Clients({ world, random: new Random(seed, streams.clients), reachable: asked, nextRequest });
     this.#operator = new MembershipOperator({
       world,
       random: new Random(seed, streams.operator),
@@ -158,6 +208,7 @@ export class Simulation {
     const { verdict, checkers, trace } = this.#world;
     this.#world.say(() => `seed ${this.#options.seed}: ${JSON.stringify(this.#scenario)}`);
     this.#populate();
+    this.#keySide?.start(!this.#scenario.grown);
     this.#clients.start();
     this.#faults.start();
     const { operatorMeanMs, grown, limits } = this.#scenario;
@@ -186,6 +237,7 @@ export class Simulation {
       committedIndex: checkers.committed.lastIndex,
       simulatedMs: this.#world.nowMs,
       tail: trace.tail(Number.POSITIVE_INFINITY),
+      answers: this.#keySide?.answers ?? null,
     };
   }
 
@@ -199,7 +251,7 @@ export class Simulation {
     const { verdict } = this.#world;
     if (verdict.violation !== null || !this.#recovery.act() || verdict.violation !== null) return;
     const machine = this.#recovery.survivor?.machine ?? null;
-    if (machine === null) return;
+    if (!(machine instanceof RegisterMachine) || !(this.#clients instanceof Clients)) return;
     const values = Array.from({ length: registersMax }, (_, register) => machine.value(register));
     checkRegisters(this.#clients.moveOn(values), verdict);
   }
@@ -210,7 +262,7 @@ export class Simulation {
       this.#createNode(true, emptyImage).start();
       return;
     }
-    const image = preparedImage(Array.from({ length: nodes }, (_, slot) => `n${slot}`));
+    const image = this.#world.kind.preparedImage(Array.from({ length: nodes }, (_, slot) => `n${slot}`));
     const created = Array.from({ length: nodes }, () => this.#createNode(false, image));
     for (const node of created) node.start();
   }
@@ -225,6 +277,7 @@ export class Simulation {
     });
     node.onCrash(() => this.#faults.restartLater(node));
     this.#nodes.push(node);
+    this.#keySide?.created(node, image !== emptyImage);
     return node;
   }
 
@@ -241,6 +294,7 @@ export class Simulation {
   #retire(node: SimNode): void {
     node.retired = true;
     node.crash('turned off for good');
+    this.#keySide?.retired(node);
   }
 
   #node(memberId: MemberId): SimNode | null {
@@ -316,6 +370,7 @@ export class Simulation {
   /** A majority of the voters is all it takes (paper §5.1: available as long as a majority is). */
   #healAndCheck(): void {
     const { verdict } = this.#world;
+    this.#keySide?.heal();
     this.#world.healing = true;
     this.#world.network.calm(this.#world.nowMs);
     for (const node of this.#nodes) {
@@ -345,11 +400,12 @@ export class Simulation {
       return;
     for (const node of this.#nodes) if (node.mayStart) node.start();
     this.#clients.stop();
+    this.#keySide?.stop();
     // What is still waiting settles.
     this.#runUntil(this.#world.timeoutMs + electionMs, () => false);
     const converged = (): boolean =>
-      this.#sound().every(({ machine }) => this.#isComplete(machine?.appliedIndex));
-    this.#runUntil(convergenceElectionTimeouts * electionMs, converged);
+      this.#sound().every((node) => this.#isComplete(node.machine?.appliedIndex) && this.#serves(node));
+    this.#runUntil(convergenceElectionTimeouts * electionMs + this.#servingConvergenceMs, converged);
     this.#runUntil(fencedReportIntervals * limits.reportIntervalMs, () => this.#recovery.isKnown);
     this.#checkEnd();
   }
@@ -381,6 +437,22 @@ export class Simulation {
     const endMs = this.#world.nowMs + lengthMs;
     const eventsEnd = this.#events + healingEventsMax;
     this.#runWhile(() => this.#world.nowMs < endMs && this.#events < eventsEnd && !done());
+  }
+
+  #serves(node: SimNode): boolean {
+    return this.#keySide === null || this.#keySide.fault(node) === null;
+  }
+
+  get #servingConvergenceMs(): number {
+    return this.#keySide === null ? 0 : servingConvergenceMs;
+  }
+
+  /** Whether a change of membership may be under way that a further one must not rest upon. */
+  #isUnsettled(member: MemberId): boolean {
+    const { checkers } = this.#world;
+    if (checkers.newestLeader !== member && this.#nodes.length > 1) return true;
+    const applied = this.#node(member)?.machine?.appliedIndex ?? 0;
+    return checkers.log(member).entries.some(({ kind, index }) => kind === 'membership' && index > applied);
   }
 
   #isComplete(appliedIndex: number | undefined): boolean {
@@ -492,6 +564,10 @@ export class Simulation {
       }
     }
     this.#recovery.finalCheck();
+    for (const node of this.#sound()) {
+      const fault = this.#keySide?.fault(node) ?? null;
+      if (fault !== null) verdict.broken('serving processes converge', fault);
+    }
     this.#clients.abandon();
     checkRegisters(this.#clients.history, verdict);
   }

@@ -2,6 +2,7 @@ import type { SafetyCheckers } from './checkers/safety.js';
 import type { Verdict } from './checkers/verdict.js';
 import { EventQueue } from './event-queue.js';
 import type { History } from './history.js';
+import type { MachineKind } from './machine-kind.js';
 import type { Network } from './network.js';
 import type { Random } from './random.js';
 import type { Scenario } from './scenario.js';
@@ -12,6 +13,7 @@ import type { Trace } from './trace.js';
 export class World {
   readonly scenario: Scenario;
   readonly build: SimBuild;
+  readonly kind: MachineKind;
   readonly network: Network;
   readonly trace: Trace;
   readonly verdict: Verdict;
@@ -28,6 +30,7 @@ export class World {
   constructor(parts: {
     readonly scenario: Scenario;
     readonly build: SimBuild;
+    readonly kind: MachineKind;
     readonly network: Network;
     readonly trace: Trace;
     readonly verdict: Verdict;
@@ -36,6 +39,7 @@ export class World {
   }) {
     this.scenario = parts.scenario;
     this.build = parts.build;
+    this.kind = parts.kind;
     this.network = parts.network;
     this.trace = parts.trace;
     this.verdict = parts.verdict;

@@ -2,6 +2,8 @@ import { consensusBugs } from './consensus-bugs.js';
 import { loopBugs } from './loop-bugs.js';
 import type { PlantedBug } from './planted-bug.js';
 import { recoveryBugs } from './recovery-bugs.js';
+import { releaseBugs } from './release-bugs.js';
+import { servingBugs } from './serving-bugs.js';
 import { stateMachineBugs } from './state-machine-bugs.js';
 import { storageBugs } from './storage-bugs.js';
 
@@ -11,4 +13,6 @@ export const plantedBugs: readonly PlantedBug[] = [
   ...storageBugs,
   ...stateMachineBugs,
   ...recoveryBugs,
+  ...servingBugs,
+  ...releaseBugs,
 ];

@@ -23,6 +23,11 @@ export class ExactlyOnce {
     }
   }
 
+  /** Where it was executed; `null`: nowhere so far. */
+  indexOf(request: number): number | null {
+    return this.#executed.get(request) ?? null;
+  }
+
   /** A client was told, of every attempt, that it is in no log and never will be. */
   notTaken(request: number): void {
     this.#notTaken.add(request);

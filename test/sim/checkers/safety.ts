@@ -170,6 +170,11 @@ export class SafetyCheckers {
     this.#order.announces(member, index);
   }
 
+  /** A serving process has the state of `hash` as of `index`: one that replicas there have too. */
+  servingState(process: string, index: number, hash: number): void {
+    this.#hashes.reached(process, index, hash);
+  }
+
   /** The state of `member` is now that of a snapshot. */
   restores(member: MemberId, index: number, hash: number): void {
     this.#order.starts(member, index);

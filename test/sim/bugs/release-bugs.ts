@@ -1,0 +1,61 @@
+import type { PlantedBug } from './planted-bug.js';
+
+/** Where two releases meet. */
+export const releaseBugs: readonly PlantedBug[] = [
+  {
+    name: 'new-command-before-finalise',
+    origin: 'replication.md 15: until the upgrade is finalised the previous release runs on the same data',
+    edits: [
+      {
+        file: 'keystate/command-format',
+        find: 'if (format <= activeFormat)',
+        replace: 'if (true)',
+      },
+    ],
+  },
+  {
+    name: 'hash-over-newest-encoding',
+    origin: 'replication.md 9: hashes are over encodings at the active format',
+    nextReleaseEdits: [
+      {
+        file: 'keystate/object-hash',
+        find: 'this.#hash.add(encoded ?? encodeRecord(kind, value));',
+        replace: 'this.#hash.add(Buffer.concat([Buffer.of(3), encoded ?? encodeRecord(kind, value)]));',
+      },
+      {
+        file: 'keystate/object-hash',
+        find: 'this.#hash.remove(encodeRecord(kind, value));',
+        replace: 'this.#hash.remove(Buffer.concat([Buffer.of(3), encodeRecord(kind, value)]));',
+      },
+    ],
+  },
+  {
+    name: 'snapshot-in-newest-format',
+    origin: 'replication.md 15: snapshots have the active format',
+    nextReleaseEdits: [
+      { file: 'keystate/snapshot-codec', find: 'format: tables.activeFormat,', replace: 'format: 3,' },
+    ],
+  },
+  {
+    name: 'finalised-over-an-older-member',
+    origin: 'replication.md 15: the active format rises only where all members know it',
+    edits: [
+      {
+        file: 'replica/upgrade-gate',
+        find: 'return report.formatMax >= formatMax ?',
+        replace: 'return true ?',
+      },
+    ],
+  },
+  {
+    name: 'older-joiner-let-in',
+    origin: 'replication.md 15: an older joiner is refused',
+    edits: [
+      {
+        file: 'replica/join-cluster',
+        find: 'if (formatMax < state.activeFormat()) {',
+        replace: 'if (false) {',
+      },
+    ],
+  },
+];

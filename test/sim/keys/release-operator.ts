@@ -1,0 +1,131 @@
+import type { CommandEnvelope } from '../../../src/keystate/types.js';
+import { reachableWithinMs } from '../../../src/replica/upgrade-gate.js';
+import { nextFormat } from '../next-release.js';
+import type { Random } from '../random.js';
+import type { NodeServing } from '../serving/node-serving.js';
+import type { SimNode } from '../sim-node.js';
+import type { World } from '../world.js';
+import { KeyMachine } from './key-machine.js';
+import { requestIdOf, wallMs } from './simulated-ids.js';
+
+const actMeanMs = 2_000;
+/** Whoever goes back to the former release doesn't finalise in the same breath: reports of the later one must be outlived. */
+const settledMs = reachableWithinMs * 1.2;
+/** Acts before the operator decides for the later release. */
+const playMeanActs = 8;
+
+/**
+ * Has nodes run two releases: restarts them with the one and the other, in both directions, until he decides for the
+ * later one; then brings all of them there, and raises the active format once the gate lets him.
+ */
+export class ReleaseOperator {
+  readonly #world: World;
+  readonly #random: Random;
+  readonly #nodes: () => readonly NodeServing[];
+  readonly #nextRequest: () => number;
+  /** Replica and serving processes of a node end, and start again at once. */
+  readonly #restart: (serving: NodeServing) => void;
+  readonly #mixed: boolean;
+  #decidedMs: number | null = null;
+  /** Some proposal to raise the active format was acknowledged. */
+  #finalized = false;
+  #waiting = false;
+  #running = true;
+
+  constructor(options: {
+    readonly world: World;
+    readonly random: Random;
+    readonly mixed: boolean;
+    readonly nodes: () => readonly NodeServing[];
+    readonly nextRequest: () => number;
+    readonly restart: (serving: NodeServing) => void;
+  }) {
+    this.#world = options.world;
+    this.#random = options.random;
+    this.#mixed = options.mixed;
+    this.#nodes = options.nodes;
+    this.#nextRequest = options.nextRequest;
+    this.#restart = options.restart;
+  }
+
+  /** A node is set up: some with a release that is too old by then, which must be told so. */
+  install(node: SimNode): void {
+    if (!this.#mixed) return;
+    const isBetween = this.#decidedMs !== null && !this.#finalized;
+    node.release = isBetween || this.#random.chance(0.5) ? 1 : 0;
+  }
+
+  start(): void {
+    if (!this.#mixed) return;
+    this.#world.after(this.#random.exponential(actMeanMs), 'releases', -1, () => {
+      if (!this.#running) return;
+      this.start();
+      this.#act();
+    });
+  }
+
+  stop(): void {
+    this.#running = false;
+  }
+
+  #act(): void {
+    const nodes = this.#nodes();
+    if (nodes.length === 0) return;
+    if (this.#decidedMs === null) {
+      if (this.#random.chance(1 / playMeanActs)) {
+        this.#decidedMs = this.#world.nowMs;
+        this.#world.say(() => 'operator decides for the next release');
+        return;
+      }
+      this.#change(this.#random.pick(nodes));
+      return;
+    }
+    const behind = nodes.find(({ node }) => node.release === 0);
+    const settled = this.#world.nowMs - this.#decidedMs > settledMs;
+    // In vain while somebody is behind: then the gate is shut. A joiner that is kept out for its age waits here too.
+    if (behind !== undefined && this.#random.chance(settled ? 0.6 : 0.3)) this.#change(behind);
+    else if (settled) this.#finalize(this.#random.pick(nodes).node);
+  }
+
+  #change(serving: NodeServing): void {
+    const { node } = serving;
+    node.release = node.release === 0 ? 1 : 0;
+    this.#world.say(() => `operator restarts ${node.memberId} with release ${node.release}`);
+    this.#restart(serving);
+  }
+
+  #finalize(node: SimNode): void {
+    const { machine, loop, memberId } = node;
+    if (!(machine instanceof KeyMachine) || loop === null || this.#waiting || node.release === 0) return;
+    const { state } = machine;
+    if (state.cluster() === null || state.activeFormat() >= nextFormat) return;
+    const { nowMs } = this.#world;
+    const { membersBehind, encodeCommand } = this.#world.build.releases[node.release];
+    const behind = membersBehind(nextFormat, {
+      memberId,
+      state,
+      reports: loop.status().reports,
+      nowMs: node.clock.localMs(nowMs),
+    });
+    if (behind.length > 0) return;
+    const request = this.#nextRequest();
+    const envelope: CommandEnvelope = {
+      requestId: requestIdOf(request, nowMs),
+      atMs: wallMs(nowMs),
+      by: 'operator',
+    };
+    const command = encodeCommand({ type: 'cluster.upgrade', ...envelope, format: nextFormat });
+    this.#waiting = true;
+    this.#world.say(() => `operator finalises the upgrade at ${memberId} (request ${request})`);
+    node.propose(`${request}.1`, 'command', command, (outcome) => {
+      this.#waiting = false;
+      const { checkers } = this.#world;
+      if (outcome?.ok) {
+        this.#finalized = true;
+        checkers.acknowledgements.acknowledged(this.#world.nowMs, outcome.value.index, request, command);
+      } else if (outcome !== null && outcome.error.kind !== 'unknown' && outcome.error.kind !== 'closed') {
+        checkers.exactlyOnce.notTaken(request);
+      }
+    });
+  }
+}

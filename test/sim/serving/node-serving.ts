@@ -1,0 +1,198 @@
+import { silentLogger } from '../../../src/base/logger.js';
+import type { LinkConnection } from '../../../src/ops/link-connection.js';
+import type { ServingLinks, StateSubscriber } from '../../../src/replica/serving-links.js';
+import type { StandingWatch } from '../../../src/replica/standing-watch.js';
+import type { ReplicationLoop } from '../../../src/replication/replication-loop.js';
+import { KeyMachine } from '../keys/key-machine.js';
+import type { Random } from '../random.js';
+import type { MachineResult, SimMachine } from '../sim-machine.js';
+import type { Companion, SimNode } from '../sim-node.js';
+import type { World } from '../world.js';
+import { ServingProcess, supervisorNonce } from './serving-process.js';
+import { SimLink } from './sim-link.js';
+import { SimProcess } from './sim-process.js';
+
+/** As the replica does it. */
+const standingIntervalMs = 1_000;
+
+/** What runs while the replica does. */
+interface Publication {
+  readonly process: SimProcess;
+  readonly machine: KeyMachine;
+  readonly links: ServingLinks;
+  readonly standing: StandingWatch;
+  subscriber: StateSubscriber | null;
+}
+
+export interface NodeServingOptions {
+  readonly world: World;
+  readonly random: Random;
+  readonly node: SimNode;
+  /** When a quorum last confirmed its state, by what is on its disk (wall clock, ms). */
+  readonly confirmedAtMs: number | null;
+  readonly processes: number;
+  readonly linkDelayMeanMs: number;
+  readonly linkBufferBytesMax: number;
+  readonly hsmMeanMs: number;
+  readonly nextPid: () => number;
+}
+
+/** The serving processes of a node, and the publication of its replica's key state to them: the real one. */
+export class NodeServing implements Companion {
+  readonly node: SimNode;
+  readonly processes: readonly ServingProcess[];
+  /** Nothing gets through between replica and serving processes until then. */
+  linksStalledUntilMs = 0;
+  readonly #options: NodeServingOptions;
+  readonly #connections = new Set<SimLink>();
+  #publication: Publication | null = null;
+  /** Of the publication being made. */
+  #subscriber: StateSubscriber | null = null;
+  #confirmedAtMs: number | null;
+
+  constructor(options: NodeServingOptions) {
+    const { world, random, node, hsmMeanMs, nextPid } = options;
+    this.#options = options;
+    this.node = node;
+    this.#confirmedAtMs = options.confirmedAtMs;
+    this.processes = Array.from(
+      { length: options.processes },
+      (_, place) =>
+        new ServingProcess({
+          world,
+          random,
+          node,
+          slot: place + 1,
+          hsmMeanMs,
+          nextPid,
+          connect: (from) => this.#connect(from),
+          acknowledgedIndex: (processId) => this.#acknowledgedBy(processId),
+        }),
+    );
+  }
+
+  get appliedIndex(): number {
+    const publication = this.#publication;
+    if (publication === null) return 0;
+    return Math.min(
+      publication.machine.appliedIndex,
+      ...publication.links.links().map(({ appliedIndex }) => appliedIndex),
+    );
+  }
+
+  #acknowledgedBy(processId: string): number {
+    const links = this.#publication?.links.links() ?? [];
+    return links.find(({ hello }) => hello.processId === processId)?.appliedIndex ?? 0;
+  }
+
+  startProcesses(): void {
+    for (const process of this.processes) process.start();
+  }
+
+  killProcesses(reason: string): void {
+    for (const process of this.processes) process.kill(reason);
+  }
+
+  #connect(from: SimProcess): LinkConnection {
+    const { world, random, linkDelayMeanMs } = this.#options;
+    const publication = this.#publication;
+    const plan = { delayMeanMs: linkDelayMeanMs, stalledUntilMs: () => this.linksStalledUntilMs };
+    const to = publication?.process ?? new SimProcess(world, 'nobody', () => 0);
+    const link = new SimLink(world, random, plan, from, to);
+    if (publication === null) {
+      link.refuse();
+      return link.client;
+    }
+    for (const known of this.#connections) if (known.isOver) this.#connections.delete(known);
+    this.#connections.add(link);
+    publication.links.accept(link.server);
+    link.connected();
+    return link.client;
+  }
+
+  replicaStarted(machine: SimMachine, loop: ReplicationLoop<MachineResult>): void {
+    if (!(machine instanceof KeyMachine)) throw new Error('only key state is published');
+    const { world, node, linkBufferBytesMax } = this.#options;
+    const release = world.build.releases[node.release];
+    const process = new SimProcess(world, `${node.memberId}'s publication`, () => node.pausedUntilMs);
+    const bootTimeMs = (): number => node.clock.localMs(world.nowMs);
+    const standing = new release.StandingWatch({
+      state: () => machine.state,
+      replication: () => loop.status(),
+      lastConfirmation: {
+        foundAtMs: node.lostDisk ? null : this.#confirmedAtMs,
+        confirmed: (atMs) => {
+          this.#confirmedAtMs = atMs;
+        },
+      },
+      fence: null,
+      clock: process.clock(node.clock),
+      bootTimeMs,
+    });
+    const links = new release.ServingLinks({
+      supervisorNonce,
+      state: {
+        get appliedIndex() {
+          return machine.appliedIndex;
+        },
+        snapshot: () => machine.snapshot(),
+        subscribe: (subscriber) => {
+          this.#subscriber = subscriber;
+          return () => {};
+        },
+      },
+      logger: silentLogger,
+      timers: process.timers(),
+      isProcessAlive: (pid) => this.processes.some((serving) => serving.pid === pid),
+      runningServingProcesses: () =>
+        this.processes.flatMap(({ slot, pid }) => (pid === null ? [] : [{ slot, pid }])),
+      standing: standing.standing(),
+      linkBufferBytesMax,
+    });
+    standing.watch((changed) => links.standingChanged(changed));
+    this.#publication = { process, machine, links, standing, subscriber: this.#subscriber };
+    this.#watchStanding(this.#publication);
+  }
+
+  #watchStanding(publication: Publication): void {
+    publication.process.after(standingIntervalMs, 'standing', () => {
+      this.#watchStanding(publication);
+      publication.standing.update();
+    });
+  }
+
+  applied(entry: { readonly index: number; readonly command: Uint8Array }): void {
+    this.#publication?.subscriber?.onEntry(entry);
+  }
+
+  restored(index: number): void {
+    this.#publication?.subscriber?.onRestore(index);
+  }
+
+  fresh(asOfMs: number, index: number): void {
+    const publication = this.#publication;
+    publication?.subscriber?.onFresh(asOfMs, index);
+    publication?.standing.confirmed();
+  }
+
+  replicaEnded(): void {
+    const publication = this.#publication;
+    if (publication === null) return;
+    this.#publication = null;
+    publication.process.end();
+    for (const link of this.#connections) link.close(link.server);
+    this.#connections.clear();
+  }
+
+  /** What keeps a serving process from serving where all is healed; `null`: nothing. */
+  fault(): string | null {
+    const publication = this.#publication;
+    if (publication === null) return `${this.node.memberId} has no replica`;
+    const { machine } = publication;
+    for (const process of this.processes) {
+      const fault = process.fault(machine.appliedIndex, machine.hashNumber());
+      if (fault !== null) return `${process.name}: ${fault}`;
+    }
+    return null;
+  }
+}
