@@ -166,7 +166,7 @@ t.test('proposals and reads: an id each, one outcome each', async (t) => {
   ports.read(String(readId), 10);
   t.strictSame(await reads[0], { ok: true, value: 9 });
   ports.read(String((await called(node, 'readIndex', 1))[1]), null);
-  t.match(await reads[1], { ok: false, error: { kind: 'no-quorum', reason: /no quorum confirmed/ } });
+  t.match(await reads[1], { ok: false, error: { kind: 'no-quorum', reason: /no majority has confirmed/ } });
   node.loop.halted = 'a bug';
   ports.read(String((await called(node, 'readIndex', 2))[1]), null);
   t.match(await reads[2], { ok: false, error: { kind: 'no-quorum', reason: 'a bug' } });
