@@ -8,6 +8,7 @@ import { Command } from 'commander';
 import { Pool } from 'undici';
 import { signRequest } from '../src/sigv4/sign.js';
 import { AdminWrites } from './admin-writes.js';
+import { CpuTotals, nodeCpu } from './node-cpu.js';
 import { type OpenLoopResult, openLoop, percentile } from './open-loop.js';
 
 /**
@@ -29,12 +30,18 @@ const command = new Command('bench')
   .option('--rate <requests per second>', 'scheduled send rate', Number, 1_800)
   .option('--duration <seconds>', 'measured time, warm-up apart', Number, 60)
   .option('--connections <count>', 'HTTP/1.1 connections', Number, 32)
-  .option('--writes <per second>', 'changes of key state during every other sixth of the time', Number);
+  .option(
+    '--writes <per second>',
+    'changes of key state during every other sixth of the time; 0: how far two such halves differ by themselves',
+    Number,
+  );
 const options = command
   .parse()
   .opts<{ rate: number; duration: number; connections: number; writes?: number }>();
 for (const [name, value] of Object.entries(options)) {
-  if (!(value > 0)) command.error(`error: --${name} must be a number above 0`);
+  if (!(value > 0 || (name === 'writes' && value === 0))) {
+    command.error(`error: --${name} must be a number above 0`);
+  }
 }
 
 async function startNode(): Promise<ChildProcess> {
@@ -185,22 +192,33 @@ async function compare(
   load: (seconds: number) => Promise<OpenLoopResult>,
   adminSocket: string,
 ): Promise<boolean> {
-  const writes = new AdminWrites(adminSocket);
-  await writes.prepare();
+  const writes = await AdminWrites.start(adminSocket);
   const [without, among]: [OpenLoopResult[], OpenLoopResult[]] = [[], []];
+  const [cpuWithout, cpuAmong] = [new CpuTotals(), new CpuTotals()];
+  const look = (): ReturnType<typeof nodeCpu> => nodeCpu(join(directory, 'nodes.json'));
   let made = 0;
   for (let turn = 0; turn < turns; turn += 2) {
+    const first = look();
     without.push(await load(options.duration / turns));
-    const ended = new AbortController();
-    const writing = writes.run(rate, ended.signal);
+    const second = look();
+    if (rate > 0) writes.begin(rate);
     among.push(await load(options.duration / turns));
-    ended.abort();
-    made += await writing;
+    if (rate > 0) made += await writes.end();
+    cpuWithout.add(first, second);
+    cpuAmong.add(second, look());
   }
+  writes.close();
   const good = [report('without writes: ', without), report(`with ${made} writes: `, among)];
   const [before, after] = [latencyOf(without), latencyOf(among)];
   const ratio = (fraction: number): string => (after(fraction) / before(fraction)).toFixed(2);
   console.log(`with/without: p50 ${ratio(0.5)}  p99 ${ratio(0.99)}  p99.9 ${ratio(0.999)}`);
+  console.log('processor time, ms a second without and with writes, and what a write costs:');
+  for (const [process, ms] of cpuAmong.ms) {
+    const base = cpuWithout.ms.get(process) ?? 0;
+    const perSecond = (total: number): string => ((2 * total) / options.duration).toFixed(0).padStart(6);
+    const perWrite = made === 0 ? '' : `  ${((ms - base) / made).toFixed(2).padStart(6)} ms a write`;
+    console.log(`  ${process.padEnd(18)}${perSecond(base)}${perSecond(ms)}${perWrite}`);
+  }
   return good.every(Boolean);
 }
 

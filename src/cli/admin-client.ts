@@ -4,6 +4,7 @@ import { errorText } from '../base/guards.js';
 import { systemRandom } from '../base/random.js';
 import {
   type AdminCommand,
+  type AdminReading,
   type AdminRequest,
   type AdminResponse,
   adminApiVersion,
@@ -13,10 +14,10 @@ import {
   mintRequestId,
   requestIdHeader,
   requestIdRandomBytes,
-  staleHeader,
 } from '../replica/admin-contract.js';
 import { connectFailure } from './admin-socket.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
+import { durationText } from './output.js';
 
 const connectTimeoutMs = 5_000;
 /** Longer than the replica's own limits for the HSM and for acknowledgements together. */
@@ -35,6 +36,7 @@ export class AdminClient {
   readonly #requestId: string;
 
   readonly #warn: (message: string) => void;
+  #warned = false;
 
   /** @param requestId of an earlier run whose outcome is not known; without it, a new one. */
   constructor(socketPath: string, requestId: string | null, warn: (message: string) => void) {
@@ -63,8 +65,20 @@ export class AdminClient {
         `the answer of xksd to ${command} is not what this xksctl expects; are they of the same version?`,
       );
     }
+    if ('reading' in answer.data) this.#heed(answer.data.reading);
     // The schema of `command` made it; the compiler cannot follow that through the union.
     return answer.data as AdminResponse<C>;
+  }
+
+  /** Of several questions of one command, once. */
+  #heed({ confirmed, ageMs }: AdminReading): void {
+    if (confirmed || this.#warned) return;
+    this.#warned = true;
+    const known =
+      ageMs === null ? 'none has confirmed it since its start' : `as of ${durationText(ageMs)} ago`;
+    this.#warn(
+      `Careful: no quorum was asked. This is what this node knows, ${known}: changes made since may be missing.`,
+    );
   }
 
   async #post(
@@ -85,8 +99,6 @@ export class AdminClient {
         headers: { 'content-type': 'application/json', [requestIdHeader]: this.#requestId },
         body,
       });
-      const stale = response.headers[staleHeader];
-      if (typeof stale === 'string') this.#warn(`Careful: ${stale}.`);
       return { status: response.statusCode, text: await response.body.text() };
     } catch (thrown) {
       throw this.#failureOf(command, thrown);

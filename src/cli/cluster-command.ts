@@ -10,6 +10,7 @@ import { addPendingCommand } from './pending-command.js';
 import { addRecoverCommand } from './recover-command.js';
 import { requireConfig } from './required-config.js';
 import { readSecretArgument } from './secret-argument.js';
+import { addSettingsCommand } from './settings-command.js';
 
 type ClusterStatus = AdminResponse<'cluster.status'>;
 type Member = ClusterStatus['members'][number];
@@ -245,6 +246,7 @@ export function addClusterCommand(program: Command, run: CommandRunner): void {
   addMemberCommands(command, run);
   addRecoverCommand(command, run);
   addPendingCommand(command, run);
+  addSettingsCommand(command, run);
 
   command
     .command('transfer')

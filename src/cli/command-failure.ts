@@ -9,7 +9,7 @@ export const exitCodes = {
   degraded: 3,
   /** A change may or may not have been made: safe to repeat under its request id. */
   outcomeUnknown: 11,
-  /** No log took a change, and none will. */
+  /** No quorum: no log took a change, and none will; or nobody confirmed what was to be shown. */
   notTaken: 12,
 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];

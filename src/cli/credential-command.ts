@@ -5,6 +5,7 @@ import type { CommandRunner } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { KmsConfigFile } from './kms-config-file.js';
 import { durationText, fields, table, timeText } from './output.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 type Credential = AdminResponse<'credential.retire'>['credential'];
 
@@ -77,9 +78,11 @@ export function addCredentialCommand(program: Command, run: CommandRunner): void
     .command('list')
     .description('list credentials, with their last use')
     .argument('[keystore]')
-    .action((keyStore: string | undefined) =>
+    .addOption(staleOption())
+    .action((keyStore: string | undefined, options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('credential.list', keyStore === undefined ? {} : { keyStore });
+        const request = { ...(keyStore === undefined ? {} : { keyStore }), ...options };
+        const answer = await client().call('credential.list', request);
         output.data(answer, () => credentialTable(answer.credentials));
         return exitCodes.ok;
       }),

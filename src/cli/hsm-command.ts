@@ -4,6 +4,7 @@ import { changeText, reportChange } from './change-text.js';
 import type { CommandRunner } from './command-context.js';
 import { exitCodes } from './command-failure.js';
 import { fields, indent, type Output, table } from './output.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 type Token = AdminResponse<'status'>['tokens'][number];
 type Listing = AdminResponse<'hsm.list'>['tokens'][number];
@@ -73,9 +74,10 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
   command
     .command('list')
     .description('list the tokens, and the key objects on them')
-    .action(() =>
+    .addOption(staleOption())
+    .action((options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('hsm.list', {});
+        const answer = await client().call('hsm.list', options);
         output.data(answer, () =>
           answer.tokens
             .map((listing) => {

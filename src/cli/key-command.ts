@@ -6,6 +6,7 @@ import type { CommandContext, CommandRunner } from './command-context.js';
 import { CommandFailure, type ExitCode, exitCodes } from './command-failure.js';
 import { fields, type Output, table, timeText } from './output.js';
 import { parseRevision } from './revision-argument.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 type Key = AdminResponse<'key.show'>['key'];
 
@@ -110,11 +111,12 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
     .command('list')
     .description('list the keys of a key store')
     .argument('<keystore>')
-    .action((keyStore: string) =>
+    .addOption(staleOption())
+    .action((keyStore: string, options: StaleOption) =>
       run(async (context) => {
         const { output } = context;
-        const keys = await listKeys(context, keyStore);
-        output.data({ keys }, () =>
+        const { keys, reading } = await listKeys(context, keyStore, options);
+        output.data({ keys, reading }, () =>
           table(
             ['EXTERNAL KEY ID', 'STATUS', 'VERSION', 'USAGE', 'CREATED', 'DESCRIPTION'],
             keys.map((key) => [
@@ -136,9 +138,10 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
     .description('show a key and its versions')
     .argument('<keystore>')
     .argument('<external-key-id>')
-    .action((keyStore: string, externalKeyId: string) =>
+    .addOption(staleOption())
+    .action((keyStore: string, externalKeyId: string, options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('key.show', { keyStore, externalKeyId });
+        const answer = await client().call('key.show', { keyStore, externalKeyId, ...options });
         output.data(answer, () => describe(output, answer.key));
         return exitCodes.ok;
       }),
@@ -169,17 +172,21 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
     );
 }
 
-async function listKeys({ client }: CommandContext, keyStore: string): Promise<readonly Key[]> {
+/** Each page is read by itself: what stands behind the first stands behind all. */
+async function listKeys(
+  { client }: CommandContext,
+  keyStore: string,
+  options: StaleOption,
+): Promise<Pick<AdminResponse<'key.list'>, 'keys' | 'reading'>> {
   const connection = client();
-  const keys: Key[] = [];
-  let after: string | null = null;
-  do {
-    const page: AdminResponse<'key.list'> = await connection.call('key.list', {
-      keyStore,
-      ...(after === null ? {} : { after }),
-    });
+  const { keys, reading, next }: AdminResponse<'key.list'> = await connection.call('key.list', {
+    keyStore,
+    ...options,
+  });
+  for (let after = next; after !== null; ) {
+    const page = await connection.call('key.list', { keyStore, after, ...options });
     keys.push(...page.keys);
     after = page.next;
-  } while (after !== null);
-  return keys;
+  }
+  return { keys, reading };
 }

@@ -6,6 +6,7 @@ import { CommandFailure, exitCodes } from './command-failure.js';
 import { credentialTable } from './credential-command.js';
 import { fields, type Output, table, timeText } from './output.js';
 import { parseRevision } from './revision-argument.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 type KeyStore = AdminResponse<'keystore.create'>['keyStore'];
 
@@ -76,9 +77,10 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
   command
     .command('list')
     .description('list the key stores')
-    .action(() =>
+    .addOption(staleOption())
+    .action((options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('keystore.list', {});
+        const answer = await client().call('keystore.list', options);
         output.data(answer, () =>
           table(
             ['NAME', 'STATUS', 'URI PATH', 'REGIONS', 'CREDENTIALS', 'KEYS'],
@@ -100,9 +102,10 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
     .command('show')
     .description('show a key store and its credentials')
     .argument('<name>')
-    .action((name: string) =>
+    .addOption(staleOption())
+    .action((name: string, options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('keystore.show', { name });
+        const answer = await client().call('keystore.show', { name, ...options });
         output.data(
           answer,
           () => `${describe(output, answer.keyStore)}\n\n${credentialTable(answer.credentials)}`,

@@ -2,13 +2,14 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { CommandRunner } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { readKmsConfigFile } from './kms-config-file.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 const connectivities = ['PUBLIC_ENDPOINT', 'VPC_ENDPOINT_SERVICE'] as const;
 type Connectivity = (typeof connectivities)[number];
 
 const exampleEndpoint = 'https://xks.example.com';
 
-interface Options {
+interface Options extends StaleOption {
   readonly endpoint?: string;
   readonly connectivity?: Connectivity;
   readonly vpcEndpointServiceName?: string;
@@ -92,13 +93,17 @@ export function addKmsConfigCommand(program: Command, run: CommandRunner): void 
       '--kms-config <file>',
       'read the credential from this file, as `credential create --kms-config` wrote it',
     )
+    .addOption(staleOption())
     .action((keyStore: string, options: Options) =>
       run(async ({ client, output }) => {
         if (options.vpcEndpointServiceName !== undefined && options.connectivity === 'PUBLIC_ENDPOINT') {
           const message = '--vpc-endpoint-service-name does not go with --connectivity PUBLIC_ENDPOINT.';
           throw new CommandFailure('usage', message, exitCodes.usage);
         }
-        const answer = await client().call('keystore.show', { name: keyStore });
+        const answer = await client().call('keystore.show', {
+          name: keyStore,
+          ...(options.stale === undefined ? {} : { stale: options.stale }),
+        });
         const wantedId =
           options.kmsConfig === undefined
             ? options.accessKeyId
@@ -122,7 +127,14 @@ export function addKmsConfigCommand(program: Command, run: CommandRunner): void 
         const prompt = `read -rsp 'Secret access key of ${accessKeyId}: ' RAW_SECRET_ACCESS_KEY; echo`;
         const asks = options.kmsConfig === undefined;
         output.data(
-          { keyStore, uriPath: proxy.uriPath, accessKeyId, before: asks ? prompt : null, commands },
+          {
+            keyStore,
+            uriPath: proxy.uriPath,
+            accessKeyId,
+            before: asks ? prompt : null,
+            commands,
+            reading: answer.reading,
+          },
           () =>
             [
               ...(asks ? [`# The secret stays out of your history and of argument lists:\n${prompt}`] : []),

@@ -4,6 +4,7 @@ import { changeText, reportChange } from './change-text.js';
 import type { CommandRunner } from './command-context.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { fields, table } from './output.js';
+import { type StaleOption, staleOption } from './stale-option.js';
 
 type Grant = AdminResponse<'pending.list'>['pending'][number];
 
@@ -33,9 +34,10 @@ export function addPendingCommand(cluster: Command, run: CommandRunner): void {
   command
     .command('list')
     .description('what waits for a decision')
-    .action(() =>
+    .addOption(staleOption())
+    .action((options: StaleOption) =>
       run(async ({ client, output }) => {
-        const answer = await client().call('pending.list', {});
+        const answer = await client().call('pending.list', options);
         output.data(answer, () =>
           answer.pending.length === 0
             ? 'Nothing waits for a decision.'

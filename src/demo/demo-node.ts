@@ -115,9 +115,10 @@ export class DemoNode {
     return this.#exitCode;
   }
 
-  start(): void {
+  /** @param xksdPath of another release than the node's own, this time. */
+  start(xksdPath = this.#options.xksdPath): void {
     const log = openSync(this.logFile, 'a', 0o600);
-    const child = spawn(process.execPath, [this.#options.xksdPath, 'run', '--config', this.configPath], {
+    const child = spawn(process.execPath, [xksdPath, 'run', '--config', this.configPath], {
       // A group of its own: a Ctrl-C in the terminal reaches the demo, which then drains its nodes.
       detached: true,
       stdio: ['ignore', log, log],

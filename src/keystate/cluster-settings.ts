@@ -14,6 +14,8 @@ export const settingsLimits = {
   /** One heartbeat or two may be lost before anybody campaigns. */
   heartbeatsPerElectionMin: 3,
   electionTicksMax: 1_000,
+  /** Shorter ones are over whenever a disk or an event loop is slow for once; a write that takes as long ends a lead. */
+  electionMsMin: 100,
   /** From the leader's death (replication.md, the kill switch contract). */
   newLeaderWithinMs: 1_500,
   /** Of that, for votes to go around after the longest election timeout, and for the no-op to commit. */
@@ -38,6 +40,9 @@ export function settingsProblem(settings: ClusterSettings): string | null {
   if (heartbeatTicks < 1) return 'a heartbeat takes at least one tick';
   if (electionTicks > l.electionTicksMax || electionTicks < l.heartbeatsPerElectionMin * heartbeatTicks) {
     return `an election timeout has ${l.heartbeatsPerElectionMin} heartbeats at least and ${l.electionTicksMax} ticks at most`;
+  }
+  if (electionTicks * tickMs < l.electionMsMin) {
+    return `an election timeout has ${l.electionMsMin} ms at least, and this one ${electionTicks} × ${tickMs}`;
   }
   // The timeout is drawn from one to two times `electionTicks` (paper §5.2).
   if (2 * electionTicks * tickMs + l.electionRoundMs > l.newLeaderWithinMs) {

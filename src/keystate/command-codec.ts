@@ -53,14 +53,14 @@ const listElementsMax = 64;
  * to refuse it would be to diverge from those that can do it.
  */
 const activeFormatField: FieldCodec<number> = {
-  toJson: checkFormat,
+  write: (format) => countField.write(checkFormat(format)),
   fromJson: checkFormat,
 };
 
-function checkFormat(json: unknown, path: string): number {
-  const format = countField.fromJson(json, path);
+function checkFormat(json: unknown): number {
+  const format = countField.fromJson(json);
   if (format <= commandFormatMax) return format;
-  throw new FieldError(`${path} is ${format}; this version of xksd knows formats up to ${commandFormatMax}`);
+  throw new FieldError(`is ${format}; this version of xksd knows formats up to ${commandFormatMax}`, '');
 }
 
 const foundingField: FieldCodec<CommandOf<'cluster.init'>> = objectField({
@@ -82,13 +82,9 @@ const memberPlaceFields = { memberId: stringField, name: stringField, address: s
 
 const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } = {
   'cluster.init': {
-    toJson: (command, path) =>
-      (command.format === undefined ? firstInitField : foundingField).toJson(command, path),
-    fromJson: (json, path) =>
-      (isJsonObject(json) && Object.hasOwn(json, 'format') ? foundingField : firstInitField).fromJson(
-        json,
-        path,
-      ),
+    write: (command) => (command.format === undefined ? firstInitField : foundingField).write(command),
+    fromJson: (json) =>
+      (isJsonObject(json) && Object.hasOwn(json, 'format') ? foundingField : firstInitField).fromJson(json),
   },
   'token.prepare': commandField('token.prepare', { token: preparedTokenField }),
   'keystore.create': commandField('keystore.create', {
@@ -163,14 +159,14 @@ const isCommandType = (type: unknown): type is CommandType =>
 
 /** Dispatches on `type`. */
 const anyCommandField: FieldCodec<Command> = {
-  toJson: (command, path) => (commandFields[command.type] as FieldCodec<Command>).toJson(command, path),
-  fromJson: (json, path) => {
+  write: (command) => (commandFields[command.type] as FieldCodec<Command>).write(command),
+  fromJson: (json) => {
     const type = isJsonObject(json) ? json['type'] : null;
     if (typeof type !== 'string') throw new FieldError('type is missing');
     if (!isCommandType(type)) {
       throw new FieldError(`type ${JSON.stringify(type.slice(0, 64))} is not known to this version of xksd`);
     }
-    return commandFields[type].fromJson(json, path);
+    return commandFields[type].fromJson(json);
   },
 };
 

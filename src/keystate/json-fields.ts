@@ -1,4 +1,4 @@
-import { decodeHex, encodeHex } from '../base/bytes.js';
+import { isUtf8 } from 'node:buffer';
 import { isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 
@@ -7,102 +7,137 @@ import { err, ok, type Result } from '../base/result.js';
  * directions, so that nothing can be encoded that could not be decoded again.
  */
 export interface FieldCodec<T> {
+  /** The value as JSON text, canonically. @throws FieldError */
+  write(value: T): string;
   /** @throws FieldError */
-  toJson(value: T, path: string): unknown;
-  /** @throws FieldError */
-  fromJson(json: unknown, path: string): T;
+  fromJson(json: unknown): T;
 }
 
-/** A value that the format does not know, with the path to it. */
+/** A value that the format does not know. */
 export class FieldError extends Error {
   override readonly name = 'FieldError';
+  readonly #problem: string;
+  readonly #path: string | null;
+
+  /** @param path from where it is thrown to the value (empty: that itself); `null` where `problem` says all. */
+  constructor(problem: string, path: string | null = null) {
+    super(path === null ? problem : `${path === '' ? 'it' : path} ${problem}`);
+    this.#problem = problem;
+    this.#path = path;
+  }
+
+  /** As seen from one step further out: the path is put together only where something is wrong. */
+  within(step: string): FieldError {
+    if (this.#path === null) return this;
+    const separator = this.#path === '' || this.#path.startsWith('[') ? '' : '.';
+    return new FieldError(this.#problem, `${step}${separator}${this.#path}`);
+  }
 }
 
-function fail(path: string, problem: string): never {
-  throw new FieldError(`${path} ${problem}`);
+function fail(problem: string, path = ''): never {
+  throw new FieldError(problem, path);
 }
+
+const seenFrom = (step: string, thrown: unknown): unknown =>
+  thrown instanceof FieldError ? thrown.within(step) : thrown;
 
 /** Bounds of the format. Tighter ones, worded for operators, are in `apply`. */
 const stringCharactersMax = 4_096;
 const bytesMax = 4_096;
 
-function checkString(json: unknown, path: string): string {
-  if (typeof json !== 'string') return fail(path, 'is not a string');
-  if (json.length > stringCharactersMax)
-    return fail(path, `is longer than ${stringCharactersMax} characters`);
+function checkString(json: unknown): string {
+  if (typeof json !== 'string') return fail('is not a string');
+  if (json.length > stringCharactersMax) return fail(`is longer than ${stringCharactersMax} characters`);
   return json;
 }
 
 export const stringField: FieldCodec<string> = {
-  toJson: (value, path) => checkString(value, path),
+  write: (value) => JSON.stringify(checkString(value)),
   fromJson: checkString,
 };
 
-function checkCount(json: unknown, path: string): number {
+function checkCount(json: unknown): number {
   if (typeof json !== 'number' || !Number.isSafeInteger(json) || json < 0) {
-    return fail(path, 'is not a whole number of 0 or more');
+    return fail('is not a whole number of 0 or more');
   }
   return json;
 }
 
 /** A whole number within 0 … 2^53 − 1. */
 export const countField: FieldCodec<number> = {
-  toJson: (value, path) => checkCount(value, path),
+  write: (value) => String(checkCount(value)),
   fromJson: checkCount,
 };
 
-function checkBoolean(json: unknown, path: string): boolean {
-  return typeof json === 'boolean' ? json : fail(path, 'is neither true nor false');
+function checkBoolean(json: unknown): boolean {
+  return typeof json === 'boolean' ? json : fail('is neither true nor false');
 }
 
 export const booleanField: FieldCodec<boolean> = {
-  toJson: (value, path) => checkBoolean(value, path),
+  write: (value) => String(checkBoolean(value)),
   fromJson: checkBoolean,
 };
 
 /** One of a few words. */
 export function wordField<const T extends string>(words: readonly T[]): FieldCodec<T> {
-  const check = (json: unknown, path: string): T => {
-    const word = words.find((known) => known === json);
-    return word ?? fail(path, `is not one of ${words.join(', ')}`);
+  const texts = words.map((word) => JSON.stringify(word));
+  const placeOf = (json: unknown): number => {
+    const place = (words as readonly unknown[]).indexOf(json);
+    return place >= 0 ? place : fail(`is not one of ${words.join(', ')}`);
   };
-  return { toJson: (value, path) => check(value, path), fromJson: check };
+  return {
+    write: (value) => texts[placeOf(value)] ?? '',
+    fromJson: (json) => words[placeOf(json)] ?? fail('is missing'),
+  };
+}
+
+/**
+ * Between bytes and hexadecimal, in one piece of memory for all: key state holds hundreds of thousands of short byte
+ * strings, and a view on memory outside the heap for each would cost more than all the rest of a snapshot.
+ */
+const scratch = Buffer.alloc(bytesMax);
+const scratchBytes = new Uint8Array(scratch.buffer, scratch.byteOffset, scratch.byteLength);
+
+function writeBytes(value: Uint8Array): string {
+  if (value.byteLength > bytesMax) return fail('is too long');
+  scratch.set(value);
+  return `"${scratch.toString('hex', 0, value.byteLength)}"`;
+}
+
+function readBytes(json: unknown): Uint8Array {
+  if (typeof json !== 'string') return fail('is not a string');
+  if (json.length > 2 * bytesMax) return fail(`is longer than ${bytesMax} bytes`);
+  const bytes = json.length >>> 1;
+  // Writing stops at the first character that is no digit.
+  if (json.length % 2 !== 0 || scratch.write(json, 'hex') !== bytes) return fail('is not hexadecimal');
+  return scratchBytes.slice(0, bytes);
 }
 
 /** Bytes as lower-case hexadecimal. Decoding gives an array of its own, on no shared pool. */
-export const bytesField: FieldCodec<Uint8Array> = {
-  toJson: (value, path) => (value.byteLength > bytesMax ? fail(path, 'is too long') : encodeHex(value)),
-  fromJson: (json, path) => {
-    if (typeof json !== 'string') return fail(path, 'is not a string');
-    if (json.length > 2 * bytesMax) return fail(path, `is longer than ${bytesMax} bytes`);
-    const decoded = decodeHex(json);
-    if (decoded === null) return fail(path, 'is not hexadecimal');
-    // A view on Node's pool would keep 8 KiB alive for as long as the key lives.
-    return new Uint8Array(decoded);
-  },
-};
+export const bytesField: FieldCodec<Uint8Array> = { write: writeBytes, fromJson: readBytes };
 
 export function nullableField<T>(field: FieldCodec<T>): FieldCodec<T | null> {
   return {
-    toJson: (value, path) => (value === null ? null : field.toJson(value, path)),
-    fromJson: (json, path) => (json === null ? null : field.fromJson(json, path)),
+    write: (value) => (value === null ? 'null' : field.write(value)),
+    fromJson: (json) => (json === null ? null : field.fromJson(json)),
   };
 }
 
 export function listField<T>(field: FieldCodec<T>, lengthMax: number): FieldCodec<readonly T[]> {
-  const checkLength = (length: number, path: string): void => {
-    if (length > lengthMax) fail(path, `has more than ${lengthMax} elements`);
+  const each = <From, To>(values: readonly From[], convert: (value: From) => To): To[] => {
+    if (values.length > lengthMax) fail(`has more than ${lengthMax} elements`);
+    return values.map((value, index) => {
+      try {
+        return convert(value);
+      } catch (thrown) {
+        throw seenFrom(`[${index}]`, thrown);
+      }
+    });
   };
   return {
-    toJson: (values, path) => {
-      checkLength(values.length, path);
-      return values.map((value, index) => field.toJson(value, `${path}[${index}]`));
-    },
-    fromJson: (json, path) => {
-      if (!Array.isArray(json)) return fail(path, 'is not a list');
-      checkLength(json.length, path);
-      return json.map((element, index) => field.fromJson(element, `${path}[${index}]`));
-    },
+    write: (values) => `[${each(values, (value) => field.write(value)).join(',')}]`,
+    fromJson: (json) =>
+      Array.isArray(json) ? each(json, (element) => field.fromJson(element)) : fail('is not a list'),
   };
 }
 
@@ -112,46 +147,58 @@ export type FieldCodecs<T> = { readonly [K in keyof T]-?: FieldCodec<T[K]> };
 /** An object with exactly the fields named, written in the order in which they are named. */
 export function objectField<T extends object>(fields: FieldCodecs<T>): FieldCodec<T> {
   const names = Object.keys(fields) as (keyof T & string)[];
+  const starts = names.map((name, place) => `${place === 0 ? '{' : ','}${JSON.stringify(name)}:`);
   return {
-    toJson: (value, path) => {
-      const json: Record<string, unknown> = {};
-      for (const name of names) json[name] = fields[name].toJson(value[name], join(path, name));
-      return json;
+    write: (value) => {
+      let text = '';
+      for (const [place, name] of names.entries()) {
+        try {
+          text += starts[place] + fields[name].write(value[name]);
+        } catch (thrown) {
+          throw seenFrom(name, thrown);
+        }
+      }
+      return text === '' ? '{}' : `${text}}`;
     },
-    fromJson: (json, path) => {
-      if (!isJsonObject(json)) return fail(path === '' ? 'it' : path, 'is not an object');
+    fromJson: (json) => {
+      if (!isJsonObject(json)) return fail('is not an object');
       const value: Partial<T> = {};
       for (const name of names) {
-        if (!Object.hasOwn(json, name)) return fail(join(path, name), 'is missing');
-        value[name] = fields[name].fromJson(json[name], join(path, name));
+        if (!Object.hasOwn(json, name)) return fail('is missing', name);
+        try {
+          value[name] = fields[name].fromJson(json[name]);
+        } catch (thrown) {
+          throw seenFrom(name, thrown);
+        }
       }
-      for (const name of Object.keys(json)) {
-        if (!Object.hasOwn(fields, name)) return fail(join(path, name.slice(0, 64)), 'is not known');
+      const given = Object.keys(json);
+      if (given.length > names.length) {
+        const unknown = given.find((name) => !Object.hasOwn(fields, name)) ?? '';
+        return fail('is not known', unknown.slice(0, 64));
       }
       return value as T;
     },
   };
 }
 
-const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
-
 /** Canonical JSON in UTF-8. @throws FieldError for a value that the format does not take: a bug of the caller's. */
 export function encodeJson<T>(codec: FieldCodec<T>, value: T): Buffer {
-  return Buffer.from(JSON.stringify(codec.toJson(value, '')), 'utf8');
+  return Buffer.from(codec.write(value), 'utf8');
 }
 
 /** Parses what `encodeJson` wrote, and nothing else: any other spelling of the same value is refused. */
 export function decodeJson<T>(codec: FieldCodec<T>, bytes: Uint8Array): Result<T, string> {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
   let json: unknown;
   try {
-    json = JSON.parse(text.toString('utf8'));
+    json = JSON.parse(text);
   } catch {
     return err('it is not JSON');
   }
   try {
-    const value = codec.fromJson(json, '');
-    return encodeJson(codec, value).equals(text) ? ok(value) : err('it is not in canonical form');
+    const value = codec.fromJson(json);
+    // Compared as texts, which is cheaper than as bytes: one and the same for bytes that are UTF-8.
+    return codec.write(value) === text && isUtf8(bytes) ? ok(value) : err('it is not in canonical form');
   } catch (thrown) {
     if (thrown instanceof FieldError) return err(thrown.message);
     throw thrown;

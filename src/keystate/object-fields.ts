@@ -65,11 +65,10 @@ const stopField = objectField<Extract<OnIsolation, { rule: 'stop' }>>({
 });
 
 export const onIsolationField: FieldCodec<OnIsolation> = {
-  toJson: (value, path) =>
-    value.rule === 'stop' ? stopField.toJson(value, path) : serveField.toJson(value, path),
-  fromJson: (json, path) => {
+  write: (value) => (value.rule === 'stop' ? stopField.write(value) : serveField.write(value)),
+  fromJson: (json) => {
     const stops = isJsonObject(json) && json['rule'] === 'stop';
-    return stops ? stopField.fromJson(json, path) : serveField.fromJson(json, path);
+    return stops ? stopField.fromJson(json) : serveField.fromJson(json);
   },
 };
 
@@ -87,14 +86,14 @@ const servingKeyStoreField = objectField<Omit<KeyStore, 'onIsolation'>>(keyStore
 
 /** The rule by default is left out, so that a key store looks as in format 1 for as long as it could be there. */
 export const keyStoreField: FieldCodec<KeyStore> = {
-  toJson: (value, path) =>
+  write: (value) =>
     value.onIsolation.rule === 'serve'
-      ? servingKeyStoreField.toJson(value, path)
-      : isolatedKeyStoreField.toJson(value, path),
-  fromJson: (json, path) =>
+      ? servingKeyStoreField.write(value)
+      : isolatedKeyStoreField.write(value),
+  fromJson: (json) =>
     isJsonObject(json) && Object.hasOwn(json, 'onIsolation')
-      ? isolatedKeyStoreField.fromJson(json, path)
-      : { ...servingKeyStoreField.fromJson(json, path), onIsolation: { rule: 'serve' } },
+      ? isolatedKeyStoreField.fromJson(json)
+      : { ...servingKeyStoreField.fromJson(json), onIsolation: { rule: 'serve' } },
 };
 
 export const credentialField: FieldCodec<Credential> = objectField({

@@ -124,12 +124,11 @@ const noSecondCounts = { members: 0, formerMembers: 0, pending: 0, requests: 0, 
 export const snapshotFormatMax = 2;
 
 const headerField: FieldCodec<Header> = {
-  toJson: (header, path) =>
-    header.format === 1 ? firstHeaderField.toJson(header, path) : secondHeaderField.toJson(header, path),
-  fromJson: (json, path) => {
+  write: (header) => (header.format === 1 ? firstHeaderField.write(header) : secondHeaderField.write(header)),
+  fromJson: (json) => {
     const format = isJsonObject(json) ? json['format'] : null;
-    if (format === 1) return { ...firstHeaderField.fromJson(json, path), ...noSecondCounts };
-    if (format === snapshotFormatMax) return secondHeaderField.fromJson(json, path);
+    if (format === 1) return { ...firstHeaderField.fromJson(json), ...noSecondCounts };
+    if (format === snapshotFormatMax) return secondHeaderField.fromJson(json);
     const found = typeof format === 'number' ? format : 'missing';
     throw new FieldError(
       `its format is ${found}; this version of xksd reads formats 1 to ${snapshotFormatMax}`,
@@ -169,11 +168,11 @@ const isRecordKind = (kind: unknown): kind is RecordKind =>
   typeof kind === 'string' && Object.hasOwn(recordFields, kind);
 
 const anyRecordField: FieldCodec<SnapshotRecord> = {
-  toJson: (record, path) => (recordFields[record.record] as FieldCodec<SnapshotRecord>).toJson(record, path),
-  fromJson: (json, path) => {
+  write: (record) => (recordFields[record.record] as FieldCodec<SnapshotRecord>).write(record),
+  fromJson: (json) => {
     const kind = isJsonObject(json) ? json['record'] : null;
     if (!isRecordKind(kind)) throw new FieldError('its kind is not known to this version of xksd');
-    return recordFields[kind].fromJson(json, path);
+    return recordFields[kind].fromJson(json);
   },
 };
 

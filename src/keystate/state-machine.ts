@@ -35,6 +35,11 @@ export class KeyStateMachine {
     return this.#state.membership();
   }
 
+  /** The times among the settings, as the engine asks for them. */
+  timing(): ReturnType<KeyState['settings']> {
+    return this.#state.settings();
+  }
+
   snapshot(): Iterable<Uint8Array> {
     return snapshotRecords(this.#state);
   }

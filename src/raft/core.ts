@@ -8,7 +8,7 @@ import type { MemberId, Role } from './types.js';
 
 /** What a member is at a moment. The rules are in the files beside this one; here are only those of changing roles. */
 export class Core {
-  readonly options: RaftOptions;
+  options: RaftOptions;
   readonly memberId: MemberId;
   readonly log: RaftLog;
   readonly tracker: ProgressTracker;

@@ -76,6 +76,23 @@ export function learnCommitted(core: Core, message: VoteRequest | VoteResponse):
 }
 
 /**
+ * Of two that miss their leader at once, and hold the same, each would win the other's preVote, and then they would split
+ * the votes and wait for another election timeout (paper §5.2): the one with the smaller id gets its preVote only once the
+ * other has had the time of a heartbeat to be elected. Not longer: the other may reach fewer members, and never be.
+ */
+function goesFirst(core: Core, { kind, from, lastLog }: VoteRequest): boolean {
+  const own = core.log.lastPosition();
+  return (
+    kind === 'preVote' &&
+    core.role === 'preCandidate' &&
+    core.electionElapsed < core.options.heartbeatTicks &&
+    core.memberId > from &&
+    own.index === lastLog.index &&
+    own.term === lastLog.term
+  );
+}
+
+/**
  * Whoever asks gets an answer, voter or not: a learner may have been promoted and not know it yet (etcd-io/etcd#10998).
  * A request of a lower term does not come here, one of a higher term has raised ours unless it is a preVote.
  */
@@ -84,7 +101,7 @@ export function handleVoteRequest(core: Core, message: VoteRequest): void {
   const free =
     core.votedFor === message.from ||
     (core.votedFor === null && core.leader === null) ||
-    (preVote && message.term > core.currentTerm);
+    (preVote && message.term > core.currentTerm && !goesFirst(core, message));
   const granted = free && core.log.isUpToDate(message.lastLog);
   if (granted && !preVote) {
     core.votedFor = message.from;

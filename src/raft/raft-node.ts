@@ -119,6 +119,20 @@ export class RaftNode {
     if (core.role === 'leader') core.becomeFollower(core.currentTerm, null);
   }
 
+  /**
+   * Other ticks from now on, as `RaftOptions` has them. Members may differ in them for a while: that costs at most an
+   * election, never safety, which rests on no time (paper §5.6).
+   */
+  setTiming(electionTicks: number, heartbeatTicks: number): void {
+    const core = this.#core;
+    const options = { ...core.options, electionTicks, heartbeatTicks };
+    checkOptions(options);
+    core.options = options;
+    // What went by so far was counted in other ticks.
+    core.electionElapsed = 0;
+    core.randomizeElectionTicks();
+  }
+
   /** No campaigns and no leadership while set. */
   setElectable(electable: boolean): void {
     const core = this.#core;

@@ -9,6 +9,7 @@ import {
   type AdminResponse,
   adminCommands,
   isAdminCommand,
+  readsKeyState,
 } from './admin-contract.js';
 import { credentialHandlers } from './admin-credentials.js';
 import type { AdminError } from './admin-error.js';
@@ -16,22 +17,20 @@ import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
+import { confirmReading, knownAgeMs, unconfirmedRefusal } from './admin-reading.js';
+import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
-import type { ClusterControl } from './cluster-control.js';
-
-/** An election may be under way. */
-const readTimeoutMs = 2_000;
 
 /** Every administrative command, apart from how it travels. */
 export class AdminApi {
   readonly #handlers: AdminHandlers;
-  readonly #cluster: ClusterControl;
+  readonly #context: AdminContext;
   readonly #logger: Logger;
 
   constructor(context: AdminContext, logger: Logger) {
     this.#logger = logger;
-    this.#cluster = context.cluster;
+    this.#context = context;
     this.#handlers = {
       status: statusHandler(context),
       ...keyStoreHandlers(context),
@@ -39,24 +38,9 @@ export class AdminApi {
       ...keyHandlers(context),
       ...hsmHandlers(context),
       ...clusterHandlers(context),
+      ...settingsHandlers(context),
       ...pendingHandlers(context),
     };
-  }
-
-  /**
-   * To be called before a command that reads key state: what it then answers holds everything that was acknowledged
-   * anywhere before (thesis §6.4).
-   *
-   * @returns why that can't be had; the command then answers by what this node knows. `null`: it is, or need not be.
-   */
-  async catchUp(command: string): Promise<string | null> {
-    if (!/\.(list|show)$/.test(command)) return null;
-    const read = await this.#cluster.readIndex(readTimeoutMs);
-    if (read.ok) return null;
-    const { freshAsOfMs } = this.#cluster.status();
-    const ageMs = freshAsOfMs === null ? null : this.#cluster.bootTimeMs() - freshAsOfMs;
-    const age = ageMs === null ? 'since its start' : `for ${Math.round(ageMs / 1_000)} s`;
-    return `no quorum has confirmed what this node knows ${age}: changes made through others may be missing here`;
   }
 
   /** Never rejects. */
@@ -89,7 +73,35 @@ export class AdminApi {
       return err({ code: 'bad-request', message: `Malformed ${command}: ${issues.join('; ')}` });
     }
     // The schema of `command` is the one that was asked; the compiler cannot follow that through the union.
-    const answer = await this.#handlers[command](parsed.data as AdminRequest<C>, caller);
-    return answer.ok ? ok(answer.value) : answer;
+    const request = parsed.data as AdminRequest<C>;
+    if (readsKeyState(command)) return this.#read(command, request, caller);
+    return this.#change(command, request, caller) as Promise<Result<AdminResponse<C>, AdminError>>;
+  }
+
+  /** What is not there may not have come here yet: that is said only once a quorum has confirmed it. */
+  async #change<C extends AdminCommand>(command: C, request: AdminRequest<C>, caller: AdminCaller) {
+    const { cluster } = this.#context;
+    const index = this.#context.state.appliedIndex;
+    const answer = await this.#handlers[command](request, caller);
+    if (answer.ok || answer.error.code !== 'not-found') return answer;
+    const reading = await confirmReading(cluster, false);
+    if (!reading.ok) return err(unconfirmedRefusal(answer.error, knownAgeMs(cluster)));
+    return this.#context.state.appliedIndex > index ? this.#handlers[command](request, caller) : answer;
+  }
+
+  async #read<C extends AdminCommand>(
+    command: C,
+    request: AdminRequest<C>,
+    caller: AdminCaller,
+  ): Promise<Result<AdminResponse<C>, AdminError>> {
+    const stale = 'stale' in request && request.stale === true;
+    const reading = await confirmReading(this.#context.cluster, stale);
+    if (!reading.ok) return reading;
+    const { confirmed, ageMs } = reading.value;
+    const index = this.#context.state.appliedIndex;
+    const answer = await this.#handlers[command](request, caller);
+    if (!answer.ok) return err(confirmed ? answer.error : unconfirmedRefusal(answer.error, ageMs));
+    // The whole of what the contract says, which the compiler cannot follow through the union either.
+    return ok({ ...answer.value, reading: { confirmed, index, ageMs } } as AdminResponse<C>);
   }
 }

@@ -3,12 +3,12 @@ import { encodeHex } from '../base/bytes.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Member } from '../keystate/cluster-types.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
-import type { AdminCommand, AdminResponse } from './admin-contract.js';
-import { adminCommands } from './admin-contract.js';
+import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 import { clusterStatus, describeMember } from './cluster-status.js';
 import { encodeJoinToken } from './join-token.js';
+import { askMember, atLeader } from './leader-answer.js';
 import { successorOf } from './successor.js';
 import { membersBehind, reachableWithinMs } from './upgrade-gate.js';
 
@@ -32,30 +32,6 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
   const { proposer, cluster, clock, random } = context;
 
   const leaderId = (): string | null => cluster.status().raft.leader;
-
-  const noLeader: AdminError = {
-    code: 'no-quorum',
-    message:
-      'No leader is known here: a majority of the voters must be running and able to reach each other. ' +
-      '`xksctl cluster status` says who was heard of last; nothing was changed.',
-  };
-
-  /** What only the leader knows is decided there. `null`: this node leads. */
-  async function atLeader<C extends AdminCommand>(
-    command: C,
-    body: object,
-    caller: AdminCaller,
-  ): Promise<Result<AdminResponse<C>, AdminError> | null> {
-    const leader = leaderId();
-    if (leader === null) return err(noLeader);
-    if (leader === cluster.memberId) return null;
-    const answer = await cluster.ask(leader, command, body, caller);
-    if (!answer.ok) return answer;
-    const parsed = adminCommands[command].response.safeParse(answer.value);
-    // The schema of `command` made it; the compiler cannot follow that through the union.
-    if (parsed.success) return ok(parsed.data as AdminResponse<C>);
-    return err({ code: 'internal', message: `The leader's answer to ${command} is not understood here.` });
-  }
 
   function find(name: string): Result<Member, AdminError> {
     const member = context.state.memberByName(name);
@@ -148,7 +124,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     },
 
     'cluster.promote': async ({ name, force }, caller) => {
-      const elsewhere = await atLeader('cluster.promote', { name, ...(force && { force }) }, caller);
+      const elsewhere = await atLeader(cluster, 'cluster.promote', { name, ...(force && { force }) }, caller);
       if (elsewhere !== null) return elsewhere;
       const member = find(name);
       if (!member.ok) return member;
@@ -169,7 +145,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     },
 
     'cluster.remove': async ({ name, force }, caller) => {
-      const elsewhere = await atLeader('cluster.remove', { name, ...(force && { force }) }, caller);
+      const elsewhere = await atLeader(cluster, 'cluster.remove', { name, ...(force && { force }) }, caller);
       if (elsewhere !== null) return elsewhere;
       const member = findOrRemoved(name, caller);
       if (!member.ok) return member;
@@ -222,7 +198,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     'cluster.transfer': async ({ to }, caller) => {
       const member = find(to);
       if (!member.ok) return member;
-      const elsewhere = await atLeader('cluster.transfer', { to }, caller);
+      const elsewhere = await atLeader(cluster, 'cluster.transfer', { to }, caller);
       if (elsewhere !== null) return elsewhere;
       const { memberId } = member.value;
       if (memberId !== cluster.memberId && !cluster.transferLeadership(memberId)) {
@@ -307,14 +283,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     force: boolean | undefined,
     caller: AdminCaller,
   ): Promise<Result<AdminResponse<'cluster.remove'>, AdminError>> {
-    const answer = await cluster.ask(leader, 'cluster.remove', { name, ...(force && { force }) }, caller);
-    if (!answer.ok) return answer;
-    const parsed = adminCommands['cluster.remove'].response.safeParse(answer.value);
-    if (parsed.success) return ok(parsed.data);
-    return err({
-      code: 'internal',
-      message: "The leader's answer to cluster.remove is not understood here.",
-    });
+    return askMember(cluster, leader, 'cluster.remove', { name, ...(force && { force }) }, caller);
   }
 
   /** Names of the voters that are not known to have applied `index`, by their last reports. */

@@ -26,10 +26,11 @@ export interface AdminContext {
   readonly fleet: () => { readonly configured: number; readonly ready: number };
 }
 
+/** What stands behind an answer from key state is said for all of them in one place (`admin-api.ts`). */
 export type AdminHandler<C extends AdminCommand> = (
   request: AdminRequest<C>,
   caller: AdminCaller,
-) => Promise<Result<AdminResponse<C>, AdminError>>;
+) => Promise<Result<Omit<AdminResponse<C>, 'reading'>, AdminError>>;
 
 export type AdminHandlers = { readonly [C in AdminCommand]: AdminHandler<C> };
 

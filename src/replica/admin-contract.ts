@@ -12,8 +12,6 @@ export { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate
 export const adminApiVersion = 'v1';
 /** Header with the id of what is asked (`mintRequestId`): a repetition under the same id is carried out once. */
 export const requestIdHeader = 'xksd-request-id';
-/** Header of an answer that may not be up to date: why, in words. */
-export const staleHeader = 'xksd-stale';
 export const adminRequestBytesMax = 64 * 1024;
 /** A page of keys, and a token's objects, fit well below. */
 export const adminResponseBytesMax = 16 * 1024 * 1024;
@@ -35,6 +33,22 @@ const status = z.enum(['ENABLED', 'DISABLED']);
 
 /** The log index of the last change that the operator saw; without it, the state as of now is taken for seen. */
 const revision = z.int().nonnegative().optional();
+
+const nullableNumber = z.number().nullable();
+
+/** Of a command that answers from key state: `true` takes what this node knows, confirmed by no quorum. */
+const stale = z.boolean().optional();
+
+/** What stands behind an answer from key state. */
+const reading = z.object({
+  /** By a quorum, after the question: this node lacked nothing that was acknowledged anywhere before it. */
+  confirmed: z.boolean(),
+  /** Of the log: what this node had applied at least when it answered. */
+  index: z.number(),
+  /** Since a quorum last confirmed this node's state: 0 when confirmed; `null` for not since its replica started. */
+  ageMs: nullableNumber,
+});
+export type AdminReading = z.infer<typeof reading>;
 
 const tokenStatus = z.object({
   uri: z.string(),
@@ -172,8 +186,6 @@ const newKey = {
 };
 const nothing = z.strictObject({});
 
-const nullableNumber = z.number().nullable();
-
 const clusterMember = z.object({
   name: z.string(),
   memberId: z.string(),
@@ -239,6 +251,16 @@ const pendingGrant = z.object({
   name: z.string().nullable(),
   revision: z.number(),
 });
+/** Of the cluster, the same on every node; `cluster-settings.ts` says what each may be. */
+const clusterSettings = z.object({
+  tickMs: z.int(),
+  heartbeatTicks: z.int(),
+  electionTicks: z.int(),
+  freshnessIntervalMs: z.int(),
+  serveStaleMaxMs: z.int(),
+});
+/** In the order in which they are shown. */
+export const settingNames = clusterSettings.keyof().options;
 const pendingIndex = z.strictObject({ index: z.int().positive() });
 const pendingAnswer = z.object({
   index: z.number(),
@@ -261,10 +283,13 @@ export const adminCommands = {
     }),
     response: keyStoreAnswer,
   },
-  'keystore.list': { request: nothing, response: z.object({ keyStores: z.array(keyStore) }) },
+  'keystore.list': {
+    request: z.strictObject({ stale }),
+    response: z.object({ keyStores: z.array(keyStore), reading }),
+  },
   'keystore.show': {
-    request: z.strictObject({ name }),
-    response: z.object({ keyStore, credentials: z.array(credential) }),
+    request: z.strictObject({ name, stale }),
+    response: z.object({ keyStore, credentials: z.array(credential), reading }),
   },
   'keystore.enable': { request: z.strictObject({ name, revision }), response: keyStoreAnswer },
   'keystore.disable': { request: z.strictObject({ name }), response: keyStoreAnswer },
@@ -284,8 +309,8 @@ export const adminCommands = {
     }),
   },
   'credential.list': {
-    request: z.strictObject({ keyStore: name.optional() }),
-    response: z.object({ credentials: z.array(credential) }),
+    request: z.strictObject({ keyStore: name.optional(), stale }),
+    response: z.object({ credentials: z.array(credential), reading }),
   },
   'credential.retire': {
     request: z.strictObject({ accessKeyId, force: z.boolean().optional() }),
@@ -314,14 +339,19 @@ export const adminCommands = {
       keyStore: name,
       /** Goes on after this external key id. */
       after: name.optional(),
+      stale,
     }),
     response: z.object({
       keys: z.array(key).max(keysPerPageMax),
       /** `after` for the next page; `null` when this was the last. */
       next: z.string().nullable(),
+      reading,
     }),
   },
-  'key.show': { request: z.strictObject(keyName), response: z.object({ key }) },
+  'key.show': {
+    request: z.strictObject({ ...keyName, stale }),
+    response: z.object({ key, reading }),
+  },
   'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
   'key.disable': { request: z.strictObject(keyName), response: keyAnswer },
 
@@ -368,7 +398,20 @@ export const adminCommands = {
     response: z.object({ activeFormat: z.int(), change: change.nullable() }),
   },
 
-  'pending.list': { request: nothing, response: z.object({ pending: z.array(pendingGrant) }) },
+  'settings.show': {
+    request: z.strictObject({ stale }),
+    response: z.object({ settings: clusterSettings, defaults: clusterSettings, reading }),
+  },
+  /** Those not named stay as they are. */
+  'settings.set': {
+    request: z.strictObject({ settings: z.strictObject(clusterSettings.partial().shape) }),
+    response: z.object({ settings: clusterSettings, change }),
+  },
+
+  'pending.list': {
+    request: z.strictObject({ stale }),
+    response: z.object({ pending: z.array(pendingGrant), reading }),
+  },
   'pending.confirm': { request: pendingIndex, response: pendingAnswer },
   'pending.drop': { request: pendingIndex, response: pendingAnswer },
 
@@ -387,8 +430,10 @@ export const adminCommands = {
     }),
   },
   'hsm.list': {
-    request: nothing,
+    request: z.strictObject({ stale }),
     response: z.object({
+      /** Of `usedBy`; the tokens are looked at now. */
+      reading,
       tokens: z.array(
         z.object({
           token: tokenStatus,
@@ -408,6 +453,10 @@ export const adminCommands = {
 export type AdminCommand = keyof typeof adminCommands;
 export type AdminRequest<C extends AdminCommand> = z.infer<(typeof adminCommands)[C]['request']>;
 export type AdminResponse<C extends AdminCommand> = z.infer<(typeof adminCommands)[C]['response']>;
+
+/** Whether it answers from key state, which a quorum is to confirm first. */
+export const readsKeyState = (command: AdminCommand): boolean =>
+  'reading' in adminCommands[command].response.shape;
 
 export const isAdminCommand = (text: string): text is AdminCommand => Object.hasOwn(adminCommands, text);
 

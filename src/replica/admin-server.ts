@@ -3,7 +3,7 @@ import type { Server as NetServer, Socket } from 'node:net';
 import type { Result } from '../base/result.js';
 import { parseRequestId } from '../keystate/request-id.js';
 import type { AdminApi } from './admin-api.js';
-import { adminApiVersion, adminRequestBytesMax, requestIdHeader, staleHeader } from './admin-contract.js';
+import { adminApiVersion, adminRequestBytesMax, requestIdHeader } from './admin-contract.js';
 import type { AdminError, AdminErrorCode } from './admin-error.js';
 import type { AdminCaller } from './change-proposer.js';
 import { listenOnUnixSocket } from './unix-socket.js';
@@ -141,8 +141,6 @@ export class AdminServer {
     }
     const caller: AdminCaller = { uid: this.#uids.get(socket) ?? null, requestId };
     const command = url.slice(routePrefix.length);
-    const stale = await this.#options.api.catchUp(command);
-    if (stale !== null) response.setHeader(staleHeader, stale);
     const result = await this.#options.api.run(command, body, caller);
     if (result.ok) answer(response, 200, result.value);
     else answerError(response, result.error);

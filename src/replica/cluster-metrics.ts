@@ -40,9 +40,13 @@ export class ClusterMetrics {
       () => this.#notAfterSeconds(),
     );
     this.#addDrift(gauges);
-    gauges.addPerMember('xks_peer_connected', '1 while the way to a member is open, else 0.', () => {
-      return this.#connections();
-    });
+    gauges.addPerMember(
+      'xks_peer_connected',
+      '1 while a member is connected and does not refuse this node, else 0.',
+      () => {
+        return this.#connections();
+      },
+    );
     this.#addMessages();
   }
 

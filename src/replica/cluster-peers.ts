@@ -4,6 +4,7 @@ import type { Timers } from '../base/timers.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ClusterConfig } from '../ops/config.js';
 import type { Identity } from '../replication/identity-file.js';
+import type { NodeReport, PeerMessage } from '../replication/peer-message.js';
 import type { PeerInbox, PeerTransport } from '../replication/peer-transport.js';
 import { requestJoin } from '../replication/transport/join-request.js';
 import type { PeerTlsFiles } from '../replication/transport/peer-credentials.js';
@@ -16,7 +17,7 @@ import {
 } from '../replication/transport/peer-transport.js';
 import type { Refusal } from '../replication/transport/refusal.js';
 import type { AdminError } from './admin-error.js';
-import { PeerDirectory } from './peer-directory.js';
+import { membersOf, PeerDirectory } from './peer-directory.js';
 
 /** Formats of peer messages that this build reads and writes. */
 export const peerFormats = { min: 1, max: 1 } as const;
@@ -75,7 +76,10 @@ export class ClusterPeers {
       loadTls: () => options.loadTls(),
       timers,
       events: {
-        onMessage: (from, message) => handlers()?.inbox.receive(from, message),
+        onMessage: (from, message) => {
+          if (message.kind === 'report') peers?.reported(from, message.report);
+          handlers()?.inbox.receive(from, message);
+        },
         onJoin: async (request) =>
           answered((await handlers()?.onJoin(request)) ?? err('this node is starting')),
         onCall: async (from, name, body) =>
@@ -103,10 +107,16 @@ export class ClusterPeers {
 
   /** As the replication loop sees it. */
   readonly transport: PeerTransport = {
-    send: (to, message) => this.#grpc.send(to, message),
+    send: (to, message) => this.#grpc.send(to, this.#withMembers(message)),
     setMembers: () => this.refresh(),
     close: () => this.#grpc.close(),
   };
+
+  /** What this node tells of itself goes with where the members are, for those that are behind. */
+  #withMembers(message: PeerMessage): PeerMessage {
+    if (message.kind !== 'report') return message;
+    return { ...message, report: { ...message.report, members: membersOf(this.#options.state()) } };
+  }
 
   bind(handlers: PeerHandlers): void {
     this.#handlers = handlers;
@@ -124,6 +134,12 @@ export class ClusterPeers {
   /** Members that an answer to our joining named. */
   introduced(members: Parameters<PeerDirectory['introduced']>[0]): void {
     this.#directory.introduced(members);
+    this.refresh();
+  }
+
+  /** Where the members are, as `from` says. */
+  reported(from: string, report: NodeReport): void {
+    this.#directory.reported(from, report);
     this.refresh();
   }
 

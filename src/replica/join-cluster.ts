@@ -2,16 +2,19 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '../base/clock.js';
 import { err, ok, type Result } from '../base/result.js';
+import { addressProblem } from '../keystate/cluster-checks.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { Join } from '../replication/identity-file.js';
 import type { JoinRequest } from '../replication/transport/peer-server.js';
 import type { PeerAddress } from '../replication/transport/peer-transport.js';
 import type { Change, ChangeProposer } from './change-proposer.js';
 
+const address = z.string().refine((text) => addressProblem(text) === null);
+
 /** What a member answers to one that joined: who the others are, for as long as key state is on its way. */
 const welcomeSchema = z.object({
   members: z
-    .array(z.object({ memberId: z.string().min(1), name: z.string().min(1), address: z.string().min(3) }))
+    .array(z.object({ memberId: z.string().min(1), name: z.string().min(1), address }))
     .min(1)
     .max(64),
 });

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { err, ok, type Result } from '../base/result.js';
+import { addressProblem } from '../keystate/cluster-checks.js';
 
 /** What `xksctl cluster add` gives to the operator, and `xksctl cluster join` takes: good for one member, once. */
 export interface JoinToken {
@@ -17,13 +18,14 @@ const prefix = 'xksd-join-1.';
 const charactersMax = 16 * 1024;
 
 const name = z.string().min(1).max(64);
+const address = z.string().refine((text) => addressProblem(text) === null);
 const schema: z.ZodType<JoinToken> = z.strictObject({
   clusterId: name,
   memberId: name,
   nodeName: name,
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   peers: z
-    .array(z.strictObject({ memberId: name, name, address: z.string().min(1).max(256) }))
+    .array(z.strictObject({ memberId: name, name, address }))
     .min(1)
     .max(16),
 });

@@ -11,6 +11,7 @@ import type { ClusterEngine } from '../replication/cluster-engine.js';
 import type { DataDirectory } from '../replication/data-directory.js';
 import { readFence } from '../replication/fence-file.js';
 import type { FileOperations } from '../replication/file-operations.js';
+import { emptiedLog } from '../replication/log-damage.js';
 import type { OrderedLog } from '../replication/ordered-log.js';
 import type { NodeReport } from '../replication/peer-message.js';
 import type { PeerInbox } from '../replication/peer-transport.js';
@@ -104,11 +105,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
   });
   if (log.ok && identity.role === 'member' && machine.membership() === null) {
     await log.value.log.close();
-    return err(
-      failure(
-        `the log in ${directory.path} knows nothing of the cluster that this node is a member of: it was emptied, or is a backup of its first moments. Where other nodes are left, remove this one there (xksctl cluster remove), empty the directory, and join anew; else restore a later backup`,
-      ),
-    );
+    return err(failure(emptiedLog(directory.path)));
   }
   if (log.ok) {
     return ok({ ...log.value, machine, directory, peers: peers.value, fence: fence.value });

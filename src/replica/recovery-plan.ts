@@ -1,29 +1,21 @@
-import { errorText } from '../base/guards.js';
-import { err, ok, type Result } from '../base/result.js';
+import { ok, type Result } from '../base/result.js';
 import type { UnconfirmedGrant } from '../keystate/cluster-types.js';
 import { decodeCommand, encodeCommand } from '../keystate/command-codec.js';
 import { KeyStateMachine } from '../keystate/state-machine.js';
 import type { Command } from '../keystate/types.js';
-import type { Identity } from '../replication/identity-file.js';
-import type { Recovered } from '../replication/log-recovery.js';
-import { compareLogs, type SurvivorReport, survivorReport } from '../replication/survivor-report.js';
+import {
+  type LostQuorumInputs,
+  type LostQuorumPlan,
+  planLostQuorum,
+  type RecoverableMachine,
+} from '../replication/lost-quorum.js';
+import type { SurvivorReport } from '../replication/survivor-report.js';
 import { namesIn } from './change-names.js';
 import { grantBatches, grantOf } from './recovery-grants.js';
 
-type Entry = Recovered['entries'][number];
-type HardState = Recovered['hardState'];
-type LogPosition = SurvivorReport['lastLog'];
+type Entry = Parameters<RecoverableMachine['apply']>[0];
 
-export interface RecoveryInputs {
-  readonly identity: Identity;
-  /** What this node's data directory holds. */
-  readonly recovered: Pick<Recovered, 'snapshot' | 'entries' | 'hardState'>;
-  /** Told that it is no member any more: why; `null` when not. */
-  readonly fence: string | null;
-  /** Other nodes whose logs could be read. */
-  readonly survivors: readonly SurvivorReport[];
-  /** Random, of no other cluster. */
-  readonly newClusterId: string;
+export interface RecoveryInputs extends LostQuorumInputs {
   /** `host:port` where other nodes are to reach this one. */
   readonly address: string;
   readonly atMs: number;
@@ -44,143 +36,93 @@ export interface UnconfirmedCommand {
   readonly becomes: 'kept' | 'pending' | 'no-effect';
 }
 
-export interface RecoveryPlan {
+export interface RecoveryPlan extends Omit<LostQuorumPlan, 'clusterId' | 'notCompared'> {
   readonly formerClusterId: string;
   readonly newClusterId: string;
-  readonly lastLog: LogPosition;
-  /** The last index known, here or by a survivor's report, to have been committed. */
-  readonly commitIndex: number;
   readonly unconfirmed: readonly UnconfirmedCommand[];
   /** Members that go: they may still run, and serve by what they knew. */
   readonly leftBehind: readonly { readonly name: string; readonly memberId: string }[];
   /** Voters of which no report was given: one of them may know more. */
   readonly notCompared: readonly string[];
-  /** What key state is to be, and where its log is to begin. */
+  /** What key state is to be. */
   readonly machine: KeyStateMachine;
-  readonly position: LogPosition;
-  readonly hardState: HardState;
 }
 
 /**
- * What a recovery from lost quorum (replication.md 13) makes of this node's log. Changes nothing.
+ * What a recovery from lost quorum (replication.md 13) makes of this node's log and key state. Changes nothing.
  *
  * @returns a sentence for the operator when this node is not the one to recover, or can't be.
  */
 export function planRecovery(inputs: RecoveryInputs): Result<RecoveryPlan, string> {
-  const { identity, recovered, newClusterId } = inputs;
-  const ours = survivorReport(identity, recovered);
-  const objection = fenceObjection(inputs) ?? logObjection(ours, inputs.survivors);
-  if (objection !== null) return err(objection);
-  const commitIndex = Math.max(...[ours, ...inputs.survivors].map((report) => report.commitIndex));
-  const machine = new KeyStateMachine();
-  const replayed = replay(machine, recovered, commitIndex);
-  if (!replayed.ok) return replayed;
-  const { membership, grants, unconfirmed } = replayed.value;
-  const alone = membershipObjection(ours, membership);
-  if (alone !== null) return err(alone);
-  const { lastLog } = ours;
-  const compared = new Set(inputs.survivors.map(({ memberId }) => memberId));
-  // Voters as of the last commit too: a removal that nobody may have been told of does not make a log lesser.
-  const voters = new Set([...membership.voters, ...(machine.membership()?.voters ?? [])]);
-  const nameOf = nameLookup(machine, inputs.survivors);
-  const term = Math.max(recovered.hardState.term, lastLog.term) + 1;
-  const refusal = applyRecovery(machine, inputs, grants);
-  if (refusal !== null) return err(refusal);
+  const recovery = new KeyStateRecovery(inputs);
+  const planned = planLostQuorum(inputs, recovery);
+  if (!planned.ok) return planned;
+  const { clusterId, lastLog, commitIndex, notCompared, position, hardState } = planned.value;
+  const { machine } = recovery;
   const pending = new Set([...machine.state.pending()].map(({ index }) => index));
-  const position = { index: machine.state.appliedIndex, term };
   return ok({
-    formerClusterId: identity.clusterId,
-    newClusterId,
+    formerClusterId: inputs.identity.clusterId,
+    newClusterId: clusterId,
     lastLog,
     commitIndex,
-    unconfirmed: unconfirmed.map((command) =>
+    unconfirmed: recovery.unconfirmed.map((command) =>
       pending.has(command.index) ? { ...command, becomes: 'pending' } : command,
     ),
     leftBehind: [...machine.state.formerMembers()]
       .filter(({ destroyed, revision }) => !destroyed && revision > commitIndex)
       .map(({ name, memberId }) => ({ name, memberId })),
-    notCompared: [...voters].filter((id) => id !== ours.memberId && !compared.has(id)).map(nameOf),
+    notCompared: notCompared.map(recovery.nameOf),
     machine,
     position,
-    // A term of its own, which this member leads as it were: no entry of another has the same index and term.
-    hardState: { term, votedFor: ours.memberId, commitIndex: position.index },
+    hardState,
   });
 }
 
-function fenceObjection({ identity, fence }: RecoveryInputs): string | null {
-  return fence === null
-    ? null
-    : `${identity.nodeName} was told that it does not belong to the cluster any more (${fence}). It does not know what was disabled since: recover another node`;
-}
+/** Key state, while a survivor's log is put into it. */
+class KeyStateRecovery implements RecoverableMachine {
+  readonly machine = new KeyStateMachine();
+  readonly unconfirmed: UnconfirmedCommand[] = [];
+  readonly #grants: UnconfirmedGrant[] = [];
+  readonly #inputs: RecoveryInputs;
+  #nameOf = (memberId: string): string => memberId;
 
-const positionText = ({ index, term }: LogPosition): string => `index ${index} of term ${term}`;
-
-/** Why the log of another survivor is to be taken instead, or the reports can't be compared. */
-function logObjection(ours: SurvivorReport, survivors: readonly SurvivorReport[]): string | null {
-  let greatest = ours;
-  for (const theirs of survivors) {
-    const { clusterId, memberId, nodeName, lastLog, commitIndex } = theirs;
-    if (clusterId !== ours.clusterId) {
-      return `${nodeName} is of cluster ${clusterId}, and this node of cluster ${ours.clusterId}: they have no log in common`;
-    }
-    if (memberId === ours.memberId) {
-      if (compareLogs(lastLog, ours.lastLog) === 0) continue;
-      return `the report of ${nodeName} is of this very member, with a log that ends at ${positionText(lastLog)}, and here it ends at ${positionText(ours.lastLog)}: it has run since, or one of the two is a copy. Make the report anew`;
-    }
-    if (compareLogs(lastLog, greatest.lastLog) > 0) greatest = theirs;
-    if (commitIndex > ours.lastLog.index && compareLogs(lastLog, ours.lastLog) <= 0) {
-      return `${nodeName} knows index ${commitIndex} to be committed, and the log here, which should hold it, ends at ${positionText(ours.lastLog)}: one of the two disks was rolled back. Recover neither before it is known which`;
-    }
+  constructor(inputs: RecoveryInputs) {
+    this.#inputs = inputs;
   }
-  return greatest === ours
-    ? null
-    : `${greatest.nodeName} has the greater log: it ends at ${positionText(greatest.lastLog)}, and the log of ${ours.nodeName} at ${positionText(ours.lastLog)}. Recover ${greatest.nodeName}: what only it holds would be lost here`;
-}
 
-type Members = NonNullable<ReturnType<KeyStateMachine['membership']>>;
+  /** Of a member before the recovery. */
+  readonly nameOf = (memberId: string): string => this.#nameOf(memberId);
 
-function membershipObjection({ memberId, nodeName }: SurvivorReport, { voters }: Members): string | null {
-  const [only, ...others] = voters;
-  if (only === undefined) return `${nodeName} knows of no other voter: there is nothing to recover`;
-  return only === memberId && others.length === 0
-    ? `${nodeName} is the only voter of its cluster and needs nobody else: start xksd`
-    : null;
-}
+  get appliedIndex(): number {
+    return this.machine.state.appliedIndex;
+  }
 
-interface Replayed {
-  /** As of the last entry known to be committed. */
-  readonly membership: Members;
-  readonly grants: readonly UnconfirmedGrant[];
-  readonly unconfirmed: readonly UnconfirmedCommand[];
-}
+  membership(): ReturnType<KeyStateMachine['membership']> {
+    return this.machine.membership();
+  }
 
-/** Brings `machine` to the end of the log. */
-function replay(
-  machine: KeyStateMachine,
-  { snapshot, entries }: RecoveryInputs['recovered'],
-  commitIndex: number,
-): Result<Replayed, string> {
-  const grants: UnconfirmedGrant[] = [];
-  const unconfirmed: UnconfirmedCommand[] = [];
-  try {
-    if (snapshot !== null) machine.restore(snapshot.index, snapshot.records);
-    for (const entry of entries.filter(({ index }) => index <= commitIndex)) applyEntry(machine, entry);
-    const membership = machine.membership() ?? { voters: [], learners: [] };
-    for (const entry of entries.filter(({ index }) => index > commitIndex)) {
-      const command = commandOf(entry);
-      const grant = command && grantOf(command, machine.state, entry.index, entry.data);
-      const hasEffect = applyEntry(machine, entry);
-      if (command === null) continue;
-      if (grant !== null && hasEffect) grants.push(grant);
-      const { index, term } = entry;
-      const becomes = hasEffect ? 'kept' : 'no-effect';
-      unconfirmed.push({ index, term, command: command.type, names: namesIn(command), becomes });
-    }
-    return ok({ membership, grants, unconfirmed });
-  } catch (thrown) {
-    return err(
-      `the log can't be replayed: ${errorText(thrown)}. Use the release of xksctl that this node ran last`,
-    );
+  restore(index: number, records: Iterable<Uint8Array>): void {
+    this.machine.restore(index, records);
+  }
+
+  apply(entry: Entry): void {
+    applyEntry(this.machine, entry);
+  }
+
+  applyUnconfirmed(entry: Entry): void {
+    const { index, term, data } = entry;
+    const command = commandOf(entry);
+    const grant = command && grantOf(command, this.machine.state, index, data);
+    const hasEffect = applyEntry(this.machine, entry);
+    if (command === null) return;
+    if (grant !== null && hasEffect) this.#grants.push(grant);
+    const becomes = hasEffect ? 'kept' : 'no-effect';
+    this.unconfirmed.push({ index, term, command: command.type, names: namesIn(command), becomes });
+  }
+
+  recover(clusterId: string): string | null {
+    this.#nameOf = nameLookup(this.machine, this.#inputs.survivors);
+    return applyRecovery(this.machine, this.#inputs, clusterId, this.#grants);
   }
 }
 
@@ -217,9 +159,10 @@ function nameLookup(
 function applyRecovery(
   machine: KeyStateMachine,
   inputs: RecoveryInputs,
+  newClusterId: string,
   grants: readonly UnconfirmedGrant[],
 ): string | null {
-  const { identity, survivors, newClusterId, address, atMs, by } = inputs;
+  const { identity, survivors, address, atMs, by } = inputs;
   const { memberId, nodeName: name } = identity;
   const known = [...machine.state.members(), ...machine.state.formerMembers()];
   const ids = new Set([memberId, ...known.map((one) => one.memberId)]);

@@ -1,11 +1,12 @@
 /** Notices writes that take too long. */
 export class DiskWatch {
-  readonly #ticksMax: number;
+  readonly #ticksMax: () => number;
   /** What the disk was at in the last tick, and since when. */
   #ticket: number | null = null;
   #ticks = 0;
+  #late = false;
 
-  constructor(ticksMax: number) {
+  constructor(ticksMax: () => number) {
     this.#ticksMax = ticksMax;
   }
 
@@ -13,6 +14,15 @@ export class DiskWatch {
   tick(ticket: number | null): boolean {
     this.#ticks = ticket !== null && ticket === this.#ticket ? this.#ticks + 1 : 0;
     this.#ticket = ticket;
-    return this.#ticks === this.#ticksMax;
+    if (this.#late || this.#ticks < this.#ticksMax()) return false;
+    this.#late = true;
+    return true;
+  }
+
+  /** The disk has done what it was at; true when that took too long. */
+  finished(): boolean {
+    const wasLate = this.#late;
+    this.#late = false;
+    return wasLate;
   }
 }

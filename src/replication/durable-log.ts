@@ -225,6 +225,7 @@ export class DurableLog {
     });
   }
 
+  /** Two snapshots stay, and the log since the older. */
   async #compact(previous: number, index: number): Promise<void> {
     const { files, snapshotsPath, logPath } = this.#directory;
     for (const name of await files.list(snapshotsPath)) {
@@ -245,7 +246,9 @@ export class DurableLog {
   /**
    * Puts a snapshot from another member in the place of the whole log: `at.index` is beyond the commit index. After a
    * crash either the log stands as it was or the snapshot does, with `hardState` (`null`: term and vote as they were).
-   * Should its commit index be beyond the snapshot, that goes with the entries appended next. What went before stays on the disk, out of force, until a snapshot of our own follows.
+   * Should its commit index be beyond the snapshot, that goes with the entries appended next. Of what went before, the
+   * last snapshot and the log since stay on the disk, out of force, until another follows: a member that lags for ever
+   * gets one after the other, and makes none of its own.
    *
    * Not to be called while another operation on the log is under way.
    */
@@ -270,7 +273,9 @@ export class DurableLog {
         { kind: 'hardState', hardState: settled },
       ]);
       await settleReceived(this.#directory, index);
+      const previous = this.#snapshotIndex;
       this.#snapshotIndex = index;
+      await this.#compact(previous, index);
       return null;
     });
   }

@@ -15,3 +15,7 @@ export const newerFormat = (path: string, format: number, known: number): string
 
 export const foreignCluster = (path: string, clusterId: string, expected: string): string =>
   `${path} belongs to cluster ${clusterId}, and this data directory to cluster ${expected}: files of two nodes were mixed. ${wayBack}`;
+
+/** Of a node that is a member of a cluster, and whose log has no entry that says so. */
+export const emptiedLog = (path: string): string =>
+  `the log in ${path} knows nothing of the cluster that this node is a member of: it was emptied, or is a backup of its first moments. ${wayBack}`;

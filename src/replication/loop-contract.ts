@@ -3,6 +3,7 @@ import type { Entry, HardState, LogPosition, MemberId, Membership, RaftStatus } 
 import type { PeerReport } from './node-reports.js';
 import type { AppliedEntry, ProposeFailure, StateMachine } from './ordered-log.js';
 import type { NodeReport, PeerMessage } from './peer-message.js';
+import type { Timing } from './timing.js';
 
 /** One record of the durable log: all of it is there after a crash, or none. */
 export interface PersistBatch {
@@ -59,16 +60,12 @@ export type CoreLimits = Pick<
   'inflightMessagesMax' | 'inflightBytesMax' | 'appendBytesMax' | 'uncommittedBytesMax' | 'committedBytesMax'
 >;
 
-export interface LoopLimits {
-  /** Milliseconds between calls of `tick`. */
-  readonly tickMs: number;
-  readonly electionTicks: number;
-  readonly heartbeatTicks: number;
+/** The times in it are those where the state machine says nothing of them. */
+export interface LoopLimits extends Timing {
   readonly proposalsMax: number;
   readonly commandBytesMax: number;
   readonly snapshotEntries: number;
   readonly snapshotBytes: number;
-  readonly freshnessIntervalMs: number;
   readonly reportIntervalMs: number;
   readonly stateHashInterval: number;
   /** Others than usual: small ones bring about with few entries what takes many. */

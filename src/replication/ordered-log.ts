@@ -4,6 +4,7 @@
  */
 
 import type { Result } from '../base/result.js';
+import type { Timing } from './timing.js';
 
 /** The deterministic state machine above the log. `apply` is total: a command that cannot be done is a result. */
 export interface StateMachine<R> {
@@ -19,6 +20,8 @@ export interface StateMachine<R> {
   stateHash(): string;
   /** Who the members are as of the last applied index; `null` while no command has said so. */
   membership(): { readonly voters: readonly string[]; readonly learners: readonly string[] } | null;
+  /** The times that the engine is to go by as of the last applied index; without them, those that it was started with. */
+  timing?(): Timing | null;
 }
 
 /** An entry that is durable, committed and applied. */

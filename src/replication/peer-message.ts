@@ -3,6 +3,14 @@ import type { EntryKind, LogPosition, MemberId, Message } from '../raft/types.js
 /** Of one snapshot chunk's data. */
 export const snapshotChunkBytes = 256 * 1024;
 
+export interface PeerAddress {
+  readonly memberId: MemberId;
+  /** Of its node, as in its certificate. */
+  readonly name: string;
+  /** `host:port`. */
+  readonly address: string;
+}
+
 /** What members tell each other all the time, leader or not: for `status`, drift alerts and the state hash. */
 export interface NodeReport {
   readonly nodeName: string;
@@ -18,6 +26,8 @@ export interface NodeReport {
   readonly readyServingProcesses: number;
   /** At index multiples of `stateHashInterval`, newest last. */
   readonly stateHashes: readonly { readonly index: number; readonly hash: string }[];
+  /** Who takes part, as of `appliedIndex` or later, itself included; not from earlier releases. */
+  readonly members?: readonly PeerAddress[];
 }
 
 /** What goes from one member to another. Each may be lost, repeated or overtaken. */

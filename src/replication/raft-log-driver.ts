@@ -200,7 +200,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
 
   #scheduleTick(): void {
     if (this.#ended) return;
-    this.#cancelTick = this.#options.timers.after(this.#limits.tickMs, () => {
+    this.#cancelTick = this.#options.timers.after(this.#loop.timing.tickMs, () => {
       this.#input(() => this.#loop.tick());
       this.#scheduleTick();
     });
@@ -266,7 +266,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
 
   #unread(): ReadFailure {
     const reason =
-      this.#loop.status().halted ?? 'no quorum confirmed in time that this node knows the latest';
+      this.#loop.status().halted ?? 'no majority has confirmed in time that this node knows the latest';
     return { kind: 'no-quorum', reason };
   }
 

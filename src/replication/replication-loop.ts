@@ -1,18 +1,21 @@
-import { invariant } from '../base/guards.js';
 import { err } from '../base/result.js';
-import { RaftNode } from '../raft/raft-node.js';
-import type { Entry, LogPosition, MemberId, Membership, Message, Ready } from '../raft/types.js';
+import type { RaftNode } from '../raft/raft-node.js';
+import type { MemberId, Membership, Message, Ready } from '../raft/types.js';
 import { Applier } from './applier.js';
+import { CommittedEntries } from './committed-entries.js';
+import { ConfirmedReads } from './confirmed-reads.js';
 import { DiskWatch } from './disk-watch.js';
 import { ForwardedProposals, forwardedId } from './forwarded-proposals.js';
-import { Freshness } from './freshness.js';
 import type { LoopOptions, LoopPorts, LoopStatus } from './loop-contract.js';
+import { createCore } from './loop-core.js';
+import { LoopStage } from './loop-stage.js';
 import { MemberWatch } from './member-watch.js';
 import type { PeerMessage } from './peer-message.js';
-import { PendingReads } from './pending-reads.js';
 import { Proposals } from './proposals.js';
 import { ReadyDriver } from './ready-driver.js';
+import { ReportRounds } from './report-rounds.js';
 import { SnapshotExchange } from './snapshot-exchange.js';
+import { AppliedTiming, type Timing } from './timing.js';
 
 export type {
   LoopLimits,
@@ -22,17 +25,6 @@ export type {
   PersistBatch,
 } from './loop-contract.js';
 export type { PeerReport } from './node-reports.js';
-
-/** What the consensus core is bounded by. */
-const raftLimits = {
-  inflightMessagesMax: 256,
-  inflightBytesMax: 8 * 1024 * 1024,
-  /** With what surrounds it well below what one message may have (gRPC: 4 MiB). */
-  appendBytesMax: 1024 * 1024,
-  /** At the leader, of all members' proposals. */
-  uncommittedBytesMax: 64 * 1024 * 1024,
-  committedBytesMax: 1024 * 1024,
-} as const;
 
 const lostAcknowledgedText =
   "this node's log ends before entries that it had acknowledged: its disk was wiped or set back. Remove it from the cluster, empty its data directory and add it anew";
@@ -45,24 +37,21 @@ export class ReplicationLoop<R> {
   readonly #options: LoopOptions<R>;
   readonly #ports: LoopPorts<R>;
   readonly #applier: Applier<R>;
+  readonly #timing: AppliedTiming;
   readonly #driver: ReadyDriver;
   readonly #proposals: Proposals<R>;
   readonly #forwarded: ForwardedProposals;
-  readonly #reads: PendingReads;
-  readonly #freshness: Freshness;
+  readonly #reads: ConfirmedReads;
   readonly #snapshots: SnapshotExchange;
   readonly #disk: DiskWatch;
   readonly #watch: MemberWatch;
+  readonly #reports: ReportRounds;
+  readonly #committed: CommittedEntries<R>;
+  readonly #stage = new LoopStage();
   /** Tells this start of the member from others: ids that it mints must not be met again after a restart. */
   readonly #incarnation: string;
   #raft: RaftNode;
-  #stage: 'new' | 'running' | 'frozen' | 'stopped' = 'new';
-  #halted: string | null = null;
   #idsMinted = 0;
-  #nextReportAtMs = Number.NEGATIVE_INFINITY;
-
-  /** The disk is at it for so long that another member had better lead. */
-  #stalled = false;
 
   constructor(options: LoopOptions<R>) {
     const { memberId, founder, stateMachine, recovered, limits, ports } = options;
@@ -71,6 +60,8 @@ export class ReplicationLoop<R> {
     this.#incarnation = Math.floor(options.random() * 2 ** 48).toString(36);
     const initial: Membership = { voters: founder ? [memberId] : [], learners: [] };
     this.#applier = new Applier(stateMachine, initial, recovered.snapshot);
+    const timing = new AppliedTiming(stateMachine, limits);
+    this.#timing = timing;
     this.#forwarded = new ForwardedProposals(recovered.hardState.term);
     this.#driver = new ReadyDriver(
       {
@@ -78,19 +69,20 @@ export class ReplicationLoop<R> {
         persist: (ticket, batch) => ports.persist(ticket, batch),
         persistSnapshot: (ticket, { position }, hardState) =>
           ports.persistSnapshot(ticket, position, this.#snapshots.install(position), hardState),
-        restore: ({ position }) => this.#restore(position),
-        apply: (entry) => this.#applyCommitted(entry),
+        restore: ({ position }) => this.#committed.restore(position),
+        apply: (entry) => this.#committed.apply(entry),
         send: (message) => this.#send(message),
         finished: (reads) => this.#finished(reads),
       },
       recovered.hardState,
     );
-    const { heartbeatTicks, electionTicks } = limits;
     this.#proposals = new Proposals<R>(
       {
         proposalsMax: limits.proposalsMax,
         commandBytesMax: limits.commandBytesMax,
-        retryTicks: heartbeatTicks,
+        get retryTicks() {
+          return timing.heartbeatTicks;
+        },
         append: (kind, command) => this.#raft.propose(kind, command),
         forwardId: () => forwardedId(this.#raft.status().term, this.#mintId()),
         forward: (to, proposalId, entryKind, command) =>
@@ -99,26 +91,22 @@ export class ReplicationLoop<R> {
       },
       recovered.snapshot.index,
     );
-    const ask = (): string => {
-      const raftReadId = `${memberId}/${this.#mintId()}`;
-      this.#raft.readIndex(raftReadId);
-      return raftReadId;
-    };
-    this.#reads = new PendingReads({
-      silenceTicks: electionTicks,
-      refusalTicks: heartbeatTicks,
-      ask,
-      settle: (readId, index) => this.#ports.read(readId, index),
-    });
-    this.#freshness = new Freshness({
-      intervalMs: limits.freshnessIntervalMs,
-      refusalMs: limits.tickMs * heartbeatTicks,
-      ask,
-      confirmed: (asOfMs, index) => this.#ports.fresh(asOfMs, index),
+    this.#reads = new ConfirmedReads({
+      timing,
+      ask: () => {
+        const raftReadId = `${memberId}/${this.#mintId()}`;
+        this.#raft.readIndex(raftReadId);
+        return raftReadId;
+      },
+      settle: (readId, index) => ports.read(readId, index),
+      fresh: (asOfMs, index) => ports.fresh(asOfMs, index),
+      isTrusted: () => this.#stage.halted === null,
+      appliedIndex: () => this.#applier.index,
     });
     this.#snapshots = new SnapshotExchange({
       memberId,
       limits,
+      timing,
       snapshotIndex: recovered.snapshot.index,
       raft: () => this.#raft,
       capture: () => ({
@@ -130,24 +118,46 @@ export class ReplicationLoop<R> {
       save: (ticket, at, records) => ports.saveSnapshot(ticket, at, records),
       warn: (message) => ports.warn(message),
     });
-    this.#disk = new DiskWatch(electionTicks);
+    this.#disk = new DiskWatch(() => timing.electionTicks);
     this.#watch = new MemberWatch({
       memberId,
       membership: () => this.#applier.membership,
       warn: (message) => this.#ports.warn(message),
       inMinority: (reason) => this.#halt(reason, 'running'),
     });
-    this.#raft = this.#createRaft();
+    this.#reports = new ReportRounds({
+      memberId,
+      report: options.report,
+      intervalMs: limits.reportIntervalMs,
+      applied: () => this.#applier,
+      raftStatus: () => this.#raft.status(),
+      watch: this.#watch,
+      send: (to, message) => ports.send(to, message),
+    });
+    this.#committed = new CommittedEntries({
+      ...options,
+      applier: this.#applier,
+      raft: () => this.#raft,
+      proposals: this.#proposals,
+      snapshots: this.#snapshots,
+      watch: this.#watch,
+      isRunning: () => this.#stage.running,
+      freeze: (reason) => this.#halt(reason, 'frozen'),
+      timingMayHaveChanged: () => {
+        if (timing.refresh()) this.#raft.setTiming(timing.electionTicks, timing.heartbeatTicks);
+      },
+    });
+    this.#raft = createCore(options, this.#applier, timing);
   }
 
   /** Once, after construction: ports are not called before. */
   start(): void {
-    invariant(this.#stage === 'new', 'a loop is started once');
-    this.#stage = 'running';
+    this.#stage.start();
     const { memberId } = this.#options;
-    if (!this.#applyRecovered()) return;
+    if (!this.#committed.applyRecovered()) return;
     this.#applier.refreshMembership();
-    this.#raft = this.#createRaft();
+    this.#timing.refresh();
+    this.#raft = createCore(this.#options, this.#applier, this.#timing);
     const { voters, learners } = this.#applier.membership;
     if (voters.length + learners.length > 0) this.#ports.membershipChanged(this.#applier.membership);
     // Nobody else could: no reason to wait for a time without a leader.
@@ -155,24 +165,27 @@ export class ReplicationLoop<R> {
     this.#drive();
   }
 
-  /** Every `limits.tickMs`. */
+  /** The times in force. */
+  get timing(): Timing {
+    return this.#timing;
+  }
+
+  /** Every `timing.tickMs`. */
   tick(): void {
-    if (this.#stage !== 'running') return;
+    if (!this.#stage.running) return;
     const nowMs = this.#options.nowMs();
     this.#heedStalledDisk();
     this.#raft.tick();
     this.#proposals.tick(nowMs);
     this.#reads.tick(nowMs);
-    // One whose state is not to be trusted is not fresh, however much of the log it has.
-    if (this.#halted === null) this.#freshness.tick(nowMs);
-    if (nowMs >= this.#nextReportAtMs) this.#sendReports(nowMs);
+    this.#reports.tick(nowMs);
     this.#snapshots.tick(this.#applier.membership);
     this.#drive();
   }
 
   /** From an authenticated member `from` of this cluster. */
   receive(from: MemberId, message: PeerMessage): void {
-    if (this.#stage !== 'running' || from === this.#options.memberId) return;
+    if (!this.#stage.running || from === this.#options.memberId) return;
     switch (message.kind) {
       case 'raft':
         this.#receiveRaft(from, message.message);
@@ -198,7 +211,7 @@ export class ReplicationLoop<R> {
 
   /** `proposalId`: not that of a proposal still waiting. `command` is copied. */
   propose(proposalId: string, kind: 'command' | 'membership', command: Uint8Array, timeoutMs: number): void {
-    const closed = this.#closedReason();
+    const closed = this.#stage.closedReason();
     if (closed !== null) {
       this.#ports.proposed(proposalId, err({ kind: 'closed', reason: closed }));
       return;
@@ -209,7 +222,7 @@ export class ReplicationLoop<R> {
   }
 
   readIndex(readId: string, timeoutMs: number): void {
-    if (this.#closedReason() !== null || this.#halted !== null) {
+    if (this.#stage.closedReason() !== null || this.#stage.halted !== null) {
       this.#ports.read(readId, null);
       return;
     }
@@ -218,30 +231,27 @@ export class ReplicationLoop<R> {
   }
 
   persisted(ticket: number): void {
-    if (this.#stage !== 'running') return;
+    if (!this.#stage.running) return;
     this.#driver.persisted(ticket);
-    if (this.#stalled) {
-      this.#stalled = false;
-      this.#raft.setElectable(this.#halted === null);
-    }
+    if (this.#disk.finished()) this.#raft.setElectable(this.#stage.halted === null);
     this.#drive();
   }
 
   snapshotSaved(ticket: number): void {
-    if (this.#stage !== 'running') return;
+    if (!this.#stage.running) return;
     this.#snapshots.saved(ticket);
     this.#drive();
   }
 
   /** Messages to this member are being lost. */
   unreachable(member: MemberId): void {
-    if (this.#stage !== 'running') return;
+    if (!this.#stage.running) return;
     this.#raft.reportUnreachable(member);
     this.#drive();
   }
 
   transferLeadership(to: MemberId): boolean {
-    if (this.#stage !== 'running') return false;
+    if (!this.#stage.running) return false;
     const begun = this.#raft.transferLeadership(to);
     this.#drive();
     return begun;
@@ -249,8 +259,7 @@ export class ReplicationLoop<R> {
 
   /** Nothing is proposed or led any more; waiting proposals settle as unknown or not taken. */
   stop(): void {
-    if (this.#stage === 'stopped') return;
-    this.#stage = 'stopped';
+    if (!this.#stage.stop()) return;
     this.#driver.stop();
     this.#snapshots.close();
     this.#proposals.close('unknown', 'this node is stopping');
@@ -260,9 +269,9 @@ export class ReplicationLoop<R> {
   status(): LoopStatus {
     return {
       raft: this.#raft.status(),
-      freshAsOfMs: this.#freshness.asOfMs,
+      freshAsOfMs: this.#reads.freshAsOfMs,
       snapshotIndex: this.#snapshots.index,
-      halted: this.#halted,
+      halted: this.#stage.halted,
       divergent: this.#watch.divergent,
       reports: this.#watch.reports,
     };
@@ -273,106 +282,9 @@ export class ReplicationLoop<R> {
     if (this.#driver.idle) this.#snapshots.discardUnwanted();
   }
 
-  #createRaft(): RaftNode {
-    const { memberId, recovered, limits, random } = this.#options;
-    const { electionTicks, heartbeatTicks } = limits;
-    // Where the log has lost its end this member halts; until then it must not be said to hold more than it does.
-    const commitIndex = Math.min(recovered.hardState.commitIndex, this.#recoveredLastIndex());
-    return new RaftNode(
-      { memberId, electionTicks, heartbeatTicks, random, ...(limits.core ?? raftLimits) },
-      {
-        ...recovered,
-        hardState: { ...recovered.hardState, commitIndex },
-        membership: this.#applier.membership,
-        appliedIndex: this.#applier.index,
-      },
-    );
-  }
-
-  #recoveredLastIndex(): number {
-    const { entries, snapshot } = this.#options.recovered;
-    return entries.at(-1)?.index ?? snapshot.index;
-  }
-
   #mintId(): string {
     this.#idsMinted += 1;
     return `${this.#incarnation}/${this.#idsMinted}`;
-  }
-
-  #closedReason(): string | null {
-    switch (this.#stage) {
-      case 'new':
-        return 'this node is starting';
-      case 'running':
-        return null;
-      case 'frozen':
-        return this.#halted ?? 'this node has halted';
-      case 'stopped':
-        return 'this node is stopping';
-    }
-  }
-
-  /** What was committed before the start; false when this replica can't go on. */
-  #applyRecovered(): boolean {
-    const { entries, hardState } = this.#options.recovered;
-    const lastIndex = this.#recoveredLastIndex();
-    if (lastIndex < hardState.commitIndex) {
-      this.#halt(
-        `the log ends at index ${lastIndex}, before index ${hardState.commitIndex}, which was committed: this node's disk has lost the end of it. Remove it from the cluster, empty its data directory and add it anew`,
-        'frozen',
-      );
-      return false;
-    }
-    for (const entry of entries) {
-      if (entry.index > hardState.commitIndex) break;
-      if (!this.#apply(entry)) return false;
-    }
-    return true;
-  }
-
-  #applyCommitted(entry: Entry): boolean {
-    if (!this.#apply(entry)) return false;
-    const changed = this.#applier.refreshMembership();
-    // Each change of the members is the core's before the next entry is applied (thesis §4.1, effective when applied here).
-    this.#raft.applied(entry.index, this.#applier.membership);
-    if (changed) this.#membersChanged();
-    return this.#stage === 'running';
-  }
-
-  #apply(entry: Entry): boolean {
-    const applied = this.#applier.apply(entry);
-    if (!applied.ok) {
-      this.#halt(applied.error, 'frozen');
-      return false;
-    }
-    this.#snapshots.applied(entry.data.byteLength);
-    this.#ports.applied(applied.value);
-    this.#proposals.applied(entry.term, applied.value);
-    if (entry.index % this.#options.limits.stateHashInterval === 0) {
-      this.#watch.noteStateHash(entry.index, this.#options.stateMachine.stateHash());
-    }
-    return this.#stage === 'running';
-  }
-
-  /** The received snapshot is durable. */
-  #restore(position: LogPosition): boolean {
-    const restored = this.#applier.restore(position, this.#snapshots.installed());
-    if (!restored.ok) {
-      this.#halt(restored.error, 'frozen');
-      return false;
-    }
-    this.#watch.restored();
-    const changed = this.#applier.refreshMembership();
-    this.#raft.applied(position.index, this.#applier.membership);
-    this.#ports.restored(position.index);
-    this.#proposals.restored(position.index);
-    if (changed) this.#membersChanged();
-    return this.#stage === 'running';
-  }
-
-  #membersChanged(): void {
-    this.#watch.membersAre(this.#applier.membership);
-    this.#ports.membershipChanged(this.#applier.membership);
   }
 
   #send(message: Message): void {
@@ -385,16 +297,9 @@ export class ReplicationLoop<R> {
   }
 
   #finished(reads: Ready['reads']): void {
-    const appliedIndex = this.#applier.index;
-    this.#reads.applied(appliedIndex);
-    if (this.#halted === null) this.#freshness.applied(appliedIndex);
-    for (const { readId, index } of reads) {
-      this.#reads.answered(readId, index, appliedIndex);
-      if (this.#halted !== null) continue;
-      this.#freshness.answered(readId, index, appliedIndex, this.#options.nowMs());
-    }
+    this.#reads.answered(reads, this.#options.nowMs());
     this.#snapshots.committed(this.#driver.commitIndex);
-    if (this.#stage === 'running') this.#snapshots.saveWhenDue(() => this.#driver.nextTicket());
+    if (this.#stage.running) this.#snapshots.saveWhenDue(() => this.#driver.nextTicket());
   }
 
   #receiveRaft(from: MemberId, message: Message): void {
@@ -422,37 +327,17 @@ export class ReplicationLoop<R> {
     if (answer !== null) this.#ports.send(from, { kind: 'proposeResponse', proposalId, ...answer });
   }
 
-  #sendReports(nowMs: number): void {
-    const { limits, memberId, report } = this.#options;
-    this.#nextReportAtMs = nowMs + limits.reportIntervalMs;
-    const { voters, learners } = this.#applier.membership;
-    if (voters.length + learners.length < 2) return;
-    this.#watch.progress(this.#raft.status().progress);
-    const message: PeerMessage = {
-      kind: 'report',
-      report: {
-        ...report(),
-        appliedIndex: this.#applier.index,
-        stateHashes: this.#watch.stateHashes,
-      },
-    };
-    for (const member of [...voters, ...learners]) {
-      if (member !== memberId) this.#ports.send(member, message);
-    }
-  }
-
   /** A leader whose disk stalls steps down, and nobody with such a disk leads (replication.md 11). */
   #heedStalledDisk(): void {
-    const { limits, memberId } = this.#options;
+    const { memberId } = this.#options;
     // A snapshot takes its time, and a member that needs one leads nobody.
     const ticket = this.#snapshots.installing ? null : this.#driver.persisting;
     if (!this.#disk.tick(ticket)) return;
     const { voters } = this.#applier.membership;
     if (voters.length === 1 && voters[0] === memberId) return;
-    this.#stalled = true;
     this.#leadNoMore();
     this.#ports.warn(
-      `the disk did not finish a write within ${limits.electionTicks * limits.tickMs} ms: this node does not lead until it has. Look at the disk of the data directory`,
+      `the disk did not finish a write within ${this.#timing.electionTicks * this.#timing.tickMs} ms: this node does not lead until it has. Look at the disk of the data directory`,
     );
   }
 
@@ -466,11 +351,9 @@ export class ReplicationLoop<R> {
    * are still taken; but nothing here is fresh, read or led any more (replication.md 9).
    */
   #halt(reason: string, as: 'running' | 'frozen'): void {
-    const first = this.#halted === null;
-    this.#halted ??= reason;
+    const first = this.#stage.halt(reason);
     if (first) this.#leadNoMore();
-    if (as === 'frozen' && this.#stage === 'running') {
-      this.#stage = 'frozen';
+    if (as === 'frozen' && this.#stage.freeze()) {
       this.#driver.stop();
       this.#snapshots.close();
       this.#proposals.close('closed', reason);

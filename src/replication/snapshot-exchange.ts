@@ -7,6 +7,7 @@ import { SnapshotSource } from './snapshot-bytes.js';
 import { type ReceivedSnapshot, SnapshotReceiver } from './snapshot-receiver.js';
 import { SnapshotSchedule } from './snapshot-schedule.js';
 import { type SnapshotMessage, SnapshotSender } from './snapshot-sender.js';
+import type { Timing } from './timing.js';
 
 /** Entries kept in memory below the newest snapshot for members that are a little behind, and their bytes. */
 const keptTail = { entriesMax: 1_000, bytesMax: 16 * 1024 * 1024 } as const;
@@ -21,6 +22,8 @@ export interface CapturedState {
 export interface SnapshotExchangeOptions {
   readonly memberId: MemberId;
   readonly limits: LoopLimits;
+  /** Changes over time. */
+  readonly timing: Timing;
   /** Of the newest durable snapshot. */
   readonly snapshotIndex: number;
   readonly raft: () => RaftNode;
@@ -43,7 +46,7 @@ export class SnapshotExchange {
   #installing: ReceivedSnapshot | null = null;
 
   constructor(options: SnapshotExchangeOptions) {
-    const { limits, raft, capture, send } = options;
+    const { limits, timing, raft, capture, send } = options;
     this.#options = options;
     this.#schedule = new SnapshotSchedule(
       limits.snapshotEntries,
@@ -51,7 +54,9 @@ export class SnapshotExchange {
       options.snapshotIndex,
     );
     this.#sender = new SnapshotSender({
-      resendTicks: limits.electionTicks,
+      get resendTicks() {
+        return timing.electionTicks;
+      },
       capture: () => {
         const { position, membership, records } = capture();
         return new SnapshotSource(position, membership, records);

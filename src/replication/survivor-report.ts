@@ -18,7 +18,7 @@ export interface SurvivorReport {
 }
 
 export function survivorReport(
-  { clusterId, memberId, nodeName }: Identity,
+  { clusterId, memberId, nodeName }: Pick<Identity, 'clusterId' | 'memberId' | 'nodeName'>,
   recovered: Pick<Recovered, 'snapshot' | 'entries' | 'hardState'>,
 ): SurvivorReport {
   const { index, term } = recovered.entries.at(-1) ?? recovered.snapshot ?? { index: 0, term: 0 };

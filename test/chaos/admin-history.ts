@@ -15,7 +15,6 @@ const notTaken = 12;
 const refusals = ['conflict', 'refused', 'not-found', 'limit', 'not-running', 'overloaded', 'no-quorum'];
 /** How often a change whose outcome is unknown is repeated, under its request id, through whichever node. */
 const attemptsMax = 4;
-const pauseMs = 150;
 
 export interface AdminReport {
   readonly made: number;
@@ -62,12 +61,16 @@ export class AdminHistory {
     for (const node of cluster.nodes) this.#callers.set(node, new XksCaller(cluster.accessTo(node), 2));
   }
 
-  /** @param operators at work at once; all nodes are at peace now. */
-  static async start(cluster: ChaosCluster, random: SeededRandom, operators: number): Promise<AdminHistory> {
+  /** All nodes are at peace now. */
+  static async start(
+    cluster: ChaosCluster,
+    random: SeededRandom,
+    { operators, pauseMs }: { readonly operators: number; readonly pauseMs: number },
+  ): Promise<AdminHistory> {
     const history = new AdminHistory(cluster, random);
     const { node } = await cluster.leader();
     for (const key of toggledKeys) history.#initial.set(key, await look(node, key));
-    history.#operators = Array.from({ length: operators }, () => history.#operate());
+    history.#operators = Array.from({ length: operators }, () => history.#operate(pauseMs));
     return history;
   }
 
@@ -118,7 +121,7 @@ export class AdminHistory {
     };
   }
 
-  async #operate(): Promise<void> {
+  async #operate(pauseMs: number): Promise<void> {
     while (!this.#stopping) {
       await this.#change(this.#random.pick(toggledKeys), this.#random.pick(['enable', 'disable'] as const));
       await delay(pauseMs);

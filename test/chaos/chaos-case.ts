@@ -22,6 +22,12 @@ export interface ChaosCase {
   readonly nodes: 3 | 5;
   /** Its part of the budget. */
   readonly seconds: number;
+  /** Requests per second through the balancer, if not as many as all others have. */
+  readonly rate?: number;
+  /** Between the changes of one operator, if not as short as with all others: each starts a process. */
+  readonly adminPauseMs?: number;
+  /** What it leaves is no cluster for other cases. */
+  readonly last?: true;
   run(context: CaseContext): Promise<void>;
 }
 

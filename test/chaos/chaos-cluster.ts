@@ -6,12 +6,13 @@ import { type DebianPackage, ensureDebianPackages } from '../../src/demo/debian-
 import { DemoCluster } from '../../src/demo/demo-cluster.js';
 import { provideDemoToken } from '../../src/demo/demo-token.js';
 import { freePort } from '../../src/demo/free-port.js';
-import { eventually, isAlive, xksctlPath, xksdPath } from '../support/running-node.js';
+import { eventually, xksctlPath, xksdPath } from '../support/running-node.js';
 import { ChaosNode, type ClusterStatus } from './chaos-node.js';
 import { HaProxy, haproxyPackage } from './haproxy.js';
 import { buildKillShim } from './kill-shim.js';
 import { LinkProxies } from './link-proxies.js';
 import { Load } from './load.js';
+import { Reaper } from './reaper.js';
 import { SmallDisk } from './small-disk.js';
 import type { XksAccess } from './xks-caller.js';
 
@@ -49,40 +50,39 @@ export class ChaosCluster {
   readonly nodes: readonly ChaosNode[];
   readonly links: LinkProxies;
   readonly load: Load;
+  /** Of that, requests per second. */
+  readonly rate: number;
   readonly directory: string;
   readonly demo: DemoCluster;
   /** The data directory of the last node; `null`: an ordinary one. */
   readonly disk: SmallDisk | null;
   readonly #access: Omit<XksAccess, 'host'>;
   readonly #balancer: HaProxy;
+  readonly #reaper: Reaper;
 
   private constructor(parts: {
     readonly nodes: readonly ChaosNode[];
     readonly links: LinkProxies;
     readonly load: Load;
+    readonly rate: number;
     readonly directory: string;
     readonly demo: DemoCluster;
     readonly disk: SmallDisk | null;
     readonly access: Omit<XksAccess, 'host'>;
     readonly balancer: HaProxy;
+    readonly reaper: Reaper;
   }) {
     this.nodes = parts.nodes;
     this.links = parts.links;
     this.load = parts.load;
+    this.rate = parts.rate;
     this.directory = parts.directory;
     this.demo = parts.demo;
     this.disk = parts.disk;
     this.#access = parts.access;
     this.#balancer = parts.balancer;
-    process.on('exit', this.#kill);
+    this.#reaper = parts.reaper;
   }
-
-  /** When this process ends without a word: nothing of it may go on. Children end with their supervisor. */
-  readonly #kill = (): void => {
-    for (const pid of [this.#balancer.pid, ...this.nodes.map((node) => node.pid)]) {
-      if (pid > 0 && isAlive(pid)) process.kill(pid, 'SIGKILL');
-    }
-  };
 
   static async start(options: ChaosClusterOptions): Promise<ChaosCluster> {
     const { directory, rate } = options;
@@ -101,6 +101,16 @@ export class ChaosCluster {
       ips: ['127.0.0.1'],
     });
     let nodes: readonly ChaosNode[] = [];
+    let balancer: HaProxy | null = null;
+    let disk: SmallDisk | null = null;
+    const reaper = await Reaper.start();
+    const watch = (): void => {
+      const pids = [balancer?.pid ?? 0, ...nodes.map((node) => node.pid)];
+      reaper.watch(
+        pids.filter((pid) => pid > 0),
+        disk === null ? [] : [disk.directory],
+      );
+    };
     const links = new LinkProxies(() => nodes);
     const demo = await DemoCluster.make({
       directory,
@@ -120,13 +130,11 @@ export class ChaosCluster {
       requestDeadlineMs,
       drainSeconds,
       logLevel: 'info',
-      onPidChange: () => {},
+      onPidChange: watch,
       advertise: (name, port) => links.listen(name, port),
     });
     nodes = demo.nodes.map((node) => new ChaosNode(node));
-    let balancer: HaProxy | null = null;
     let load: Load | null = null;
-    let disk: SmallDisk | null = null;
     try {
       const last = options.faults ? nodes.at(-1) : undefined;
       if (last !== undefined) disk = await SmallDisk.mount(last.dataDir).catch(() => null);
@@ -146,6 +154,7 @@ export class ChaosCluster {
           healthPort: Number(new URL(description.healthUrl).port),
         })),
       );
+      watch();
       const access = {
         ca: readFileSync(certificates.caCertificate, 'utf8'),
         uriPathPrefix,
@@ -153,12 +162,13 @@ export class ChaosCluster {
         ...credential,
       };
       load = new Load({ access: { ...access, host: `127.0.0.1:${port}` }, keys: loadKeys, rate });
-      return new ChaosCluster({ nodes, links, load, directory, demo, disk, access, balancer });
+      return new ChaosCluster({ nodes, links, load, rate, directory, demo, disk, access, balancer, reaper });
     } catch (failure) {
       await Promise.all([load?.stop(), balancer?.stop(), ...nodes.map((node) => node.killAll())]);
       links.close();
       await demo.stop();
       await disk?.unmount();
+      await reaper.stop();
       throw failure;
     }
   }
@@ -194,6 +204,24 @@ export class ChaosCluster {
       return found !== null;
     });
     if (found === null) throw new Error('a leader was found, and is not there');
+    return found;
+  }
+
+  /** The same, once every node follows it and holds all that is committed. */
+  async settledLeader(): Promise<{ readonly node: ChaosNode; readonly status: ClusterStatus }> {
+    let found = await this.leader();
+    await eventually('everybody follows the leader', async () => {
+      found = await this.leader();
+      const { term, commitIndex } = found.status;
+      const statuses = await Promise.all(this.nodes.map((node) => node.status()));
+      return statuses.every(
+        (status) =>
+          status !== null &&
+          status.term === term &&
+          status.leader !== null &&
+          status.appliedIndex >= commitIndex,
+      );
+    });
     return found;
   }
 
@@ -235,7 +263,7 @@ export class ChaosCluster {
     await Promise.all(this.nodes.map((node) => node.killAll()));
     await this.demo.stop();
     await this.disk?.unmount();
-    process.off('exit', this.#kill);
+    await this.#reaper.stop();
   }
 }
 

@@ -83,8 +83,9 @@ export class ChaosNode {
     return code;
   }
 
-  start(): void {
-    this.demo.start();
+  /** @param xksdPath of another release, if not of this one. */
+  start(xksdPath?: string): void {
+    this.demo.start(xksdPath);
   }
 
   /** `xksctl ARGS` on this node, as an operator. */

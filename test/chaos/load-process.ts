@@ -5,25 +5,33 @@ import { XksCaller } from './xks-caller.js';
 
 /**
  * The load, in a process of its own: encrypts and decrypts at a fixed rate through the balancer, half of it on
- * connections that are kept and half on new ones. Tells its parent what failed, and how much did not.
+ * connections that are kept and half on new ones, as long as those are not too many. Tells its parent what failed, and
+ * how much did not.
  */
 const reportIntervalMs = 250;
-const connections = 8;
+/** Each costs both sides as much as some ten requests on a connection that is kept, as KMS keeps them. */
+const newConnectionsPerSecondMax = 50;
+const requestsPerAttempt = 2;
+/** By Little's law enough for answers that take 35 ms; and never few. */
+const connectionsFor = (rate: number): number => Math.max(8, Math.ceil(rate / 28));
 /** More would only make a machine that is behind fall further behind. */
-const inFlightMax = 64;
+const inFlightMaxFor = (rate: number): number => Math.max(64, Math.ceil(rate / 4));
 /** This process did not run for so long: what went wrong meanwhile says nothing of the nodes. */
 const standstillMs = 1_000;
 /** One round after the other until the parent disconnects. */
 const roundSeconds = 10;
 
+/** A parent that has just ended hears nothing more, and that is no error of ours. */
 const told = (message: LoadMessage): void => {
-  if (process.connected) process.send?.(message);
+  if (process.connected) process.send?.(message, undefined, undefined, () => {});
 };
 
 async function run({ access, keys, rate }: LoadOrders): Promise<void> {
-  const caller = new XksCaller(access, connections);
+  const caller = new XksCaller(access, connectionsFor(rate));
+  const freshEvery = Math.max(2, Math.ceil(rate / newConnectionsPerSecondMax));
   let succeeded = 0;
   let slow = 0;
+  let unsent = 0;
   const answered = (key: string, kind: FailureKind, sentMs: number, detail: string): string => {
     told({ failed: { key, kind, sentMs, endedMs: Date.now(), detail } });
     return kind;
@@ -33,13 +41,14 @@ async function run({ access, keys, rate }: LoadOrders): Promise<void> {
     const nowMs = Date.now();
     if (nowMs - turnMs > standstillMs) told({ stoodStill: { fromMs: turnMs, untilMs: nowMs } });
     turnMs = nowMs;
-    told({ succeeded, slow });
+    told({ counts: { succeeded, slow, unsent } });
   }, reportIntervalMs);
 
   const attempt = async (sequence: number): Promise<string | null> => {
-    const key = keys[sequence % keys.length] ?? '';
-    const fresh = sequence % 2 === 0;
-    const plaintext = randomBytes(32).toString('base64');
+    const fresh = sequence % freshEvery === 0;
+    const bytes = randomBytes(32);
+    const key = keys[(bytes[0] ?? 0) % keys.length] ?? '';
+    const plaintext = bytes.toString('base64');
     let sentMs = Date.now();
     try {
       const encrypted = await caller.encrypt(key, plaintext, fresh);
@@ -59,8 +68,15 @@ async function run({ access, keys, rate }: LoadOrders): Promise<void> {
     }
   };
   while (process.connected) {
-    // Two requests an attempt.
-    await openLoop({ rate: rate / 2, durationSeconds: roundSeconds, inFlightMax }, attempt);
+    const { dropped } = await openLoop(
+      {
+        rate: rate / requestsPerAttempt,
+        durationSeconds: roundSeconds,
+        inFlightMax: inFlightMaxFor(rate),
+      },
+      attempt,
+    );
+    unsent += dropped * requestsPerAttempt;
   }
 }
 

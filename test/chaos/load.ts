@@ -23,9 +23,17 @@ export interface LoadOrders {
   readonly rate: number;
 }
 
-/** `slow`: of the successes, those that took more than KMS's 250 ms. */
+/** What became of the load so far. */
+export interface LoadCounts {
+  readonly succeeded: number;
+  /** Of the successes, those that took more than KMS's 250 ms. */
+  readonly slow: number;
+  /** Not sent: too many were on the way. */
+  readonly unsent: number;
+}
+
 export type LoadMessage =
-  | { readonly succeeded: number; readonly slow: number }
+  | { readonly counts: LoadCounts }
   | { readonly failed: LoadFailure }
   | { readonly stoodStill: { readonly fromMs: number; readonly untilMs: number } };
 
@@ -37,9 +45,7 @@ interface Excuse {
   untilMs: number;
 }
 
-export interface LoadReport {
-  readonly succeeded: number;
-  readonly slow: number;
+export interface LoadReport extends LoadCounts {
   /** Why → how many failures that explains. */
   readonly explained: Readonly<Record<string, number>>;
   readonly unexplained: readonly LoadFailure[];
@@ -55,10 +61,9 @@ export class Load {
   readonly #failures: LoadFailure[] = [];
   readonly #excuses: Excuse[] = [];
   readonly #waiting: { readonly at: number; readonly resolve: () => void }[] = [];
-  #succeeded = 0;
-  #slow = 0;
+  #counts: LoadCounts = { succeeded: 0, slow: 0, unsent: 0 };
   /** Of earlier cases. */
-  #before = { succeeded: 0, slow: 0 };
+  #before: LoadCounts = this.#counts;
 
   constructor(orders: LoadOrders) {
     this.#child = fork(fileURLToPath(new URL('load-process.js', import.meta.url)), { stdio: 'inherit' });
@@ -67,12 +72,12 @@ export class Load {
   }
 
   get succeeded(): number {
-    return this.#succeeded;
+    return this.#counts.succeeded;
   }
 
   /** Resolves after `count` more successes. */
   afterMore(count: number): Promise<void> {
-    return new Promise((resolve) => this.#waiting.push({ at: this.#succeeded + count, resolve }));
+    return new Promise((resolve) => this.#waiting.push({ at: this.succeeded + count, resolve }));
   }
 
   /** From now on failures of these kinds are expected; the answer ends that. */
@@ -100,15 +105,22 @@ export class Load {
       if (excuse === undefined) unexplained.push(failure);
       else explained[excuse.why] = (explained[excuse.why] ?? 0) + 1;
     }
-    const { succeeded, slow } = this.#before;
-    return { succeeded: this.#succeeded - succeeded, slow: this.#slow - slow, explained, unexplained };
+    const before = this.#before;
+    const { succeeded, slow, unsent } = this.#counts;
+    return {
+      succeeded: succeeded - before.succeeded,
+      slow: slow - before.slow,
+      unsent: unsent - before.unsent,
+      explained,
+      unexplained,
+    };
   }
 
   /** Forgets what was, for the next case. */
   reset(): void {
     this.#failures.length = 0;
     this.#excuses.length = 0;
-    this.#before = { succeeded: this.#succeeded, slow: this.#slow };
+    this.#before = this.#counts;
   }
 
   async stop(): Promise<void> {
@@ -128,10 +140,9 @@ export class Load {
       this.#excuses.push({ kinds: ['connection'], why, ...message.stoodStill });
       return;
     }
-    this.#succeeded = message.succeeded;
-    this.#slow = message.slow;
+    this.#counts = message.counts;
     for (const waiter of this.#waiting.splice(0)) {
-      if (this.#succeeded >= waiter.at) waiter.resolve();
+      if (this.succeeded >= waiter.at) waiter.resolve();
       else this.#waiting.push(waiter);
     }
   }

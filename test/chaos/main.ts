@@ -9,6 +9,7 @@ import { type CaseResult, clusterDirectory, resultText, runCase } from './runner
  * `npm run test:chaos`: real nodes, a real balancer, real signals, under load. What breaks is drawn from `--seed`; when
  * it breaks is up to the machine, so that a seed repeats a run only nearly.
  */
+const rateDefault = 100;
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 
 const command = new Command('test:chaos')
@@ -18,14 +19,14 @@ const command = new Command('test:chaos')
   ])
   .option('--seed <number>', 'what is broken when', Number, Date.now() % 1_000_000)
   .option('--minutes <number>', 'for all cases together, about', Number)
-  .option('--rate <number>', 'requests per second', Number, 100)
+  .option('--rate <number>', `requests per second (${rateDefault}, or as a case needs)`, Number)
   .option('--directory <path>', 'for the nodes: emptied first', join(root, 'var/chaos'))
   .option('--list', 'say what cases there are');
 const options = command.parse().opts<{
   only?: readonly string[];
   seed: number;
   minutes?: number;
-  rate: number;
+  rate?: number;
   directory: string;
   list?: true;
 }>();
@@ -60,11 +61,12 @@ console.log(`${chosen.length} cases, seed ${options.seed}`);
 const results: CaseResult[] = [];
 try {
   for (const [place, chaosCase] of chosen.entries()) {
-    if (cluster !== null && cluster.nodes.length !== chaosCase.nodes) await end();
+    const rate = options.rate ?? chaosCase.rate ?? rateDefault;
+    if (cluster !== null && (cluster.nodes.length !== chaosCase.nodes || cluster.rate !== rate)) await end();
     cluster ??= await ChaosCluster.start({
       directory: clusterDirectory(options.directory, `${place}-${chaosCase.name}`),
       nodes: chaosCase.nodes,
-      rate: options.rate,
+      rate,
       faults: true,
     });
     const seconds = chaosCase.seconds * scale;
@@ -73,7 +75,7 @@ try {
     results.push(result);
     console.log(resultText(result));
     // What it left behind says nothing of the cases to come.
-    if (result.problems.length > 0) await end();
+    if (result.problems.length > 0 || chaosCase.last === true) await end();
   }
 } finally {
   if (!ending) await end();

@@ -18,6 +18,7 @@ export interface CaseResult {
 }
 
 const operators = 2;
+const adminPauseMsDefault = 150;
 /** Requests that must be answered before anything breaks. */
 const warmUpRequests = 100;
 const unexplainedShown = 5;
@@ -37,7 +38,10 @@ export async function runCase(
   load.reset();
   try {
     await load.afterMore(warmUpRequests);
-    const history = await AdminHistory.start(cluster, random, operators);
+    const history = await AdminHistory.start(cluster, random, {
+      operators,
+      pauseMs: chaosCase.adminPauseMs ?? adminPauseMsDefault,
+    });
     try {
       await chaosCase.run({
         cluster,
@@ -97,8 +101,12 @@ export function resultText({ name, seconds, notes, problems, admin, load }: Case
   ];
   const lines = [
     ...notes,
+    ...(load === null ? [] : [loadText(load, seconds)]),
     ...explained.map(([why, count]) => `${count} failed: ${why}`),
     ...problems.map((problem) => `PROBLEM ${problem}`),
   ];
   return [columns.join(' '), ...lines.map((line) => `         ${line}`)].join('\n');
 }
+
+const loadText = ({ succeeded, slow, unsent }: LoadReport, seconds: number): string =>
+  `${(succeeded / seconds).toFixed(0)} requests/s answered, ${slow} of them after more than 250 ms; ${unsent} not sent`;

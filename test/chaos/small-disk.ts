@@ -18,6 +18,9 @@ async function runAsRoot(...command: readonly string[]): Promise<void> {
   await run(program, args);
 }
 
+/** Also while files in it are open: it goes with the last of them. */
+export const unmount = (directory: string): Promise<void> => runAsRoot('umount', '-l', directory);
+
 /** A file system of its own in `directory`, which can be filled without harm to anybody. Needs the right to mount. */
 export class SmallDisk {
   readonly directory: string;
@@ -55,7 +58,7 @@ export class SmallDisk {
     rmSync(join(this.directory, fillerName), { force: true });
   }
 
-  async unmount(): Promise<void> {
-    await runAsRoot('umount', '-l', this.directory);
+  unmount(): Promise<void> {
+    return unmount(this.directory);
   }
 }

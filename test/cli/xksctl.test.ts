@@ -60,6 +60,16 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.equal(failed.stdout, '');
   });
 
+  await t.test('cluster settings', async (t) => {
+    t.match((await run('cluster', 'settings')).stdout, /^election-ticks +10 +10 +without one/m);
+    const set = await run('cluster', 'settings', 'set', 'election-ticks=8', 'serve-stale-max-ms=3600000');
+    t.equal(set.exitCode, 0);
+    t.match(set.stdout, /^election-ticks +8$/m);
+    const refused = await run('cluster', 'settings', 'set', 'heartbeat-ticks=3');
+    t.equal(refused.exitCode, 1);
+    t.match(refused.stderr, /3 heartbeats at least/);
+  });
+
   await t.test('keystore set: what an isolated node does with it', async (t) => {
     const rule = async (...args: readonly string[]): Promise<unknown> => {
       const { keyStore } = await json('keystore', 'set', 'option-first', '--on-isolation', ...args);
@@ -336,7 +346,7 @@ t.test('a founder whose log comes back empty does not elect itself in a cluster 
   cpSync(backup, log, { recursive: true });
   await t.rejects(
     ReplicaProcess.start(t, files),
-    /knows nothing of the cluster that this node is a member of.*join anew/,
+    /knows nothing of the cluster that this node is a member of.*add and join it anew/,
   );
 });
 

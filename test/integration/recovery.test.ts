@@ -185,5 +185,20 @@ t.test('a majority is lost for good: the best survivor goes on alone, the others
       { name: 'node-1', status: 'voter' },
     ],
   });
-  t.match(await json(one, 'key', 'show', 'prod', 'late'), { key: { status: 'ENABLED' } });
+  t.match(await json(one, 'key', 'show', 'prod', 'late'), {
+    key: { status: 'ENABLED' },
+    reading: { confirmed: true },
+  });
+
+  // One of two is no majority.
+  await kill(two);
+  t.match(await xksctl(one, 'key', 'show', 'prod', 'late'), {
+    status: 12,
+    stdout: '',
+    stderr: /^xksctl: no quorum: .*--stale to see what this node knows, as of \d+ s ago/,
+  });
+  const stale = await xksctl(one, 'key', 'show', 'prod', 'late', '--stale', '-o', 'json');
+  t.match(stale, { status: 0, stderr: /^Careful: no quorum was asked\..* as of \d+ s ago/ });
+  t.match(JSON.parse(stale.stdout), { key: { status: 'ENABLED' }, reading: { confirmed: false } });
+  t.match(await json(one, 'cluster', 'status'), { leader: null });
 });

@@ -23,6 +23,7 @@ const bad: readonly { readonly change: Partial<ClusterSettings>; readonly messag
   { change: { heartbeatTicks: 0 }, message: /at least one tick/ },
   { change: { heartbeatTicks: 4 }, message: /3 heartbeats at least/ },
   { change: { electionTicks: 1_001 }, message: /1000 ticks at most/ },
+  { change: { tickMs: 10, electionTicks: 9 }, message: /100 ms at least, and this one 9 × 10/ },
   { change: { electionTicks: 13 }, message: /within 1500 ms: electionTicks × tickMs may be 600 ms/ },
   { change: { freshnessIntervalMs: 99 }, message: /every 100 to 1000 ms/ },
   { change: { freshnessIntervalMs: 1_001 }, message: /every 100 to 1000 ms/ },

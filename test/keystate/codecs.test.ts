@@ -202,6 +202,18 @@ t.test('a flipped byte in a command is refused or gives another command, and nev
   }
 });
 
+t.test('bytes that are no UTF-8 are not taken for the text that they decode to', async (t) => {
+  const described = (name: string): string =>
+    canonical.replace('key.enable', 'key.disable').replace('alpha', name).replace(',"revision":7', '');
+  t.ok(decodeCommand(bytesOf(described('\u{1f600}'))).ok);
+  t.ok(decodeCommand(bytesOf(described('\ufffd'))).ok);
+  // Three bytes of a character of four: as a text the same as above, and of the same length.
+  const cut = bytesOf(described('\u{1f600}'));
+  const at = cut.indexOf(0xf0);
+  const bytes = Buffer.concat([cut.subarray(0, at + 3), cut.subarray(at + 4)]);
+  t.match(decodeCommand(bytes), { ok: false, error: 'it is not in canonical form' });
+});
+
 function machineAfter(commands: readonly Uint8Array[]): KeyStateMachine {
   const machine = new KeyStateMachine();
   for (const [place, command] of commands.entries()) machine.apply(place + 1, command);

@@ -124,3 +124,40 @@ t.test('a campaign ends where another majority is about to be learned of', async
     t.equal(node.status().role, change === null ? 'candidate' : 'follower');
   }
 });
+
+/** 2 and 3 miss the leader in the same moment: each asks before it has heard of the other. */
+function missedByTwo(): TestCluster {
+  const cluster = TestCluster.of(['1', '2', '3']);
+  cluster.elect('1');
+  for (const id of ['2', '3']) cluster.tick(id, 10);
+  for (const id of ['2', '3']) cluster.node(id).campaign();
+  return cluster;
+}
+
+t.test('two that miss the leader at once do not split the votes (paper §5.2)', async (t) => {
+  const cluster = missedByTwo();
+  cluster.settle(['2', '3']);
+  t.match(cluster.node('2').status(), { role: 'follower', leader: '3', term: 2 });
+  t.match(cluster.node('3').status(), { role: 'leader', term: 2 });
+});
+
+t.test('one that is not elected for long lets the other go first', async (t) => {
+  const cluster = missedByTwo();
+  for (const id of ['2', '3']) cluster.process(id);
+  // What 3 asks is lost, and it has had the time of a heartbeat.
+  cluster.take(({ from }) => from === '3');
+  cluster.tick('3');
+  cluster.settle(['2', '3']);
+  t.match(cluster.node('2').status(), { role: 'leader', term: 2 });
+});
+
+t.test('a longer log goes first whatever the id', async (t) => {
+  const cluster = TestCluster.of(['1', '2', '3']);
+  cluster.elect('1');
+  cluster.propose('1', 'a');
+  cluster.settle(['1', '2']);
+  for (const id of ['2', '3']) cluster.tick(id, 10);
+  for (const id of ['2', '3']) cluster.node(id).campaign();
+  cluster.settle(['2', '3']);
+  t.match(cluster.node('2').status(), { role: 'leader', term: 2 });
+});

@@ -113,6 +113,47 @@ t.test('an invitation that has expired is replaced, and an address is of one mem
   });
 });
 
+t.test(
+  'of one request to add a node, made twice at once or after it joined, one token is shown',
+  async (t) => {
+    const replica = await founded(t);
+    const { run, log, now } = replica;
+    const request = { name: 'node-2', address: 'node-2:7443' };
+    const propose = log.propose.bind(log);
+    // Neither has heard of the other's outcome when it asks the log.
+    log.propose = async (command) => {
+      await new Promise(setImmediate);
+      return propose(command);
+    };
+    const both = await Promise.all(
+      [1, 2].map(() => run('cluster.add', request, requestIdAt(now.wallMs, 77))),
+    );
+    t.strictSame(
+      both.map(({ ok: done }) => done),
+      [true, false],
+    );
+    const gone = {
+      ok: false,
+      error: { message: /^node-2 was invited by the first of these requests already/ },
+    };
+    t.match(both[1], gone);
+    log.propose = propose;
+    const invited = log.machine.state.memberByName('node-2');
+    const [memberId, joinSecretDigest] = [invited?.memberId ?? '', invited?.joinSecretDigest ?? ''];
+    const requestId = requestIdAt(now.wallMs, 78);
+    const rest = {
+      requestId,
+      atMs: now.wallMs,
+      by: 'test',
+      memberId,
+      joinSecretDigest,
+      address: request.address,
+    };
+    await log.propose(encodeCommand({ type: 'member.join', ...rest }));
+    t.match(await run('cluster.add', request, requestIdAt(now.wallMs, 77)), gone);
+  },
+);
+
 t.test('an invitation can be withdrawn, which leaves nothing to forget', async (t) => {
   const { run } = await founded(t);
   must(await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }));

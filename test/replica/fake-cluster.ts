@@ -93,8 +93,11 @@ export class FakeCluster implements ClusterControl {
     return true;
   }
 
-  async readIndex() {
-    return ok(this.#log.appliedIndex);
+  /** What a quorum says; by default that all is known here. */
+  read: () => ReturnType<ClusterControl['readIndex']> = async () => ok(this.#log.appliedIndex);
+
+  readIndex() {
+    return this.read();
   }
 
   async ask(memberId: string, command: string, body: object) {

@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chown, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { makeCertificateAuthority, makeNodeCertificate } from '../../src/demo/certificates.js';
-import { initialiseJoiner } from '../../src/replica/initialise-node.js';
+import { initialiseFounder, initialiseJoiner } from '../../src/replica/initialise-node.js';
 import { encodeJoinToken } from '../../src/replica/join-token.js';
 
 t.test(
@@ -46,3 +46,19 @@ t.test(
     t.match(await initialiseJoiner(configOf('node-3', 'credential:key'), tokenFor('node-3')), { ok: true });
   },
 );
+
+t.test("nothing is made in another user's directory, who could not open it", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'xksd-foreign-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  // root may give it away; anybody else has the root directory for one.
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) await chown(directory, 1, 1);
+  const dataDir = isRoot ? directory : '/';
+  const { uid } = await stat(dataDir);
+  const node = { name: 'node-1', dataDir, runtimeDir: directory };
+  t.match(await initialiseFounder({ node, cluster: null }), {
+    ok: false,
+    error: new RegExp(`^the data directory ${dataDir} belongs to uid ${uid}, and this command runs as uid`),
+  });
+  t.strictSame(await readdir(directory), []);
+});

@@ -1,6 +1,7 @@
 import t from 'tap';
-import { PeerDirectory } from '../../src/replica/peer-directory.js';
-import { clusterState } from '../support/cluster-state.js';
+import { membersOf, PeerDirectory } from '../../src/replica/peer-directory.js';
+import type { NodeReport } from '../../src/replication/peer-message.js';
+import { type ClusterState, clusterState } from '../support/cluster-state.js';
 
 const names = (directory: PeerDirectory): readonly string[] => directory.addresses().map(({ name }) => name);
 
@@ -41,3 +42,68 @@ t.test(
     t.strictSame(later.authorize('id-one', ['one']), { ok: true }, 'key state may still be catching up');
   },
 );
+
+/** What a member says that has applied all of `state`. */
+const report = ({ keyState }: ClusterState): NodeReport => ({
+  nodeName: 'n',
+  version: '0.0.0',
+  formatMax: 2,
+  configHash: 'c',
+  wallMs: 0,
+  appliedIndex: keyState.appliedIndex,
+  servingAppliedIndex: 0,
+  readyServingProcesses: 1,
+  stateHashes: [],
+  members: membersOf(keyState),
+});
+
+const places = (directory: PeerDirectory): Readonly<Record<string, string>> =>
+  Object.fromEntries(directory.addresses().map(({ name, address }) => [name, address]));
+
+t.test('a node that was off finds and hears those whom a member names that knows more', async (t) => {
+  const behind = clusterState(['one', 'two']);
+  const directory = new PeerDirectory(() => behind.keyState);
+  const ahead = clusterState(['one', 'two', 'three', 'four']);
+  ahead.remove('four');
+  directory.reported('id-two', report(ahead));
+  t.strictSame(names(directory), ['one', 'two', 'three']);
+  t.strictSame(directory.authorize('id-three', ['three']), { ok: true });
+  t.strictSame(directory.authorize('id-three', ['four']), { ok: false, reason: 'wrong-name' });
+  t.strictSame(directory.authorize('id-four', ['four']), { ok: false, reason: 'unknown' });
+  // A later list takes the place of the earlier.
+  ahead.remove('three');
+  directory.reported('id-two', report(ahead));
+  t.strictSame(names(directory), ['one', 'two']);
+  t.strictSame(directory.authorize('id-three', ['three']), { ok: false, reason: 'unknown' });
+});
+
+t.test('where a member is, it says itself and nobody else', async (t) => {
+  const behind = clusterState(['one', 'two', 'three']);
+  const directory = new PeerDirectory(() => behind.keyState);
+  const ahead = clusterState(['one', 'two', 'three']);
+  ahead.move('three', 'elsewhere:7443');
+  directory.reported('id-two', report(ahead));
+  t.match(places(directory), { two: 'two:7443', three: 'three:7443' });
+  directory.reported('id-three', report(ahead));
+  t.match(places(directory), { two: 'two:7443', three: 'elsewhere:7443' });
+});
+
+t.test('nobody is believed who knows no more than this node', async (t) => {
+  const here = clusterState(['one', 'two', 'three', 'four']);
+  const directory = new PeerDirectory(() => here.keyState);
+  const ahead = clusterState(['one', 'two', 'three', 'four', 'five']);
+  const { appliedIndex } = here.keyState;
+  const told = { ...report(ahead), appliedIndex };
+  directory.reported('id-two', told);
+  t.strictSame(names(directory), ['one', 'two', 'three', 'four']);
+  t.strictSame(directory.authorize('id-five', ['five']), { ok: false, reason: 'unknown' });
+  ahead.move('two', 'elsewhere:7443');
+  directory.reported('id-two', { ...report(ahead), appliedIndex });
+  t.match(places(directory), { two: 'two:7443' });
+  here.remove('four');
+  directory.reported('id-two', { ...told, appliedIndex: appliedIndex + 2 });
+  t.strictSame(names(directory), ['one', 'two', 'three', 'five'], 'who was removed here does not come back');
+  t.strictSame(directory.authorize('id-four', ['four']), { ok: false, reason: 'removed' });
+  here.invite('six');
+  t.strictSame(names(directory), ['one', 'two', 'three'], 'key state here has come as far');
+});

@@ -223,6 +223,25 @@ t.test('a commit index beyond the received snapshot goes with the entries after 
   t.match(await reopened(disk), { lastIndex: 8, hardState: state(3, 7, 'member-2') });
 });
 
+t.test('of the snapshots that one who lags for ever receives, two are kept, and the log since', async (t) => {
+  const disk = await newDisk();
+  const { log } = await openLog(disk, 200);
+  const files = (kind: string): number =>
+    [...disk.image().files.keys()].filter((path) => path.includes(`/${kind}-`)).length;
+  let segmentsMax = 0;
+  for (let index = 10; index <= 100; index += 10) {
+    t.match(await log.installSnapshot({ index, term: 1 }, records(`as of ${index}`), null), { ok: true });
+    t.ok(files('snapshot') <= 2);
+    segmentsMax = Math.max(segmentsMax, files('segment'));
+    for (const next of [index + 1, index + 2, index + 3]) {
+      await log.append({ entries: [entry(next, 1)], hardState: state(1, next) });
+    }
+    t.match(await reopened(disk), { snapshot: { index }, lastIndex: index + 3 });
+  }
+  t.ok(segmentsMax <= 8, `${segmentsMax} segments`);
+  await log.close();
+});
+
 t.test('a snapshot of our own that a received one overtook changes nothing', async (t) => {
   const disk = await newDisk();
   const { log } = await openLog(disk);

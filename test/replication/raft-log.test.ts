@@ -116,6 +116,10 @@ t.test('the loop gets what the disk holds, is started once and ticked', async (t
   t.strictSame(calls, [['start']]);
   node.time.advance(raftLogLimits.tickMs * 3);
   t.strictSame(calls, [['start'], ['tick'], ['tick'], ['tick']]);
+  node.loop.timing = { ...raftLogLimits, tickMs: 10 };
+  // The one under way is as long as it was.
+  node.time.advance(raftLogLimits.tickMs + 3 * 10);
+  t.equal(calls.splice(4).length, 4, 'it ticks as the loop says');
   t.equal(node.engine.memberId, 'member-1');
   t.equal(node.engine.clusterId, 'cluster-1');
   t.equal(node.engine.transferLeadership('member-2'), true);

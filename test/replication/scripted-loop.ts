@@ -1,6 +1,7 @@
 import type { RaftStatus } from '../../src/raft/types.js';
 import type { DrivenLoop } from '../../src/replication/raft-log.js';
 import type { LoopOptions, LoopStatus } from '../../src/replication/replication-loop.js';
+import type { Timing } from '../../src/replication/timing.js';
 
 const raft: RaftStatus = {
   memberId: 'member-1',
@@ -26,9 +27,11 @@ export class ScriptedLoop implements DrivenLoop<number> {
   /** By the name of the call: what is done within it. */
   readonly on: Record<string, ((...details: readonly never[]) => void) | undefined> = {};
   halted: string | null = null;
+  timing: Timing;
 
   constructor(options: LoopOptions<number>) {
     this.options = options;
+    this.timing = options.limits;
   }
 
   #note(...call: unknown[]): void {

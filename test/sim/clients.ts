@@ -17,9 +17,11 @@ interface Request {
   readonly register: number;
   /** That a grant depends on; `null` for a denial. */
   readonly seen: number | null;
-  readonly invokedMs: number;
+  invokedMs: number;
   readonly command: Uint8Array;
   attempts: number;
+  /** From a cluster before this one, whose log may have brought it along. */
+  carried: boolean;
   /** Some attempt may have got into a log. */
   maybe: boolean;
 }
@@ -44,7 +46,7 @@ export interface AdminClients {
  * left so. What each client saw is the history that is checked at the end.
  */
 export class Clients implements AdminClients {
-  readonly history: RegisterOperation[] = [];
+  #history: RegisterOperation[] = [];
   readonly #world: World;
   readonly #random: Random;
   readonly #reachable: () => readonly SimNode[];
@@ -69,6 +71,11 @@ export class Clients implements AdminClients {
     this.#random = options.random;
     this.#reachable = options.reachable;
     this.#nextRequest = options.nextRequest;
+  }
+
+  /** What they saw of this cluster. */
+  get history(): readonly RegisterOperation[] {
+    return this.#history;
   }
 
   get acknowledged(): number {
@@ -97,6 +104,27 @@ export class Clients implements AdminClients {
 
   stop(): void {
     this.#running = false;
+  }
+
+  /**
+   * They go on at another cluster, whose registers have the values `recovered`. What they saw of the one before is
+   * checked by itself. @returns it.
+   */
+  moveOn(recovered: readonly number[]): readonly RegisterOperation[] {
+    const { nowMs } = this.#world;
+    for (const write of this.#open) {
+      this.#maybeWritten(write);
+      write.carried = true;
+      write.maybe = true;
+      write.invokedMs = nowMs;
+    }
+    const before = this.#history;
+    this.#history = recovered.flatMap((value, register) =>
+      value === initialValue
+        ? []
+        : [{ register, kind: 'write', value, invokedMs: nowMs, respondedMs: nowMs } as const],
+    );
+    return before;
   }
 
   abandon(): void {
@@ -140,7 +168,7 @@ export class Clients implements AdminClients {
   }
 
   #record(kind: RegisterOperation['kind'], register: number, value: number, invokedMs: number): void {
-    this.history.push({ register, kind, value, invokedMs, respondedMs: this.#world.nowMs });
+    this.#history.push({ register, kind, value, invokedMs, respondedMs: this.#world.nowMs });
   }
 
   #saw(register: number, value: number): void {
@@ -161,6 +189,7 @@ export class Clients implements AdminClients {
       invokedMs: this.#world.nowMs,
       command: encodeCommand(command, padding),
       attempts: 0,
+      carried: false,
       maybe: false,
     };
     this.#open.add(write);
@@ -221,11 +250,16 @@ export class Clients implements AdminClients {
 
   #maybeWritten(write: Request): void {
     const { register, request: value, invokedMs } = write;
-    this.history.push({ register, kind: 'write', value, invokedMs, respondedMs: Number.POSITIVE_INFINITY });
+    this.#history.push({ register, kind: 'write', value, invokedMs, respondedMs: Number.POSITIVE_INFINITY });
   }
 
-  #done(write: Request, { outcome, before }: RegisterResult): void {
+  #done(write: Request, { outcome, before, repeated }: RegisterResult): void {
     this.#open.delete(write);
+    // It was executed in the cluster before, or is only now known to have been in this one: no part of what was seen.
+    if (write.carried && repeated) {
+      this.#maybeWritten(write);
+      return;
+    }
     const { register, request, invokedMs } = write;
     switch (outcome) {
       case 'done':

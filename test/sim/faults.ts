@@ -42,7 +42,7 @@ export class Faults {
   restartLater(node: SimNode): void {
     const { faultLengthMeanMs } = this.#world.scenario;
     this.#world.after(this.#random.exponential(faultLengthMeanMs), 'restart', -1, () => {
-      if (!this.#running || node.up || node.retired) return;
+      if (!this.#running || !node.mayStart) return;
       // The clock of a machine that boots begins anew; nothing may rest on it.
       node.start();
     });

@@ -18,6 +18,13 @@ export class Network {
   /** No more faults since then; infinite before. */
   #calmSinceMs = Number.POSITIVE_INFINITY;
 
+  /** Whose requests for votes are all lost; -1 for nobody's. */
+  #voteless = -1;
+
+  /** The link whose messages stay on the way, and those that do. */
+  #heldLink = -1;
+  #held: (() => void)[] = [];
+
   constructor(plan: NetworkPlan, size: number, random: Random) {
     this.#plan = plan;
     this.#random = random;
@@ -45,8 +52,35 @@ export class Network {
     this.#cut.fill(0);
   }
 
+  /** Until all is calm. */
+  loseVoteRequests(from: number): void {
+    this.#voteless = from;
+  }
+
+  losesVoteRequests(from: number): boolean {
+    return this.#voteless === from;
+  }
+
+  /** What is sent on this link from now on arrives only once all is let through. */
+  holdBack(from: number, to: number): void {
+    this.#heldLink = from * this.#size + to;
+  }
+
+  /** @param travels sends it on. @returns whether that is left to `letThrough`. */
+  keeps(from: number, to: number, travels: () => void): boolean {
+    if (this.#heldLink !== from * this.#size + to) return false;
+    this.#held.push(travels);
+    return true;
+  }
+
+  letThrough(): void {
+    this.#heldLink = -1;
+    for (const travels of this.#held.splice(0)) travels();
+  }
+
   calm(nowMs: number): void {
     this.#calmSinceMs = nowMs;
+    this.#voteless = -1;
     this.mendAll();
   }
 

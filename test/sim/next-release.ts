@@ -56,12 +56,12 @@ export const nextReleaseEdits: readonly SourceEdit[] = [
     file: 'keystate/object-fields',
     find: 'export const keyField = objectField({',
     replace: `export const keyField = {
-    toJson: ({ note, ...key }, path) => {
-        const json = bareKeyField.toJson(key, path);
-        return note === undefined ? json : { ...json, note };
+    write: ({ note, ...key }) => {
+        const text = bareKeyField.write(key);
+        return note === undefined ? text : text.slice(0, -1) + ',"note":' + JSON.stringify(note) + '}';
     },
-    fromJson: ({ note, ...json }, path) => {
-        const key = bareKeyField.fromJson(json, path);
+    fromJson: ({ note, ...json }) => {
+        const key = bareKeyField.fromJson(json);
         return note === undefined ? key : { ...key, note };
     },
 };

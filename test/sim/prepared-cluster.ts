@@ -1,15 +1,17 @@
-import { type DiskImage, emptyImage } from './disk.js';
+import type { HardState, LogPosition } from '../../src/raft/types.js';
+import type { DiskImage } from './disk.js';
 
 /** The disk of each member of a cluster that has just been made: a snapshot as of `index`, which says who they are. */
-export function preparedImage(index: number, records: Iterable<Uint8Array>): DiskImage {
-  const at = { index, term: 1 };
-  const hardState = { term: 1, votedFor: null, commitIndex: index };
+export const preparedImage = (index: number, records: Iterable<Uint8Array>): DiskImage =>
+  imageAsOf({ index, term: 1 }, { term: 1, votedFor: null, commitIndex: index }, records);
+
+/** A disk that holds nothing but a snapshot as of `at`. */
+export function imageAsOf(at: LogPosition, hardState: HardState, records: Iterable<Uint8Array>): DiskImage {
   return {
-    ...emptyImage,
     segments: [
       {
         segment: 1,
-        firstIndex: 1,
+        firstIndex: at.index + 1,
         records: [
           [
             { kind: 'installedSnapshot', ...at },
@@ -20,6 +22,6 @@ export function preparedImage(index: number, records: Iterable<Uint8Array>): Dis
     ],
     snapshots: [{ at, records: [...records] }],
     hardState,
-    lastIndex: index,
+    lastIndex: at.index,
   };
 }

@@ -26,7 +26,24 @@ export type RegisterCommand =
       readonly member: string;
       /** Membership revision that the operator saw. */
       readonly seen: number;
+    }
+  | {
+      /** Behind the log of the survivor of a lost quorum. */
+      readonly kind: 'recover';
+      readonly request: number;
+      readonly survivor: string;
+      /** Not known as members in its log. */
+      readonly strangers: readonly string[];
+      /** Grants that may never have been committed: requests, by register. */
+      readonly pending: readonly RegisterGrant[];
     };
+
+type RecoverCommand = Extract<RegisterCommand, { kind: 'recover' }>;
+
+export interface RegisterGrant {
+  readonly register: number;
+  readonly request: number;
+}
 
 export interface RegisterResult {
   readonly request: number;
@@ -53,6 +70,15 @@ export function encodeCommand(command: RegisterCommand, paddingBytes: number): U
     bytes.set(member, 11);
     return bytes;
   }
+  if (command.kind === 'recover') {
+    const { request, ...rest } = command;
+    const text = Buffer.from(JSON.stringify(rest), 'utf8');
+    const bytes = Buffer.alloc(5 + text.byteLength);
+    bytes.writeUInt8(4, 0);
+    bytes.writeUInt32BE(request, 1);
+    bytes.set(text, 5);
+    return bytes;
+  }
   const bytes = Buffer.alloc(commandBytes[command.kind] + paddingBytes, 0x5c);
   bytes.writeUInt8(command.kind === 'deny' ? 1 : 2, 0);
   bytes.writeUInt32BE(command.request, 1);
@@ -76,6 +102,10 @@ export function decodeCommand(data: Uint8Array): RegisterCommand {
       const member = bytes.subarray(11, 11 + bytes.readUInt8(10)).toString('utf8');
       return { kind: 'membership', request, change, member, seen: bytes.readUInt32BE(6) };
     }
+    case 4: {
+      const rest = JSON.parse(bytes.subarray(5).toString('utf8')) as Omit<RecoverCommand, 'request'>;
+      return { ...rest, request };
+    }
     default:
       throw new Error(`no command of kind ${kind}`);
   }
@@ -85,6 +115,12 @@ interface Remembered {
   readonly index: number;
   readonly outcome: RegisterResult['outcome'];
   readonly before: number;
+}
+
+interface MembershipRecord {
+  readonly membership: Membership | null;
+  readonly leftBehind: readonly string[];
+  readonly pending: readonly RegisterGrant[];
 }
 
 const outcomes = ['done', 'conflict', 'expired'] as const;
@@ -125,6 +161,10 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
   #forgotten = 0;
   #membership: Membership | null = null;
   #membershipRevision = 0;
+  /** Members of the cluster that this one was recovered from. */
+  #leftBehind: readonly string[] = [];
+  /** Taken back by a recovery until somebody confirms them. */
+  #pending: readonly RegisterGrant[] = [];
   /** Sum of the objects' hashes. */
   #hash = 0;
 
@@ -145,6 +185,23 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
     return this.#membershipRevision;
   }
 
+  get leftBehind(): readonly string[] {
+    return this.#leftBehind;
+  }
+
+  get pending(): readonly RegisterGrant[] {
+    return this.#pending;
+  }
+
+  /** The requests that are remembered, with the index at which each was executed. */
+  *executed(): Iterable<{ readonly request: number; readonly index: number }> {
+    for (const [request, { index }] of this.#requests) yield { request, index };
+  }
+
+  granted(register: number): boolean {
+    return this.#granted[register] ?? true;
+  }
+
   value(register: number): number {
     return this.#values[register] ?? 0;
   }
@@ -159,22 +216,48 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
       return { request, index, outcome: 'expired', before: 0, repeated: false };
     }
     this.#onExecution(request, index);
-    const result =
-      command.kind === 'membership' ? this.#changeMembership(index, command) : this.#write(index, command);
+    const result = this.#execute(index, command);
     this.#remember(request, result);
     return { request, ...result, repeated: false };
   }
 
-  #write(index: number, command: Exclude<RegisterCommand, { kind: 'membership' }>): Remembered {
-    const { register, request } = command;
-    const before = this.value(register);
-    if (command.kind === 'grant' && command.seen !== before) return { index, outcome: 'conflict', before };
-    const granted = command.kind === 'grant';
-    this.#hash = (this.#hash - registerHash(register, before, this.#granted[register] ?? true)) | 0;
-    this.#hash = (this.#hash + registerHash(register, request, granted)) | 0;
-    this.#values[register] = request;
-    this.#granted[register] = granted;
+  #execute(index: number, command: RegisterCommand): Remembered {
+    switch (command.kind) {
+      case 'membership':
+        return this.#changeMembership(index, command);
+      case 'recover':
+        return this.#recover(index, command);
+      case 'grant':
+      case 'deny': {
+        const { kind, register, request } = command;
+        const before = this.value(register);
+        if (kind === 'grant' && command.seen !== before) return { index, outcome: 'conflict', before };
+        this.#set(register, request, kind === 'grant');
+        return { index, outcome: 'done', before };
+      }
+    }
+  }
+
+  /** As key state does (`recoverCluster`): the survivor alone goes on, and what is pending is out of force. */
+  #recover(index: number, { request, survivor, strangers, pending }: RecoverCommand): Remembered {
+    const { voters, learners } = this.#membership ?? { voters: [], learners: [] };
+    const left = new Set([...this.#leftBehind, ...voters, ...learners, ...strangers]);
+    left.delete(survivor);
+    this.#leftBehind = [...left];
+    const taken = pending.filter((grant) => this.value(grant.register) === grant.request);
+    for (const { register } of taken) this.#set(register, request, false);
+    this.#pending = [...this.#pending, ...taken];
+    const before = this.#membershipRevision;
+    this.#setMembership({ voters: [survivor], learners: [] }, before + 1);
     return { index, outcome: 'done', before };
+  }
+
+  #set(register: number, value: number, granted: boolean): void {
+    const before = this.value(register);
+    this.#hash = (this.#hash - registerHash(register, before, this.#granted[register] ?? true)) | 0;
+    this.#hash = (this.#hash + registerHash(register, value, granted)) | 0;
+    this.#values[register] = value;
+    this.#granted[register] = granted;
   }
 
   #changeMembership(index: number, command: Extract<RegisterCommand, { kind: 'membership' }>): Remembered {
@@ -251,7 +334,12 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
   }
 
   #membershipRecord(): Uint8Array {
-    return Buffer.from(JSON.stringify(this.#membership), 'utf8');
+    const record: MembershipRecord = {
+      membership: this.#membership,
+      leftBehind: this.#leftBehind,
+      pending: this.#pending,
+    };
+    return Buffer.from(JSON.stringify(record), 'utf8');
   }
 
   restore(index: number, records: Iterable<Uint8Array>): void {
@@ -267,10 +355,10 @@ export class RegisterMachine implements StateMachine<RegisterResult> {
     this.#forgotten = numbers.readUInt32BE(4);
     this.#hash = 0;
     this.#membership = null;
-    this.#setMembership(
-      JSON.parse(membership.toString('utf8')) as Membership | null,
-      numbers.readUInt32BE(8),
-    );
+    const record = JSON.parse(membership.toString('utf8')) as MembershipRecord;
+    this.#leftBehind = record.leftBehind;
+    this.#pending = record.pending;
+    this.#setMembership(record.membership, numbers.readUInt32BE(8));
     for (let register = 0; register < registersMax; register += 1) {
       const value = numbers.readUInt32BE(12 + 5 * register);
       const granted = numbers.readUInt8(16 + 5 * register) === 1;

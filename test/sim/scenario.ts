@@ -22,6 +22,8 @@ export const faultKinds = [
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
+export type LastMisfortuneKind = 'lostCampaign' | 'lateAnswers';
+
 /** What a seed comes to: everything that is drawn before the run begins. */
 export interface Scenario {
   readonly nodes: number;
@@ -51,6 +53,12 @@ export interface Scenario {
   readonly learnersMax: number;
   /** A snapshot takes so many bytes more. */
   readonly snapshotPaddingBytes: number;
+  /** Right before all is healed; `null` for none. */
+  readonly lastMisfortune: LastMisfortuneKind | null;
+  /** After this share of the events a majority is lost for ever, and the cluster recovered; `null`: never. */
+  readonly lostQuorumShare: number | null;
+  /** That a process ends amid a write that replaces the end of its log. */
+  readonly crashReplacingChance: number;
 }
 
 /** @param nodes when given; else drawn. */
@@ -113,6 +121,10 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
     operatorMeanMs: random.chance(0.3) ? Number.POSITIVE_INFINITY : electionMs * random.pick([0.3, 1, 3, 6]),
     learnersMax: random.pick([1, 1, 3]),
     snapshotPaddingBytes: random.pick([0, 0, 0, 600_000]),
+    // Drawn last, so that all before is as it was for the same seed.
+    lastMisfortune: random.pick([null, null, 'lostCampaign', 'lateAnswers'] as const),
+    crashReplacingChance: random.pick([0, 0, 0.3]),
+    lostQuorumShare: random.chance(0.25) ? random.between(0.1, 0.7) : null,
   };
 }
 

@@ -1,3 +1,5 @@
+import { planLostQuorum } from '../../src/replication/lost-quorum.js';
+import { refusalFor } from '../../src/replication/peer-gate.js';
 import { ReplicationLoop } from '../../src/replication/replication-loop.js';
 import type { FreshnessTracker } from '../../src/serving/state-freshness.js';
 import { type DiskImage, type LogCodec, logCodec, SimDisk } from './disk.js';
@@ -25,6 +27,8 @@ export interface SimBuild {
   ) => FreshnessTracker;
   /** This one and the next. */
   readonly releases: readonly [Release, Release];
+  readonly planLostQuorum: typeof planLostQuorum;
+  readonly refusalFor: typeof refusalFor;
 }
 
 export const realBuild: SimBuild = {
@@ -35,4 +39,6 @@ export const realBuild: SimBuild = {
   codec: logCodec,
   createFreshness: (release, bootTimeMs) => new release.FreshnessTracker(bootTimeMs),
   releases: [thisRelease, await nextRelease()],
+  planLostQuorum,
+  refusalFor,
 };

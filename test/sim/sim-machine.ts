@@ -15,6 +15,8 @@ export interface SimMachine extends StateMachine<MachineResult> {
   readonly appliedIndex: number;
   /** Of who is a member, where changes of it name what they saw; else always 0. */
   readonly membershipRevision: number;
+  /** Members that a recovery from lost quorum left behind. */
+  readonly leftBehind: readonly string[];
   /** Of the state, for those who compare at every step. */
   hashNumber(): number;
 }

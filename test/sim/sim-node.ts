@@ -1,9 +1,12 @@
 import { errorText } from '../../src/base/guards.js';
 import type { HardState, LogPosition, MemberId } from '../../src/raft/types.js';
 import type { AppliedEntry, ProposeFailure } from '../../src/replication/ordered-log.js';
+import type { MemberGate } from '../../src/replication/peer-gate.js';
 import type { PeerMessage } from '../../src/replication/peer-message.js';
 import type { LoopPorts, PersistBatch, ReplicationLoop } from '../../src/replication/replication-loop.js';
+import type { Refusal } from '../../src/replication/transport/refusal.js';
 import { type DiskImage, emptyImage, type SimDisk } from './disk.js';
+import type { History } from './history.js';
 import type { ReleaseNumber } from './machine-kind.js';
 import { messageText } from './message-text.js';
 import { NodeClock } from './node-clock.js';
@@ -67,6 +70,12 @@ export class SimNode {
   /** What it runs from its next start on. */
   release: ReleaseNumber = 0;
   companion: Companion | null = null;
+  /** An operator wants it to be off. */
+  turnedOff = false;
+  /** Told that it does not belong to the cluster any more. */
+  fenced: string | null = null;
+  /** Of its cluster. */
+  history: History;
   /** Writes that reached the disk wait for it here: one at a time. */
   readonly #writes: (() => void)[] = [];
   readonly #world: World;
@@ -88,12 +97,18 @@ export class SimNode {
     const { world, slot } = options;
     this.#world = world;
     this.slot = slot;
+    this.history = world.history;
     this.memberId = `n${slot}`;
     this.#founder = options.founder;
     this.#carry = options.carry;
     const { random, scenario, build } = world;
     this.clock = new NodeClock(world.nowMs, random.between(0, 1e6), random.between(0.95, 1.05));
     this.disk = build.createDisk(options.image, scenario.segmentRecordsMax, random, build.codec);
+  }
+
+  /** It is down, and nobody wants it to be. */
+  get mayStart(): boolean {
+    return this.#process === null && !this.retired && !this.turnedOff;
   }
 
   get up(): boolean {
@@ -126,15 +141,15 @@ export class SimNode {
       () =>
         `${this.memberId} starts: term ${value.hardState.term}, vote ${value.hardState.votedFor ?? '-'}, commit ${value.hardState.commitIndex}, snapshot ${value.snapshot.index}, last ${value.snapshot.index + value.entries.length}`,
     );
-    world.checkers.recovered(this.memberId, value, this.#honestDisk);
+    this.history.checkers.recovered(this.memberId, value, this.#honestDisk);
     this.#honestDisk = true;
     this.#incarnation += 1;
     const incarnation = this.#incarnation;
     const { release } = this;
     const machine = world.kind.createMachine(release, (request, index) =>
-      world.checkers.exactlyOnce.executed(this.memberId, request, index),
+      this.history.checkers.exactlyOnce.executed(this.memberId, request, index),
     );
-    const observed = new ObservedMachine(this.memberId, machine, world.checkers);
+    const observed = new ObservedMachine(this.memberId, machine, this.history.checkers);
     this.#guarded(() => {
       if (value.snapshotRecords !== null) observed.restore(value.snapshot.index, value.snapshotRecords);
     });
@@ -267,9 +282,39 @@ export class SimNode {
     this.lostDisk = true;
   }
 
+  /** What a recovery made of it: another cluster's log takes the place of its own. */
+  becomesSurvivor(history: History, image: DiskImage): void {
+    this.history = history;
+    this.disk.replace(image);
+    this.#founder = true;
+    this.#image = null;
+    this.#honestDisk = true;
+  }
+
+  /**
+   * Whether it listens to `from` of cluster `clusterId`: why not, if not. Of those who are neither members nor left
+   * behind all are let in: who was just added and is not known here yet is not told from others.
+   */
+  refusal(clusterId: string, from: MemberId): Refusal | null {
+    const gate: MemberGate = {
+      clusterId: this.history.clusterId,
+      memberId: this.memberId,
+      authorize: () =>
+        this.machine?.leftBehind.includes(from) === true ? { ok: false, reason: 'removed' } : { ok: true },
+    };
+    return this.#world.build.refusalFor(gate, { clusterId, from, to: this.memberId, names: [from] });
+  }
+
+  /** A member does not listen to it (the replica's main does the same). */
+  refused(by: MemberId, { reason, detail }: Refusal): void {
+    if (this.fenced !== null || (reason !== 'removed' && reason !== 'other-cluster')) return;
+    this.fenced = `${by}: ${detail}`;
+    this.#world.say(() => `${this.memberId} is fenced off: ${by} says ${reason}, ${detail}`);
+  }
+
   #ports(machine: SimMachine, waiting: Waiting): LoopPorts<MachineResult> {
     const world = this.#world;
-    const { checkers } = world;
+    const { checkers } = this.history;
     const member = this.memberId;
     return {
       persist: (ticket, batch) => this.#persist(ticket, batch),
@@ -371,7 +416,12 @@ export class SimNode {
   }
 
   #persist(ticket: number, { entries, hardState }: PersistBatch): void {
-    const { checkers } = this.#world;
+    const { scenario, random } = this.#world;
+    const { checkers } = this.history;
+    const replaces = (entries[0]?.index ?? Number.POSITIVE_INFINITY) <= checkers.log(this.memberId).lastIndex;
+    if (replaces && scenario.crashReplacingChance > 0) {
+      this.crashesWriting ||= random.chance(scenario.crashReplacingChance);
+    }
     checkers.persists(this.memberId, entries, hardState);
     this.#world.say(() => {
       const list = entries.map(({ index, term }) => `${index}/${term}`).join(' ');
@@ -391,7 +441,7 @@ export class SimNode {
   }
 
   #persisted(ticket: number): void {
-    this.#world.checkers.synced(this.memberId);
+    this.history.checkers.synced(this.memberId);
     this.#guarded(() => this.#process?.loop.persisted(ticket));
   }
 
@@ -401,7 +451,7 @@ export class SimNode {
     records: readonly Uint8Array[],
     hardState: HardState | null,
   ): void {
-    this.#world.checkers.installs(this.memberId, at, hardState);
+    this.history.checkers.installs(this.memberId, at, hardState);
     this.#world.say(() => `${this.memberId} installs the snapshot as of ${at.index}/${at.term}`);
     this.#write(
       () => {

@@ -1,19 +1,23 @@
 import type { MemberId } from '../../src/raft/types.js';
 import type { PeerMessage } from '../../src/replication/peer-message.js';
 import { KeyLedger } from './checkers/key-ledger.js';
+import { Recovery } from './checkers/recovery.js';
 import { checkRegisters } from './checkers/register-history.js';
-import { SafetyCheckers } from './checkers/safety.js';
 import { Verdict, type Violation } from './checkers/verdict.js';
 import { type AdminClients, Clients } from './clients.js';
 import { emptyImage } from './disk.js';
 import { Faults } from './faults.js';
+import { beginHistory, type History } from './history.js';
 import { KeyKind } from './keys/key-kind.js';
 import { drawKeyScenario, withKeys } from './keys/key-scenario.js';
 import { KeySide } from './keys/key-side.js';
+import { LastMisfortune } from './last-misfortune.js';
 import { type Fleet, MembershipOperator } from './membership-operator.js';
 import { Network } from './network.js';
 import { Random } from './random.js';
+import { RecoveryOperator } from './recovery-operator.js';
 import { registerKind } from './register-kind.js';
+import { RegisterMachine, registersMax } from './register-machine.js';
 import { drawScenario, type Scenario, slotsMax } from './scenario.js';
 import type { AnswerCounts } from './serving/xks-traffic.js';
 import type { SimBuild } from './sim-build.js';
@@ -55,12 +59,17 @@ const streams = {
   operator: 5,
   faults: 6,
   healing: 7,
-  keyScenario: 8,
+  recovery: 8,
   serving: 9,
   traffic: 10,
   servingFaults: 11,
   releases: 12,
+  keyScenario: 13,
 } as const;
+
+const firstClusterId = 'simulated';
+/** Those left behind by a recovery hear of it within so many intervals of reports. */
+const fencedReportIntervals = 2;
 
 /** Progress within so many election timeouts after healing. */
 const progressElectionTimeouts = 10;
@@ -75,6 +84,12 @@ const healingEventsMax = 400_000;
  */
 const toleratesStaleViews = false;
 
+const isVoteRequest = (message: PeerMessage): boolean =>
+  message.kind === 'raft' && message.message.kind === 'vote';
+
+const isAcceptedAppend = (message: PeerMessage): boolean =>
+  message.kind === 'raft' && message.message.kind === 'appendResponse' && !message.message.rejected;
+
 /** One run: everything in it comes from its seed. */
 export class Simulation {
   readonly #options: SimulationOptions;
@@ -86,6 +101,9 @@ export class Simulation {
   readonly #keySide: KeySide | null;
   readonly #operator: MembershipOperator;
   readonly #faults: Faults;
+  readonly #recovery: RecoveryOperator;
+  readonly #recoveryChecker: Recovery;
+  readonly #lastMisfortune: LastMisfortune;
   readonly #healing: Random;
   #events = 0;
   #requests = 0;
@@ -117,7 +135,7 @@ export class Simulation {
       network: new Network(this.#scenario.network, slotsMax, new Random(seed, streams.network)),
       trace: new Trace(options.readable),
       verdict,
-      checkers: new SafetyCheckers(verdict),
+      history: beginHistory(firstClusterId, verdict),
       random: new Random(seed, streams.world),
     });
     this.#healing = new Random(seed, streams.healing);
@@ -126,7 +144,8 @@ export class Simulation {
       return this.#requests;
     };
     const world = this.#world;
-    const reachable = (): readonly SimNode[] => this.#nodes.filter(({ up, halted }) => up && halted === null);
+    const reachable = (): readonly SimNode[] =>
+      this.#current().filter(({ up, halted }) => up && halted === null);
     const fleet: Fleet = {
       reachable,
       node: (memberId) => this.#node(memberId),
@@ -165,7 +184,23 @@ export class Simulation {
     this.#faults = new Faults({
       world,
       random: new Random(seed, streams.faults),
-      nodes: () => this.#nodes.filter(({ retired }) => !retired),
+      nodes: () => this.#current().filter(({ retired }) => !retired),
+    });
+    const runFor = (lengthMs: number): void => this.#runUntil(lengthMs, () => false);
+    this.#lastMisfortune = new LastMisfortune({
+      world,
+      random: this.#healing,
+      nodes: () => this.#current().filter(({ retired }) => !retired),
+      runFor,
+    });
+    this.#recoveryChecker = new Recovery(verdict, firstClusterId);
+    this.#recovery = new RecoveryOperator({
+      world,
+      random: new Random(seed, streams.recovery),
+      checker: this.#recoveryChecker,
+      nodes: () => this.#current().filter(({ retired }) => !retired),
+      nextRequest,
+      runFor,
     });
   }
 
@@ -178,10 +213,22 @@ export class Simulation {
     this.#clients.start();
     this.#faults.start();
     const { operatorMeanMs, grown, limits } = this.#scenario;
-    const growingMs = grown ? limits.tickMs * limits.electionTicks * 3 : Number.POSITIVE_INFINITY;
+    const rebuildingMs = limits.tickMs * limits.electionTicks * 3;
+    const growingMs = grown ? rebuildingMs : Number.POSITIVE_INFINITY;
     const actMs = Math.min(operatorMeanMs, growingMs);
     if (actMs !== Number.POSITIVE_INFINITY) this.#operator.start(actMs);
+    const { lostQuorumShare } = this.#scenario;
+    if (lostQuorumShare !== null) {
+      this.#runWhile(() => this.#events < events * lostQuorumShare);
+      this.#loseQuorum();
+      if (actMs === Number.POSITIVE_INFINITY) this.#operator.start(rebuildingMs);
+    }
     this.#runWhile(() => this.#events < events);
+    this.#faults.stop();
+    this.#operator.stop();
+    this.#keySide?.leaveAlone();
+    const { lastMisfortune } = this.#scenario;
+    if (verdict.violation === null && lastMisfortune !== null) this.#lastMisfortune.play(lastMisfortune);
     if (verdict.violation === null) this.#healAndCheck();
     return {
       seed: this.#options.seed,
@@ -194,6 +241,21 @@ export class Simulation {
       tail: trace.tail(Number.POSITIVE_INFINITY),
       answers: this.#keySide?.answers ?? null,
     };
+  }
+
+  /** Of the cluster that clients and operators speak to; those left behind by a recovery are not. */
+  #current(): readonly SimNode[] {
+    const { history } = this.#world;
+    return this.#nodes.filter((node) => node.history === history);
+  }
+
+  #loseQuorum(): void {
+    const { verdict } = this.#world;
+    if (verdict.violation !== null || !this.#recovery.act() || verdict.violation !== null) return;
+    const machine = this.#recovery.survivor?.machine ?? null;
+    if (!(machine instanceof RegisterMachine) || !(this.#clients instanceof Clients)) return;
+    const values = Array.from({ length: registersMax }, (_, register) => machine.value(register));
+    checkRegisters(this.#clients.moveOn(values), verdict);
   }
 
   #populate(): void {
@@ -223,7 +285,7 @@ export class Simulation {
 
   #addNode(): SimNode | null {
     // One that was to be added before and isn't known to anybody yet.
-    const spare = this.#nodes.find(({ retired, knowsMembers }) => !retired && !knowsMembers);
+    const spare = this.#current().find(({ retired, knowsMembers }) => !retired && !knowsMembers);
     if (spare !== undefined) return spare.up ? spare : null;
     if (this.#nodes.length >= slotsMax) return null;
     const node = this.#createNode(false, emptyImage);
@@ -245,20 +307,45 @@ export class Simulation {
     const world = this.#world;
     const target = this.#node(to);
     if (target === null || target === from) return;
-    const delays = world.network.delays(from.slot, target.slot);
+    const lost = isVoteRequest(message) && world.network.losesVoteRequests(from.slot);
+    const delays = lost ? [] : world.network.delays(from.slot, target.slot);
     world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
     const sentMs = world.nowMs;
+    const { history } = from;
+    const arrives = (): void => {
+      if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot)) return;
+      world.say(() => `          ${from.describe(to, message)} (arrives)`);
+      if (!this.#listens(target, from, history, message)) return;
+      target.receive(from.memberId, message);
+      if (isAcceptedAppend(message)) this.#checkCount(target);
+    };
     for (const delayMs of delays) {
-      world.after(delayMs, 'message', target.slot, () => {
-        if (!target.up || world.network.forgets(sentMs) || world.network.isCut(from.slot, target.slot))
-          return;
-        world.say(() => `          ${from.describe(to, message)} (arrives)`);
-        target.receive(from.memberId, message);
-      });
+      const travels = (): void => world.after(delayMs, 'message', target.slot, arrives);
+      if (!world.network.keeps(from.slot, target.slot, travels)) travels();
     }
     if (delays.length === 0 && world.random.chance(0.1)) {
       world.after(1, 'unreachable', from.slot, () => from.unreachable(to));
     }
+  }
+
+  /** Who may speak to whom matters once there are two clusters. */
+  #listens(target: SimNode, from: SimNode, sentIn: History, message: PeerMessage): boolean {
+    if (this.#recovery.survivor === null) return true;
+    const refusal = target.refusal(sentIn.clusterId, from.memberId);
+    if (refusal !== null) {
+      if (from.history === sentIn) from.refused(target.memberId, refusal);
+      return false;
+    }
+    if (sentIn !== target.history) {
+      this.#recoveryChecker.mixed(from.memberId, target.memberId, from.describe(target.memberId, message));
+    }
+    return true;
+  }
+
+  #checkCount(node: SimNode): void {
+    const status = node.loop?.status().raft;
+    if (status?.role !== 'leader') return;
+    node.history.checkers.counts(status, (member) => this.#node(member)?.lostDisk ?? true);
   }
 
   #runWhile(condition: () => boolean): void {
@@ -285,8 +372,6 @@ export class Simulation {
   /** A majority of the voters is all it takes (paper §5.1: available as long as a majority is). */
   #healAndCheck(): void {
     const { verdict } = this.#world;
-    this.#faults.stop();
-    this.#operator.stop();
     this.#keySide?.heal();
     this.#world.healing = true;
     this.#world.network.calm(this.#world.nowMs);
@@ -315,7 +400,7 @@ export class Simulation {
       !this.#progresses(electionMs, 'acknowledged no write', () => this.#clients.acknowledged > writesBefore)
     )
       return;
-    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    for (const node of this.#nodes) if (node.mayStart) node.start();
     this.#clients.stop();
     this.#keySide?.stop();
     // What is still waiting settles.
@@ -323,6 +408,7 @@ export class Simulation {
     const converged = (): boolean =>
       this.#sound().every((node) => this.#isComplete(node.machine?.appliedIndex) && this.#serves(node));
     this.#runUntil(convergenceElectionTimeouts * electionMs + this.#servingConvergenceMs, converged);
+    this.#runUntil(fencedReportIntervals * limits.reportIntervalMs, () => this.#recovery.isKnown);
     this.#checkEnd();
   }
 
@@ -343,7 +429,7 @@ export class Simulation {
 
   #stillHeldMs(): number {
     let endMs = this.#world.nowMs;
-    for (const { up, pausedUntilMs, diskStalledUntilMs } of this.#nodes) {
+    for (const { up, pausedUntilMs, diskStalledUntilMs } of this.#current()) {
       if (up) endMs = Math.max(endMs, pausedUntilMs, diskStalledUntilMs);
     }
     return endMs - this.#world.nowMs;
@@ -382,20 +468,25 @@ export class Simulation {
   #startMajority(): boolean {
     const voterSets = this.#possibleVoters();
     const chosen = new Set<SimNode>();
-    const usable = this.#nodes.filter(
+    const usable = this.#current().filter(
       ({ retired, lostDisk, halted }) => !retired && !lostDisk && halted === null,
     );
     // A change that is under way may need any of them.
     const changing = this.#operator.isWaiting || this.#membershipPending();
     const isEnough = (): boolean =>
       (!changing || chosen.size === usable.length) && this.#isMajority(chosen, voterSets);
-    for (const node of this.#healing.shuffled(usable)) if (!isEnough()) chosen.add(node);
+    // Often without learners: nothing may depend on them.
+    const bare = this.#healing.chance(0.5);
+    const votes = ({ memberId }: SimNode): boolean => voterSets.some((voters) => voters.includes(memberId));
+    const shuffled = this.#healing.shuffled(usable);
+    const inOrder = bare ? [...shuffled.filter(votes), ...shuffled.filter((node) => !votes(node))] : shuffled;
+    for (const node of inOrder) if (!isEnough()) chosen.add(node);
     // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
     if (!this.#isMajority(chosen, voterSets)) return false;
     this.#world.say(() => `healed: ${[...chosen].map(({ memberId }) => memberId).join()}`);
-    for (const node of this.#nodes) {
+    for (const node of this.#current()) {
       if (!chosen.has(node)) node.crash('not of the majority that is healed');
-      else if (!node.up) node.start();
+      else if (node.mayStart) node.start();
     }
     return true;
   }
@@ -409,7 +500,7 @@ export class Simulation {
 
   /** Who votes as of what the newest node has applied, and in the views of those voters. */
   #possibleVoters(): readonly (readonly MemberId[])[] {
-    for (const node of this.#nodes) if (!node.up && !node.retired) node.start();
+    for (const node of this.#current()) if (node.mayStart) node.start();
     const newest = this.#newest();
     const voters = newest?.machine?.membership()?.voters ?? [newest?.memberId ?? ''];
     // Membership is effective when applied: those that are behind need the quorum that they know of.
@@ -430,7 +521,7 @@ export class Simulation {
 
   #membershipPending(): boolean {
     const { checkers } = this.#world;
-    return this.#nodes.some(({ memberId, machine }) => {
+    return this.#current().some(({ memberId, machine }) => {
       const log = checkers.log(memberId);
       const applied = machine?.appliedIndex ?? 0;
       return log.entries.some(({ kind, index }) => kind === 'membership' && index > applied);
@@ -440,7 +531,7 @@ export class Simulation {
   /** Those that must have everything in the end. */
   #sound(): readonly SimNode[] {
     const members = this.#members();
-    return this.#nodes.filter(
+    return this.#current().filter(
       ({ memberId, retired, lostDisk, up }) => up && !retired && !lostDisk && members.includes(memberId),
     );
   }
@@ -448,7 +539,7 @@ export class Simulation {
   /** The node that has applied most. */
   #newest(): SimNode | null {
     let newest: SimNode | null = null;
-    for (const node of this.#nodes) {
+    for (const node of this.#current()) {
       if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
     }
     return newest;
@@ -478,6 +569,7 @@ export class Simulation {
       const fault = this.#keySide?.fault(node) ?? null;
       if (fault !== null) verdict.broken('serving processes converge', fault);
     }
+    this.#recovery.finalCheck();
     this.#clients.abandon();
     checkRegisters(this.#clients.history, verdict);
   }

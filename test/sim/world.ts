@@ -1,6 +1,7 @@
 import type { SafetyCheckers } from './checkers/safety.js';
 import type { Verdict } from './checkers/verdict.js';
 import { EventQueue } from './event-queue.js';
+import type { History } from './history.js';
 import type { MachineKind } from './machine-kind.js';
 import type { Network } from './network.js';
 import type { Random } from './random.js';
@@ -16,7 +17,8 @@ export class World {
   readonly network: Network;
   readonly trace: Trace;
   readonly verdict: Verdict;
-  readonly checkers: SafetyCheckers;
+  /** Of the cluster that clients and operators speak to. */
+  history: History;
   readonly queue = new EventQueue();
   /** Of disks, timers and replicas. */
   readonly random: Random;
@@ -32,7 +34,7 @@ export class World {
     readonly network: Network;
     readonly trace: Trace;
     readonly verdict: Verdict;
-    readonly checkers: SafetyCheckers;
+    readonly history: History;
     readonly random: Random;
   }) {
     this.scenario = parts.scenario;
@@ -41,8 +43,12 @@ export class World {
     this.network = parts.network;
     this.trace = parts.trace;
     this.verdict = parts.verdict;
-    this.checkers = parts.checkers;
+    this.history = parts.history;
     this.random = parts.random;
+  }
+
+  get checkers(): SafetyCheckers {
+    return this.history.checkers;
   }
 
   /** @param slot of the node that it happens at, which must not be paused then; -1 for none. */

@@ -33,6 +33,11 @@ export class ClusterState {
     this.apply({ type: 'member.join', memberId: `id-${name}`, joinSecretDigest, address: `${name}:7443` });
   }
 
+  /** Its node says where it listens now. */
+  move(name: string, address: string): void {
+    this.apply({ type: 'member.update', memberId: `id-${name}`, address });
+  }
+
   promote(name: string): void {
     this.apply({ type: 'member.promote', memberId: `id-${name}` });
   }

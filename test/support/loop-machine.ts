@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
 import type { StateMachine } from '../../src/replication/ordered-log.js';
+import type { Timing } from '../../src/replication/timing.js';
 
 type Members = NonNullable<ReturnType<StateMachine<string>['membership']>>;
 
 interface Header {
   readonly index: number;
   readonly members: Members | null;
+  readonly times: Timing | null;
 }
 
 /** A command of the toy state machine; `padding` makes it long. */
@@ -15,6 +17,10 @@ export function setCommand(name: string, value: string, padding = 0): Uint8Array
 
 export function membersCommand(voters: readonly string[], learners: readonly string[] = []): Uint8Array {
   return Buffer.from(`members ${voters.join(',')} ${learners.join(',')}`);
+}
+
+export function timingCommand(timing: Timing): Uint8Array {
+  return Buffer.from(`timing ${JSON.stringify(timing)}`);
 }
 
 /** Can't be applied by any version. */
@@ -27,12 +33,14 @@ export class LoopMachine implements StateMachine<string> {
   readonly applied: string[] = [];
   index = 0;
   members: Members | null = null;
+  times: Timing | null = null;
 
   apply(index: number, command: Uint8Array): string {
     const text = Buffer.from(command).toString();
     const [verb = '', first = '', second = ''] = text.split(' ');
     if (verb === 'set') this.values.set(first, second);
     else if (verb === 'members') this.members = { voters: listed(first), learners: listed(second) };
+    else if (verb === 'timing') this.times = JSON.parse(first) as Timing;
     else throw new Error(`no such command: ${verb}`);
     this.#follow(index);
     this.applied.push(text);
@@ -44,16 +52,17 @@ export class LoopMachine implements StateMachine<string> {
   }
 
   snapshot(): Iterable<Uint8Array> {
-    const header: Header = { index: this.index, members: this.members };
+    const header: Header = { index: this.index, members: this.members, times: this.times };
     return [header, ...this.values].map((record) => Buffer.from(JSON.stringify(record)));
   }
 
   restore(index: number, records: Iterable<Uint8Array>): void {
     const [header, ...values] = [...records].map((record) => JSON.parse(Buffer.from(record).toString()));
-    const { index: of, members } = header as Header;
+    const { index: of, members, times } = header as Header;
     if (of !== index) throw new Error(`a snapshot as of ${of}, not ${index}`);
     this.index = index;
     this.members = members;
+    this.times = times;
     this.applied.length = 0;
     this.values.clear();
     for (const [name, value] of values as [string, string][]) this.values.set(name, value);
@@ -61,12 +70,16 @@ export class LoopMachine implements StateMachine<string> {
 
   stateHash(): string {
     return createHash('sha256')
-      .update(JSON.stringify([this.index, this.members, ...this.values]))
+      .update(JSON.stringify([this.index, this.members, this.times, ...this.values]))
       .digest('hex');
   }
 
   membership(): Members | null {
     return this.members;
+  }
+
+  timing(): Timing | null {
+    return this.times;
   }
 
   #follow(index: number): void {

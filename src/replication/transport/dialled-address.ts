@@ -3,11 +3,19 @@ import { err, ok, type Result } from '../../base/result.js';
 import { attemptsPerChannelMax } from './limits.js';
 
 const scheme = 'xksd-peer';
-const attemptsKey = 'xksd.dial_attempts';
+const dialledKey = 'xksd.dialled';
+/** In the place of an address that is none: gRPC throws where it cannot read one. */
+const unreadable = 'unreadable';
 
 interface HostPort {
   readonly host: string;
   readonly port: number;
+}
+
+/** What the resolver needs, which gRPC hands to it among the options of the channel. */
+interface Dialled {
+  readonly address: Result<HostPort, string>;
+  readonly attempts: DialAttempts;
 }
 
 /** `host:port` with a DNS name, an IPv4 address, or an IPv6 address in brackets. */
@@ -15,7 +23,8 @@ function parseHostPort(address: string): Result<HostPort, string> {
   const parts = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})$/.exec(address);
   const host = parts?.[1] ?? parts?.[2];
   const port = Number(parts?.[3]);
-  if (host === undefined || !(port >= 1 && port <= 65_535)) return err(`"${address}" is not "HOST:PORT"`);
+  if (host === undefined || !(port >= 1 && port <= 65_535))
+    return err(`${JSON.stringify(address)} is not "HOST:PORT"`);
   return ok({ host, port });
 }
 
@@ -64,17 +73,15 @@ export class DialAttempts {
 class DialledAddressResolver implements experimental.Resolver {
   readonly #listener: experimental.ResolverListener;
   readonly #options: ChannelOptions;
-  readonly #address: string;
   #told = false;
 
   constructor(
-    target: experimental.GrpcUri,
+    _target: experimental.GrpcUri,
     listener: experimental.ResolverListener,
     options: ChannelOptions,
   ) {
     this.#listener = listener;
     this.#options = options;
-    this.#address = target.path;
   }
 
   updateResolution(): void {
@@ -85,15 +92,15 @@ class DialledAddressResolver implements experimental.Resolver {
 
   #tell(): void {
     if (!this.#told) return;
-    const parsed = parseHostPort(this.#address);
-    if (!parsed.ok) {
-      const problem = { code: status.UNAVAILABLE, details: parsed.error };
+    const { address, attempts } = this.#options[dialledKey] as Dialled;
+    if (!address.ok) {
+      const problem = { code: status.UNAVAILABLE, details: address.error };
       this.#listener(experimental.statusOrFromError(problem), {}, null, '');
       return;
     }
     // What gRPC calls an address are options of `net.connect`, and it passes them on as they are.
-    const address = (this.#options[attemptsKey] as DialAttempts).options(parsed.value);
-    this.#listener(experimental.statusOrFromValue([{ addresses: [address] }]), {}, null, '');
+    const addresses = [attempts.options(address.value)];
+    this.#listener(experimental.statusOrFromValue([{ addresses }]), {}, null, '');
   }
 
   destroy(): void {
@@ -112,5 +119,7 @@ export function dialledAddress(
   address: string,
   attempts: DialAttempts,
 ): { readonly target: string; readonly options: ChannelOptions } {
-  return { target: `${scheme}:${address}`, options: { [attemptsKey]: attempts } };
+  const parsed = parseHostPort(address);
+  const dialled: Dialled = { address: parsed, attempts };
+  return { target: `${scheme}:${parsed.ok ? address : unreadable}`, options: { [dialledKey]: dialled } };
 }

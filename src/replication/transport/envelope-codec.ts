@@ -2,7 +2,7 @@ import { BinaryReader } from '@bufbuild/protobuf/wire';
 import { invariant, unreachable } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
 import type { MemberId, Message } from '../../raft/types.js';
-import type { NodeReport, PeerEnvelope, PeerMessage } from '../peer-message.js';
+import type { NodeReport, PeerAddress, PeerEnvelope, PeerMessage } from '../peer-message.js';
 import * as wire from './generated/peer.js';
 import {
   decodeEntryKind,
@@ -26,6 +26,7 @@ type WireMessage = NonNullable<wire.Envelope['message']>;
 
 /** In one report. */
 const stateHashesMax = 1_024;
+const listedMembersMax = 255;
 
 /** Bytes of a buffer of its own. The big fields are copied once, into it. */
 export function encodeEnvelope(envelope: PeerEnvelope): Buffer {
@@ -74,7 +75,7 @@ function encodeMessage(message: PeerMessage, from: MemberId, to: MemberId): Wire
       };
     }
     case 'report':
-      return { $case: 'report', value: message.report };
+      return { $case: 'report', value: { ...message.report, members: message.report.members ?? [] } };
     default:
       return unreachable(message);
   }
@@ -152,9 +153,17 @@ function decodeMessage(message: wire.Envelope['message'], from: MemberId, to: Me
   }
 }
 
+const decodeMember = ({ memberId, name, address }: wire.Member): PeerAddress => ({
+  memberId: checkedId(memberId, 'member id'),
+  name: checkedId(name, 'node name'),
+  address: checkedId(address, 'address'),
+});
+
 function decodeReport(report: wire.Report): NodeReport {
   const { stateHashes, wallMs } = report;
   if (stateHashes.length > stateHashesMax) throw new MalformedMessage(`${stateHashes.length} state hashes`);
+  const { members } = report;
+  if (members.length > listedMembersMax) throw new MalformedMessage(`${members.length} members`);
   if (!Number.isFinite(wallMs)) throw new MalformedMessage('a clock that is no number');
   return {
     nodeName: checkedId(report.nodeName, 'node name'),
@@ -166,5 +175,6 @@ function decodeReport(report: wire.Report): NodeReport {
     servingAppliedIndex: report.servingAppliedIndex,
     readyServingProcesses: report.readyServingProcesses,
     stateHashes: stateHashes.map(({ index, hash }) => ({ index, hash: checkedId(hash, 'state hash') })),
+    ...(members.length > 0 && { members: members.map(decodeMember) }),
   };
 }

@@ -25,6 +25,11 @@ export const inboundConnectionsMax = 128;
 export const connectionsPerCertificateMax = 16;
 /** Streams of one connection: a peer uses one, and one for each call. */
 export const inboundStreamsMax = outboundCallsMax + 8;
+/** PING and SETTINGS frames of one connection within a while: a peer sends one PING a second, and its settings once. */
+export const controlFramesMax = 64;
+export const controlFramesWindowMs = 10_000;
+/** For the peer to close its side of a connection that we have ended. */
+export const closingMsMax = 2_000;
 /** For incoming connections: until the TLS handshake is done. */
 export const handshakeTimeoutMs = 5_000;
 
@@ -38,6 +43,11 @@ export const attemptsPerChannelMax = 8;
 /** gRPC's own back-off would grow to two minutes. */
 export const reconnectMsMin = 100;
 export const reconnectMsMax = 1_000;
+/**
+ * A stream that lives for so long is one that the peer listens to: a member sends a report each second, and is refused on
+ * its first message if at all.
+ */
+export const acceptedMsMin = 2_500;
 /** A ping this long after the last, lost when unanswered for as long again: a silent peer is noticed within both. */
 export const keepaliveMs = 1_000;
 export const keepaliveTimeoutMs = 1_000;

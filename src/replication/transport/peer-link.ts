@@ -3,23 +3,14 @@ import { invariant } from '../../base/guards.js';
 import type { Timers } from '../../base/timers.js';
 import type { PeerMessage } from '../peer-message.js';
 import type { TrustedAuthorities } from './certificate-trust.js';
-import {
-  connectTimeoutMs,
-  messageBytesMax,
-  outboundBytesMax,
-  outboundMessagesMax,
-  reconnectMsMax,
-  reconnectMsMin,
-  retiredChannelsMax,
-  untrustedGraceMs,
-  writingMessagesMax,
-} from './limits.js';
+import { connectTimeoutMs, untrustedGraceMs } from './limits.js';
 import { LinkRenewal } from './link-renewal.js';
-import { type OutboundMessage, OutboundQueue } from './outbound-queue.js';
 import { connectionProblem, type ExchangeStream, PeerChannel } from './peer-channel.js';
 import type { PeerChannelCredentials } from './peer-credentials.js';
+import { PeerOutbox } from './peer-outbox.js';
 import { type Refusal, refusalOf } from './refusal.js';
-import { RetiredChannel } from './retired-channel.js';
+import { ReopeningPace } from './reopening-pace.js';
+import { RetiredChannels } from './retired-channels.js';
 import type { TransportTally } from './transport-counters.js';
 
 export interface PeerLinkEvents {
@@ -35,8 +26,6 @@ export interface PeerLinkEvents {
 interface OpenStream {
   readonly stream: ExchangeStream;
   accepted: boolean;
-  /** Given to the stream, and not yet taken by the connection. */
-  readonly writing: Set<OutboundMessage>;
 }
 
 /**
@@ -48,29 +37,21 @@ interface OpenStream {
 export class PeerLink {
   readonly address: string;
   readonly #timers: Timers;
-  readonly #tally: TransportTally;
   readonly #events: PeerLinkEvents;
-  readonly #queue = new OutboundQueue(outboundMessagesMax, outboundBytesMax);
+  readonly #outbox: PeerOutbox;
+  readonly #pace: ReopeningPace;
+  readonly #retired: RetiredChannels;
   /** Of channels to come. */
   #credentials: PeerChannelCredentials;
   #channel: PeerChannel;
   #stream: OpenStream | null = null;
-  /** Only beside an accepted stream whose channel has older credentials: that one never connects again. */
+  /** Only beside an accepted stream, on a channel with older credentials, which is left when that stream ends. */
   #renewal: LinkRenewal | null = null;
   /** Runs when the peer's certificate on `#channel` is no longer trusted. */
   #cancelCut: (() => void) | null = null;
-  /** Oldest first. */
-  readonly #retired = new Set<RetiredChannel>();
   #failed = false;
   #closed = false;
-  #reopenMs = reconnectMsMin;
-  #cancelReopen: (() => void) | null = null;
-  /** The last stream ended because the peer refused us: a new connection is no reason to ask again at once. */
-  #refused = false;
   #cancelConnectTimeout: (() => void) | null = null;
-  /** Runs once a stream has lived long enough that its end is no refusal of us. */
-  #cancelSettled: (() => void) | null = null;
-  #unreachable: string | null = null;
 
   constructor(options: {
     readonly address: string;
@@ -82,12 +63,29 @@ export class PeerLink {
     this.address = options.address;
     this.#credentials = options.credentials;
     this.#timers = options.timers;
-    this.#tally = options.tally;
     this.#events = options.events;
+    this.#outbox = new PeerOutbox({
+      tally: options.tally,
+      onLost: (detail) => this.#events.onUnreachable(detail),
+    });
+    this.#pace = new ReopeningPace(options.timers);
+    this.#retired = new RetiredChannels(options.timers, {
+      onFailed: (error) => {
+        this.#outbox.drop([], connectionProblem(error.details));
+        const refusal = refusalOf(error);
+        if (refusal !== null) this.#events.onRefused(refusal);
+      },
+      onTooMany: () => this.#outbox.drop([], 'certificates are reloaded too often'),
+    });
     this.#channel = this.#dial();
   }
 
+  /** Our stream is open, and the peer listens as far as is known: not while it refuses one stream after the other. */
   get connected(): boolean {
+    return this.#isAccepted && !this.#pace.refused;
+  }
+
+  get #isAccepted(): boolean {
     return this.#stream?.accepted === true;
   }
 
@@ -97,7 +95,7 @@ export class PeerLink {
   }
 
   get queued(): { readonly messages: number; readonly bytes: number } {
-    return { messages: this.#queue.messages, bytes: this.#queue.bytes };
+    return this.#outbox.queued;
   }
 
   /** For a call beside the stream. */
@@ -107,11 +105,8 @@ export class PeerLink {
 
   send(kind: PeerMessage['kind'], bytes: Buffer): void {
     const message = { kind, bytes };
-    if (this.#closed || this.#failed) this.#drop([message], 'no connection');
-    else if (bytes.byteLength > messageBytesMax)
-      this.#drop([message], `a ${kind} message of ${bytes.byteLength} bytes`);
-    else if (!this.#queue.push(message)) this.#drop([message], 'the queue is full');
-    else this.#pump();
+    if (this.#closed || this.#failed) this.#outbox.drop([message], 'no connection');
+    else this.#outbox.send(message);
   }
 
   /**
@@ -121,7 +116,7 @@ export class PeerLink {
   renew(credentials: PeerChannelCredentials, authorities: TrustedAuthorities): void {
     if (this.#closed) return;
     this.#credentials = credentials;
-    if (!this.connected) {
+    if (!this.#isAccepted) {
       this.#leaveStream();
       this.#replaceChannel();
       return;
@@ -147,12 +142,12 @@ export class PeerLink {
 
   close(): void {
     this.#closed = true;
-    this.#endStream('closed');
+    this.#leaveStream();
+    this.#outbox.close();
     this.#stopRenewal();
-    this.#cancelReopen?.();
+    this.#pace.stop();
     this.#channel.close();
-    for (const retired of this.#retired) retired.close();
-    this.#retired.clear();
+    this.#retired.close();
   }
 
   #dial(): PeerChannel {
@@ -192,9 +187,11 @@ export class PeerLink {
     const old = this.#stream;
     invariant(old !== null, 'a renewal ends with the stream it renews');
     this.#stopRenewal();
-    this.#retire(this.#channel, old);
+    // From now on bounded by the number of retired channels, and by the time that they have.
+    this.#outbox.writeInto(null);
+    this.#retired.retire(this.#channel, old.stream);
     this.#leaveTimers();
-    const opened: OpenStream = { stream, accepted: true, writing: new Set() };
+    const opened: OpenStream = { stream, accepted: true };
     this.#stream = opened;
     stream.handOver((error) => {
       if (this.#stream === opened) this.#ended(error);
@@ -204,41 +201,10 @@ export class PeerLink {
     this.#accepted(opened);
   }
 
-  #retire(channel: PeerChannel, { stream, writing }: OpenStream): void {
-    // From now on bounded by the number of retired channels, and by `drainMsMax`.
-    for (const message of writing) this.#queue.release(message);
-    for (const oldest of this.#retired) {
-      if (this.#retired.size < retiredChannelsMax) break;
-      this.#retired.delete(oldest);
-      oldest.close();
-      this.#drop([], 'certificates are reloaded too often');
-    }
-    const retired: RetiredChannel = new RetiredChannel({
-      channel,
-      stream,
-      timers: this.#timers,
-      onStreamEnded: (error) => {
-        if (error === null || this.#closed) return;
-        this.#drop([], connectionProblem(error.details));
-        const refusal = refusalOf(error);
-        if (refusal !== null) this.#events.onRefused(refusal);
-      },
-      onClosed: () => this.#retired.delete(retired),
-    });
-    this.#retired.add(retired);
-  }
-
   #follow(state: connectivityState): void {
-    if (this.#renewal !== null && state !== connectivityState.READY) {
-      this.#redial('the connection ended');
-      return;
-    }
     switch (state) {
       case connectivityState.READY:
-        if (!this.#refused) {
-          this.#cancelReopen?.();
-          this.#cancelReopen = null;
-        }
+        this.#pace.hurry();
         this.#openStream();
         return;
       case connectivityState.TRANSIENT_FAILURE:
@@ -252,7 +218,7 @@ export class PeerLink {
 
   /** Gives the channel up unless a stream is accepted, or fails, in time. */
   #awaitAcceptance(): void {
-    if (this.#closed || this.connected || this.#cancelConnectTimeout !== null) return;
+    if (this.#closed || this.#isAccepted || this.#cancelConnectTimeout !== null) return;
     this.#cancelConnectTimeout = this.#timers.after(connectTimeoutMs, () => {
       this.#cancelConnectTimeout = null;
       this.#redial(`no connection within ${connectTimeoutMs} ms`);
@@ -260,7 +226,7 @@ export class PeerLink {
   }
 
   #openStream(): void {
-    if (this.#closed || this.#stream !== null || this.#cancelReopen !== null) return;
+    if (this.#closed || this.#stream !== null || this.#pace.waiting) return;
     const opened: OpenStream = {
       stream: this.#channel.exchange({
         onAccepted: () => {
@@ -271,7 +237,6 @@ export class PeerLink {
         },
       }),
       accepted: false,
-      writing: new Set(),
     };
     this.#stream = opened;
     this.#awaitAcceptance();
@@ -282,18 +247,15 @@ export class PeerLink {
     this.#failed = false;
     this.#cancelConnectTimeout?.();
     this.#cancelConnectTimeout = null;
-    this.#cancelSettled = this.#timers.after(reconnectMsMax, () => {
-      this.#cancelSettled = null;
-      this.#reopenMs = reconnectMsMin;
-    });
+    this.#pace.accepted();
     this.#events.onConnected();
-    this.#pump();
+    this.#outbox.writeInto(opened.stream);
   }
 
   #ended(error: ServiceError | null): void {
     this.#endStream(error === null ? 'the peer ended the stream' : connectionProblem(error.details));
     const refusal = error === null ? null : refusalOf(error);
-    this.#refused = refusal !== null;
+    this.#pace.ended(refusal !== null);
     if (refusal !== null) this.#events.onRefused(refusal);
     if (this.#closed) return;
     if (this.#renewal !== null) {
@@ -307,21 +269,18 @@ export class PeerLink {
   }
 
   #retryLater(): void {
-    this.#cancelReopen?.();
-    this.#cancelReopen = this.#timers.after(this.#reopenMs, () => {
-      this.#cancelReopen = null;
+    this.#pace.later(() => {
       const state = this.#channel.state();
       if (state === connectivityState.READY) this.#openStream();
       // gRPC would go on to try, but says no more of it until it succeeds: nobody would see an attempt that hangs.
       else if (state === connectivityState.TRANSIENT_FAILURE) this.#replaceChannel();
     });
-    this.#reopenMs = Math.min(this.#reopenMs * 2, reconnectMsMax);
   }
 
   #endStream(why: string): void {
     this.#leaveStream();
     this.#failed = true;
-    this.#drop(this.#queue.clear(), why);
+    this.#outbox.clear(why);
   }
 
   #leaveStream(): void {
@@ -333,37 +292,8 @@ export class PeerLink {
 
   /** Those of the stream. */
   #leaveTimers(): void {
-    for (const cancel of [this.#cancelSettled, this.#cancelConnectTimeout]) cancel?.();
-    this.#cancelSettled = null;
+    this.#pace.left();
+    this.#cancelConnectTimeout?.();
     this.#cancelConnectTimeout = null;
-  }
-
-  #pump(): void {
-    const open = this.#stream;
-    if (open === null || !open.accepted) return;
-    while (open.writing.size < writingMessagesMax) {
-      const message = this.#queue.shift();
-      if (message === undefined) return;
-      open.writing.add(message);
-      this.#tally.sent[message.kind] += 1;
-      open.stream.write(message.bytes, () => {
-        open.writing.delete(message);
-        if (this.#stream !== open) return;
-        this.#queue.release(message);
-        this.#pump();
-      });
-    }
-  }
-
-  #drop(messages: readonly OutboundMessage[], detail: string): void {
-    for (const { kind } of messages) this.#tally.dropped[kind] += 1;
-    if (this.#unreachable === null && !this.#closed) {
-      queueMicrotask(() => {
-        const told = this.#unreachable;
-        this.#unreachable = null;
-        if (told !== null && !this.#closed) this.#events.onUnreachable(told);
-      });
-    }
-    this.#unreachable = detail;
   }
 }

@@ -3,7 +3,12 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { err, ok, type Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import { type ShownChain, shownChain, TrustedAuthorities } from './certificate-trust.js';
-import { connectionsPerCertificateMax, inboundConnectionsMax, untrustedGraceMs } from './limits.js';
+import {
+  closingMsMax,
+  connectionsPerCertificateMax,
+  inboundConnectionsMax,
+  untrustedGraceMs,
+} from './limits.js';
 import { type PeerTlsFiles, peerServerTls } from './peer-credentials.js';
 
 export interface ListenFailure {
@@ -27,7 +32,7 @@ export class PeerListener {
   readonly #onSecure: (socket: TLSSocket) => void;
   readonly #listener: NetServer;
   readonly #sockets = new Set<Socket>();
-  /** Of these, in order of arrival, those that have not shown a certificate yet: by where they come from. */
+  /** Of these, in order of arrival, those that have not shown a certificate yet: by their connection. */
   readonly #strangers = new Map<string, Socket>();
   readonly #verified = new Map<TLSSocket, Verified>();
   #tls: TlsServer;
@@ -103,24 +108,41 @@ export class PeerListener {
   }
 
   /**
-   * Whoever can reach the port can open connections and say nothing. Members show their certificate within
-   * milliseconds: where there is no room, the stranger that has been here longest makes some.
+   * Whoever can reach the port can open connections and say nothing. Members show their certificate within milliseconds:
+   * where there is no room, strangers make some.
    */
   #accept(socket: Socket): void {
     socket.on('error', () => {});
     if (this.#sockets.size >= inboundConnectionsMax) {
-      const [longest] = this.#strangers.values();
-      if (longest === undefined) {
+      const stranger = this.#dispensableStranger();
+      if (stranger === null) {
         socket.destroy();
         return;
       }
-      this.#leave(longest);
-      longest.destroy();
+      this.#leave(stranger);
+      stranger.destroy();
     }
     this.#sockets.add(socket);
     this.#strangers.set(originOf(socket), socket);
     socket.on('close', () => this.#leave(socket));
     this.#tls.emit('connection', socket);
+  }
+
+  /**
+   * Of the address that has most of them, the one that has been here longest: a flood from elsewhere costs a node that has
+   * just connected nothing. `null`: there is none.
+   */
+  #dispensableStranger(): Socket | null {
+    const byAddress = new Map<string, Socket[]>();
+    for (const socket of this.#strangers.values()) {
+      const address = socket.remoteAddress ?? '';
+      const others = byAddress.get(address);
+      if (others === undefined) byAddress.set(address, [socket]);
+      else others.push(socket);
+    }
+    let most: readonly Socket[] = [];
+    for (const sockets of byAddress.values()) if (sockets.length > most.length) most = sockets;
+    return most[0] ?? null;
   }
 
   #leave(socket: Socket): void {
@@ -142,7 +164,13 @@ export class PeerListener {
       this.#makeRoomFor(shown);
       const verified: Verified = { shown, cancelCut: null };
       this.#verified.set(socket, verified);
+      let cancelClosing = (): void => {};
+      // The session has ended, and waits for the peer to end its side, for ever if need be.
+      socket.once('finish', () => {
+        cancelClosing = this.#timers.after(closingMsMax, () => socket.destroy());
+      });
       socket.on('close', () => {
+        cancelClosing();
         verified.cancelCut?.();
         this.#verified.delete(socket);
       });

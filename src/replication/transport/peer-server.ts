@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import {
   Metadata,
   Server,
@@ -7,11 +8,13 @@ import {
   type sendUnaryData,
   status,
 } from '@grpc/grpc-js';
-import { errorText } from '../../base/guards.js';
+import { errorText, invariant } from '../../base/guards.js';
 import type { Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
+import { type MemberGate, refusalFor } from '../peer-gate.js';
 import type { PeerMessage } from '../peer-message.js';
+import { limitControlFrames } from './control-frames.js';
 import { decodeEnvelope } from './envelope-codec.js';
 import * as wire from './generated/peer.js';
 import {
@@ -26,7 +29,7 @@ import {
 import { certificateNames, type PeerTlsFiles } from './peer-credentials.js';
 import { type ListenFailure, PeerListener } from './peer-listener.js';
 import { peerService } from './peer-service.js';
-import { type Refusal, type RefusalReason, refusalStatus } from './refusal.js';
+import { type Refusal, refusalStatus } from './refusal.js';
 import type { TransportTally } from './transport-counters.js';
 
 /** What a node that holds a join token asks of a member. */
@@ -44,21 +47,11 @@ export interface JoinRequest {
   readonly formatMax: number;
 }
 
-/** Who we are, and who may speak to us. */
-export interface PeerGate {
-  readonly clusterId: string;
-  readonly memberId: MemberId;
+/** Who we are, who may speak to us, and in which formats. */
+export interface PeerGate extends MemberGate {
   /** Formats of messages that are read. */
   readonly formatMin: number;
   readonly formatMax: number;
-  /**
-   * Whether `from` is a member of this cluster whose node has one of `names`, those of the certificate shown. Asked for
-   * every message and call.
-   */
-  authorize(
-    from: MemberId,
-    names: readonly string[],
-  ): { readonly ok: true } | { readonly ok: false; readonly reason: RefusalReason };
 }
 
 export interface PeerServerEvents {
@@ -110,6 +103,7 @@ export class PeerServer {
     });
     // Gets connections from the listener only, which has done TLS.
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    limitControlFrames(http2ServerOf(this.#grpc), options.timers);
     this.#listener = new PeerListener({
       files: options.files,
       timers: options.timers,
@@ -169,7 +163,7 @@ export class PeerServer {
     const decoded = decodeEnvelope(bytes);
     if (!decoded.ok) return { reason: 'malformed', detail: `malformed message: ${decoded.error}` };
     const { format, clusterId, from, to, message } = decoded.value;
-    const refusal = this.#check(clusterId, from, to, names);
+    const refusal = refusalFor(this.#gate, { clusterId, from, to, names });
     if (refusal !== null) return refusal;
     const { formatMin, formatMax } = this.#gate;
     if (format < formatMin || format > formatMax) {
@@ -184,24 +178,6 @@ export class PeerServer {
     }
     this.#tally.received[message.kind] += 1;
     this.#events.onMessage(from, message);
-    return null;
-  }
-
-  /** Who is speaking (replication.md 7). */
-  #check(clusterId: string, from: MemberId, to: MemberId, names: readonly string[]): Refusal | null {
-    const gate = this.#gate;
-    const authorized = gate.authorize(from, names);
-    if (clusterId !== gate.clusterId) {
-      // Whom a recovery left behind is known here as a former member. A node that was emptied and made another cluster
-      // knows nothing of the sender's, and must not fence off those that go on in it.
-      const leftBehind = !authorized.ok && authorized.reason === 'removed';
-      const reason = leftBehind ? 'other-cluster' : 'foreign-cluster';
-      return { reason, detail: `this is cluster ${gate.clusterId}` };
-    }
-    if (!authorized.ok) {
-      return { reason: authorized.reason, detail: `${refusedBecause[authorized.reason]} (member ${from})` };
-    }
-    if (to !== gate.memberId) return { reason: 'wrong-member', detail: `this is member ${gate.memberId}` };
     return null;
   }
 
@@ -233,7 +209,7 @@ export class PeerServer {
       return;
     }
     const { clusterId, from, to, name } = request;
-    const refusal = this.#check(clusterId, from, to, shownNames(call));
+    const refusal = refusalFor(this.#gate, { clusterId, from, to, names: shownNames(call) });
     if (refusal !== null) this.#refuse(refusal, answer);
     else this.#answer(() => this.#events.onCall(from, name, body.value), wire.CallResponse, answer);
   }
@@ -265,16 +241,13 @@ export class PeerServer {
 
 const malformedRequest: Refusal = { reason: 'malformed', detail: 'malformed request' };
 
-const refusedBecause = {
-  removed: 'the member was removed from the cluster',
-  'other-cluster': 'another cluster',
-  'foreign-cluster': 'another cluster',
-  unknown: 'no member of the cluster as known here',
-  'wrong-name': "the certificate shown is not for the member's node",
-  'wrong-member': 'another member',
-  format: 'another format',
-  malformed: 'malformed',
-} as const satisfies Record<RefusalReason, string>;
+/** gRPC keeps to itself what tells of HTTP/2 sessions; a version that keeps it elsewhere must not start unlimited. */
+function http2ServerOf(grpc: Server): EventEmitter {
+  const servers: unknown = grpc['http2Servers'];
+  const [server]: readonly unknown[] = servers instanceof Map ? [...servers.keys()] : [];
+  invariant(server instanceof EventEmitter, 'gRPC has an HTTP/2 server for injected connections');
+  return server;
+}
 
 /** TLS has verified the chain; without a certificate there is no connection. */
 function shownNames(call: Exchange | Unary): readonly string[] {

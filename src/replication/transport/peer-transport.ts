@@ -2,7 +2,7 @@ import { invariant } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
-import type { PeerMessage } from '../peer-message.js';
+import type { PeerAddress, PeerMessage } from '../peer-message.js';
 import { TrustedAuthorities } from './certificate-trust.js';
 import { encodeEnvelope } from './envelope-codec.js';
 import * as wire from './generated/peer.js';
@@ -19,13 +19,7 @@ import { type PeerGate, PeerServer, type PeerServerEvents } from './peer-server.
 import type { Refusal } from './refusal.js';
 import { type TransportCounters, TransportTally } from './transport-counters.js';
 
-export interface PeerAddress {
-  readonly memberId: MemberId;
-  /** Of its node, as in its certificate. */
-  readonly name: string;
-  /** `host:port`. */
-  readonly address: string;
-}
+export type { PeerAddress } from '../peer-message.js';
 
 /** All are called outside of the transport's own methods, `onMessage` for the messages of one stream in their order. */
 export interface PeerTransportEvents extends PeerServerEvents {
@@ -55,7 +49,7 @@ export interface PeerTransportOptions {
 export interface PeerTransportStats extends TransportCounters {
   readonly peers: readonly {
     readonly memberId: MemberId;
-    /** Our stream to it is open. */
+    /** Our stream to it is open, and is not one that follows a refusal and has yet to show that it listens. */
     readonly connected: boolean;
     readonly queuedMessages: number;
     readonly queuedBytes: number;

@@ -7,12 +7,12 @@ import { XksCaller } from '../xks-caller.js';
 import { replicaBack } from './kills.js';
 
 /** Smallest D, and how much later than that an answer may leave (replication.md, the kill switch contract). */
-const boundMs = 6_000;
+export const smallestBoundMs = 6_000;
 const graceMs = 250;
 /** Beyond this age nothing is said to be unknown. */
 const unknownTrustedForMs = 2_000;
 
-async function setOnIsolation(node: ChaosNode, ...rule: readonly string[]): Promise<void> {
+export async function setOnIsolation(node: ChaosNode, ...rule: readonly string[]): Promise<void> {
   const { status, stderr } = await node.xksctl('keystore', 'set', keyStoreName, '--on-isolation', ...rule);
   if (status !== 0) throw new Error(`keystore set: ${status} ${stderr}`);
 }
@@ -23,7 +23,7 @@ export const isolationStop: ChaosCase = {
   seconds: 40,
   async run({ cluster, note, check, random, history }: CaseContext) {
     const { node: leader } = await cluster.leader();
-    await setOnIsolation(leader, 'stop', '--bound', String(boundMs / 1_000));
+    await setOnIsolation(leader, 'stop', '--bound', String(smallestBoundMs / 1_000));
 
     // A leader that dies fences nobody: no failure is expected here.
     const pid = leader.signal('replica', 'SIGKILL');
@@ -43,7 +43,7 @@ export const isolationStop: ChaosCase = {
     const cutMs = Date.now();
     let stoppedMs: number | null = null;
     let servedMs = 0;
-    while (Date.now() < cutMs + boundMs + 4_000) {
+    while (Date.now() < cutMs + smallestBoundMs + 4_000) {
       const sentMs = Date.now();
       const [{ status }, ...rest] = await Promise.all([
         caller.encrypt('load-1', 'AAAA', true),
@@ -57,12 +57,12 @@ export const isolationStop: ChaosCase = {
       else stoppedMs ??= Date.now() - cutMs;
       // Asked after D and the time in which KMS would still take the answer: whatever the machine does, it is too late.
       check(
-        status !== 200 || sentMs <= cutMs + boundMs + graceMs,
+        status !== 200 || sentMs <= cutMs + smallestBoundMs + graceMs,
         `served ${sentMs - cutMs} ms after it was cut off`,
       );
       await delay(50);
     }
-    note(`cut off: last served at ${servedMs} ms, stopped by ${stoppedMs} ms (D is ${boundMs} ms)`);
+    note(`cut off: last served at ${servedMs} ms, stopped by ${stoppedMs} ms (D is ${smallestBoundMs} ms)`);
     check((await node.health()) !== 200, 'the balancer is not told that the node has stopped');
     cluster.links.heal();
     const healedMs = Date.now();

@@ -78,7 +78,7 @@ export const removeLeader: ChaosCase = {
   },
 };
 
-const healthText = (node: ChaosNode): Promise<string> =>
+export const healthText = (node: ChaosNode): Promise<string> =>
   fetch(node.demo.description.healthUrl, { headers: { connection: 'close' } }).then(
     (answer) => answer.text(),
     () => '',

@@ -165,8 +165,8 @@ t.test('a node that holds a token asks to join', async (t) => {
     ...{ clusterId: testClusterId, memberId: 'm-c', nodeName: 'c', secret: 's3cret' },
     ...{ advertise: 'c.example:7443', formatMin: 1, formatMax: 2 },
   };
-  const ask = (changes: Partial<JoinRequest> = {}, name: string | null = 'b') =>
-    requestJoin({ address: b.address, name, files, request: { ...request, ...changes }, deadlineMs: 10_000 });
+  const ask = (changes: Partial<JoinRequest> = {}, name: string | null = 'b', address = b.address) =>
+    requestJoin({ address, name, files, request: { ...request, ...changes }, deadlineMs: 10_000 });
   t.strictSame(await ask(), { ok: true, value: { members: ['m-b', 'm-c'] } });
   t.strictSame(requests, [request]);
   t.ok((await ask({}, null)).ok, 'whoever answers at that address');
@@ -174,5 +174,12 @@ t.test('a node that holds a token asks to join', async (t) => {
   t.match(await ask({ clusterId: 'cluster-2' }), refused('other-cluster'));
   t.match(await ask({ nodeName: 'b' }), refused('wrong-name'));
   t.match(await ask({}, 'd'), { ok: false, error: { detail: /its certificate is for b, not for d/ } });
+  for (const address of ['nowhere', `${b.address}\n`, 'xksd-peer:%', '']) {
+    t.match(
+      await ask({}, 'b', address),
+      { ok: false, error: { detail: `${JSON.stringify(address)} is not "HOST:PORT"` } },
+      'an address that is none',
+    );
+  }
   t.equal(requests.length, 2);
 });

@@ -1,25 +1,34 @@
 import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { Server, ServerCredentials, type ServerReadableStream } from '@grpc/grpc-js';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { PeerMessage } from '../../../src/replication/peer-message.js';
 import {
+  closingMsMax,
   connectionsPerCertificateMax,
   connectTimeoutMs,
+  controlFramesMax,
+  controlFramesWindowMs,
   inboundConnectionsMax,
   outboundBytesMax,
   outboundMessagesMax,
 } from '../../../src/replication/transport/limits.js';
 import type { PeerTlsFiles } from '../../../src/replication/transport/peer-credentials.js';
 import { peerService } from '../../../src/replication/transport/peer-service.js';
+import { clientPreface, frame, frameType } from '../../support/http2-frames.js';
 import { VirtualTime } from '../../support/virtual-time.js';
-import { heartbeat, nodeFiles, startPeer, testAuthority } from './peers.js';
+import { heartbeat, nodeFiles, startPeer, type TestPeer, testAuthority } from './peers.js';
 import { startTcpProxy } from './tcp-proxy.js';
 
 const a = { memberId: 'm-a', name: 'a' };
 const b = { memberId: 'm-b', name: 'b' };
+
+/** Lets sockets get on with it until `happened`. */
+async function until(happened: () => boolean): Promise<void> {
+  while (!happened()) await new Promise<void>((resolve) => void setImmediate(resolve));
+}
 
 t.test('a peer that restarts is found again', async (t) => {
   const authority = await testAuthority(t);
@@ -238,6 +247,92 @@ t.test('connections that say nothing are bounded, and keep no member out', async
   peerA.transport.send('m-b', heartbeat(peerA, peerB));
   await peerB.next('message');
   t.ok(closed.length < inboundConnectionsMax, 'the others were there still');
+});
+
+t.test('a flood from one address keeps out nobody who comes from another', async (t) => {
+  const authority = await testAuthority(t);
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b') });
+  const files = await nodeFiles(authority, 'a');
+  const { port } = peerB.transport;
+  const first = connect({ host: '127.0.0.1', port });
+  t.teardown(() => first.destroy());
+  await once(first, 'connect');
+  let lost = 0;
+  const flood = Array.from({ length: 2 * inboundConnectionsMax }, () =>
+    connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' })
+      .on('error', () => {})
+      .on('close', () => {
+        lost += 1;
+      })
+      .resume(),
+  );
+  t.teardown(() => {
+    for (const socket of flood) socket.destroy();
+  });
+  await until(() => lost > inboundConnectionsMax);
+  // It has been here longest, and its handshake only begins now.
+  const { ca, certificate: cert, key } = files;
+  const secured = connectTls({ socket: first, ca, cert, key, servername: 'b', ALPNProtocols: ['h2'] });
+  await once(secured, 'secureConnect');
+  // The server's HTTP/2 settings: it is in.
+  await once(secured, 'data');
+  t.equal(secured.alpnProtocol, 'h2');
+});
+
+/** A peer that speaks HTTP/2 frame by frame, and never ends its side of the connection. */
+async function framesTo(t: Test, peer: TestPeer, files: PeerTlsFiles): Promise<TLSSocket> {
+  const { ca, certificate: cert, key } = files;
+  const { port } = peer.transport;
+  const tlsOptions = { ca, cert, key, servername: peer.name, ALPNProtocols: ['h2'], allowHalfOpen: true };
+  const socket = connectTls({ ...tlsOptions, host: '127.0.0.1', port });
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  socket.write(Buffer.concat([clientPreface, frame(frameType.settings, 0, 0, Buffer.alloc(0))]));
+  await once(socket, 'data');
+  socket.resume();
+  return socket;
+}
+
+t.test('a peer that floods us with frames of no stream is cut off', async (t) => {
+  const authority = await testAuthority(t);
+  const time = new VirtualTime();
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b'), timers: time });
+  const filesA = await nodeFiles(authority, 'a');
+  const ping = frame(frameType.ping, 0, 0, Buffer.alloc(8));
+  for (const flooded of [ping, frame(frameType.settings, 0, 0, Buffer.alloc(0))]) {
+    const socket = await framesTo(t, peerB, filesA);
+    const some = Buffer.concat(Array.from({ length: controlFramesMax - 1 }, () => flooded));
+    const answered = async (): Promise<void> => {
+      for (let pongs = 0; pongs < some.byteLength; ) pongs += (await once(socket, 'data'))[0].byteLength;
+    };
+    let heard = answered();
+    socket.write(some);
+    await heard;
+    time.advance(controlFramesWindowMs);
+    heard = answered();
+    socket.write(some);
+    await heard;
+    t.equal(peerB.transport.stats().inboundConnections, 1, 'as many each while are taken');
+    socket.write(Buffer.concat([flooded, flooded]));
+    await until(() => peerB.transport.stats().inboundConnections === 0);
+  }
+});
+
+t.test('a connection that has ended here leaves its place, whether the peer ends it or not', async (t) => {
+  const authority = await testAuthority(t);
+  const time = new VirtualTime();
+  const peerB = await startPeer(t, { ...b, files: await nodeFiles(authority, 'b'), timers: time });
+  const socket = await framesTo(t, peerB, await nodeFiles(authority, 'a'));
+  const ended = once(socket, 'end');
+  const noError = Buffer.alloc(8);
+  socket.write(frame(frameType.goaway, 0, 0, noError));
+  await ended;
+  t.equal(peerB.transport.stats().inboundConnections, 1, 'the peer may end it');
+  await until(() => time.pending > 1);
+  time.advance(closingMsMax);
+  await until(() => peerB.transport.stats().inboundConnections === 0);
+  t.notOk(socket.writableEnded, 'and has not');
 });
 
 t.test('one certificate does not fill the room of the others', async (t) => {

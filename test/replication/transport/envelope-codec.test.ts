@@ -93,7 +93,7 @@ t.test('what no version sends is refused by name', async (t) => {
       $case: 'report',
       value: {
         ...{ nodeName: 'a', version: '', formatMax: 1, configHash: '', wallMs: 0, appliedIndex: 0 },
-        ...{ servingAppliedIndex: 0, readyServingProcesses: 0, stateHashes: [], ...changes },
+        ...{ servingAppliedIndex: 0, readyServingProcesses: 0, stateHashes: [], members: [], ...changes },
       },
     });
   const long = 'x'.repeat(256);
@@ -169,6 +169,10 @@ t.test('what no version sends is refused by name', async (t) => {
     [report({ wallMs: Number.NaN }), 'a clock that is no number'],
     [report({ nodeName: '' }), 'node name of 0 characters'],
     [report({ stateHashes: Array(1_025).fill({ index: 1, hash: 'a' }) }), '1025 state hashes'],
+    [report({ members: Array(256).fill({ memberId: 'm', name: 'a', address: 'a:1' }) }), '256 members'],
+    [report({ members: [{ memberId: '', name: 'a', address: 'a:1' }] }), 'member id of 0 characters'],
+    [report({ members: [{ memberId: 'm', name: '', address: 'a:1' }] }), 'node name of 0 characters'],
+    [report({ members: [{ memberId: 'm', name: 'a', address: long }] }), 'address of 256 characters'],
   ];
   for (const [bytes, expected] of cases) t.strictSame(decodeEnvelope(bytes), { ok: false, error: expected });
 });

@@ -6,9 +6,10 @@ import { status } from '@grpc/grpc-js';
 import t from 'tap';
 import { encodeEnvelope } from '../../../src/replication/transport/envelope-codec.js';
 import * as wire from '../../../src/replication/transport/generated/peer.js';
-import { messageBytesMax } from '../../../src/replication/transport/limits.js';
+import { acceptedMsMin, messageBytesMax, reconnectMsMax } from '../../../src/replication/transport/limits.js';
 import type { PeerGate } from '../../../src/replication/transport/peer-server.js';
 import { refusalOf } from '../../../src/replication/transport/refusal.js';
+import { VirtualTime } from '../../support/virtual-time.js';
 import { heartbeat, nodeFiles, startPeer, type TestPeer, testAuthority, testClusterId } from './peers.js';
 import { RawPeer } from './raw-peer.js';
 
@@ -87,6 +88,33 @@ t.test('a member that is removed learns so from its next message, on the stream 
   await peerA.next('connected');
   peerA.transport.send('m-b', heartbeat(peerA, peerB));
   await peerB.next('message');
+});
+
+t.test('a peer that refuses us does not count as connected between one stream and the next', async (t) => {
+  const authority = await testAuthority(t);
+  let verdict: ReturnType<PeerGate['authorize']> = { ok: true };
+  const time = new VirtualTime();
+  const files = await nodeFiles(authority, 'b');
+  const peerB = await startPeer(t, { ...b, files, authorize: () => verdict });
+  const peerA = await startPeer(t, { ...a, files: await nodeFiles(authority, 'a'), timers: time });
+  const isConnected = () => peerA.transport.stats().peers[0]?.connected;
+  peerA.meet(peerB);
+  await peerA.next('connected');
+  t.equal(isConnected(), true);
+  verdict = { ok: false, reason: 'unknown' };
+  for (let round = 1; round <= 3; round++) {
+    peerA.transport.send('m-b', heartbeat(peerA, peerB));
+    await peerA.next('refused');
+    t.equal(isConnected(), false);
+    time.advance(reconnectMsMax);
+    await peerA.next('connected');
+    t.equal(isConnected(), false, 'let in by TLS, and not listened to as far as is known');
+  }
+  verdict = { ok: true };
+  peerA.transport.send('m-b', heartbeat(peerA, peerB));
+  await peerB.next('message');
+  time.advance(acceptedMsMin);
+  t.equal(isConnected(), true);
 });
 
 t.test('another cluster, another member, another format', async (t) => {

@@ -97,4 +97,22 @@ export const sampleMessages: readonly PeerMessage[] = [
       ],
     },
   },
+  {
+    kind: 'report',
+    report: {
+      nodeName: 'xks-1',
+      version: '',
+      formatMax: 0,
+      configHash: '',
+      wallMs: 0,
+      appliedIndex: 0,
+      servingAppliedIndex: 0,
+      readyServingProcesses: 0,
+      stateHashes: [],
+      members: [
+        { memberId: 'm-a', name: 'xks-1', address: 'xks-1.example:7443' },
+        { memberId: 'm-b', name: 'xks-2', address: '[2001:db8::2]:7443' },
+      ],
+    },
+  },
 ];

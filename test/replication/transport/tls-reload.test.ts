@@ -11,6 +11,7 @@ import {
 import type { PeerTlsFiles } from '../../../src/replication/transport/peer-credentials.js';
 import { VirtualTime } from '../../support/virtual-time.js';
 import { heartbeat, nodeFiles, startPeer, type TestPeer, testAuthority } from './peers.js';
+import { startTcpProxy } from './tcp-proxy.js';
 import { Traffic } from './traffic.js';
 
 const a = { memberId: 'm-a', name: 'a' };
@@ -261,6 +262,38 @@ t.test('an old connection that ends is followed by a new one with the new certif
   await peerA.next('connected');
   await heard(peerA, second, 2);
 });
+
+t.test(
+  'an old connection that is lost beside attempts at a new one is followed by a new one at once',
+  async (t) => {
+    const [old, next] = [await testAuthority(t), await testAuthority(t)];
+    const filesB = await nodeFiles(old, 'b');
+    const files = { a: await nodeFiles(old, 'a') };
+    const time = new VirtualTime();
+    let failures = 0;
+    const timers = {
+      after: (delayMs: number, run: () => void): (() => void) => {
+        if (delayMs === renewalRetryMs) failures += 1;
+        return time.after(delayMs, run);
+      },
+    };
+    const peerA = await startPeer(t, { ...a, files: () => ok(files.a), timers });
+    const first = await startPeer(t, { ...b, files: filesB });
+    const second = await startPeer(t, { ...b, files: { ...filesB, ca: next.pem } });
+    const proxy = await startTcpProxy(t, first.transport.port);
+    peerA.transport.setMembers([{ ...b, address: proxy.address }]);
+    await peerA.next('connected');
+    files.a = await nodeFiles(next, 'a', old.pem);
+    t.ok(peerA.transport.reloadTls().ok);
+    await until(() => failures === 1);
+    proxy.leadTo(second.transport.port);
+    await first.transport.close();
+    await peerA.next('unreachable');
+    // No time goes by: neither the next attempt nor any other pause is due.
+    await peerA.next('connected');
+    await heard(peerA, second, 1);
+  },
+);
 
 t.test('changed files are noticed, and those that cannot be used change nothing', async (t) => {
   const authority = await testAuthority(t);

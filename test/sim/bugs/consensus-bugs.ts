@@ -103,11 +103,11 @@ export const consensusBugs: readonly PlantedBug[] = [
       { file: 'raft/core', find: '!this.log.hasUnappliedMembership()', replace: 'true' },
       // As it was there: entries are applied beside the core, which learns of them later. Here it would know at once.
       {
-        file: 'replication/replication-loop',
-        find: 'this.#raft.applied(entry.index, this.#applier.membership);',
+        file: 'replication/committed-entries',
+        find: 'raft().applied(entry.index, applier.membership);',
         replace: `const late = (this.#options.late ??= []);
-        late.push(this.#applier.membership);
-        this.#raft.applied(entry.index, late.length > 20 ? late.shift() : late[0]);`,
+        late.push(applier.membership);
+        raft().applied(entry.index, late.length > 20 ? late.shift() : late[0]);`,
       },
     ],
   },

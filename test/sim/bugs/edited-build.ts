@@ -5,7 +5,7 @@ import { type Release, releaseFiles } from '../release.js';
 import { realBuild, type SimBuild } from '../sim-build.js';
 import type { PlantedBug } from './planted-bug.js';
 
-const loopFiles = ['replication/replication-loop'];
+const loopFiles = ['replication/replication-loop', 'replication/lost-quorum', 'replication/peer-gate'];
 const codecFiles = [
   'replication/log-items',
   'replication/log-record',
@@ -13,7 +13,7 @@ const codecFiles = [
   'replication/log-replay',
 ];
 
-type Loaded = Pick<SimBuild, 'ReplicationLoop'> & LogCodec & Release;
+type Loaded = Pick<SimBuild, 'ReplicationLoop' | 'planLostQuorum' | 'refusalFor'> & LogCodec & Release;
 
 /** What runs with the bug: this release, and the next one, which has it too. */
 async function editedParts({ name, edits = [], nextReleaseEdits: own = [] }: PlantedBug): Promise<SimBuild> {
@@ -23,6 +23,8 @@ async function editedParts({ name, edits = [], nextReleaseEdits: own = [] }: Pla
   return {
     ...realBuild,
     ReplicationLoop: loaded.ReplicationLoop,
+    planLostQuorum: loaded.planLostQuorum,
+    refusalFor: loaded.refusalFor,
     codec: loaded,
     releases: [loaded, next as Release],
   };

@@ -94,9 +94,9 @@ export const loopBugs: readonly PlantedBug[] = [
     origin: 'what is applied at the index of a proposal may be another leader’s',
     edits: [
       {
-        file: 'replication/replication-loop',
-        find: 'this.#proposals.applied(entry.term, applied.value);',
-        replace: `for (let term = 0; term <= entry.term; term += 1) this.#proposals.applied(term, applied.value);`,
+        file: 'replication/committed-entries',
+        find: 'proposals.applied(entry.term, applied.value);',
+        replace: `for (let term = 0; term <= entry.term; term += 1) proposals.applied(term, applied.value);`,
       },
     ],
   },

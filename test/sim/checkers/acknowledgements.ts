@@ -1,3 +1,4 @@
+import type { LogPosition } from '../../../src/raft/types.js';
 import type { CommittedEntries } from './committed-entries.js';
 import type { Verdict } from './verdict.js';
 
@@ -27,6 +28,14 @@ export class Acknowledgements {
   /** Greatest index acknowledged so far. */
   get index(): number {
     return this.#rises.at(-1)?.index ?? 0;
+  }
+
+  /** Where each request acknowledged is. */
+  *positions(): Iterable<readonly [request: number, position: LogPosition]> {
+    for (const [request, index] of this.#requests) {
+      const entry = this.#committed.at(index);
+      if (entry !== null) yield [request, entry];
+    }
   }
 
   acknowledged(atMs: number, index: number, request: number, command: Uint8Array): void {

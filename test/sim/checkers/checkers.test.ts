@@ -1,11 +1,12 @@
 import t from 'tap';
-import type { Entry, EntryKind, HardState, Message } from '../../../src/raft/types.js';
+import type { Entry, EntryKind, HardState, Message, RaftStatus } from '../../../src/raft/types.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { ApplicationOrder } from './application-order.js';
 import { CommittedEntries } from './committed-entries.js';
 import { DurableState } from './durable-state.js';
 import { ExactlyOnce } from './exactly-once.js';
 import { LogMatching } from './log-matching.js';
+import { MatchIndex } from './match-index.js';
 import { emptyState, ObservedLog } from './observed-log.js';
 import { OneLeaderPerTerm } from './one-leader-per-term.js';
 import { checkRegisters, type RegisterOperation } from './register-history.js';
@@ -220,6 +221,55 @@ t.test('a leader is held to what was committed before', async (t) => {
   checkers.says({ kind: 'heartbeat', from: 'b', to: 'a', term: 2, commitIndex: 0, readId: null });
   t.equal(verdict.violation?.checker, 'leader completeness');
   t.equal(checkers.newestLeader, 'b');
+});
+
+t.test('a leader counts others for what they hold', async (t) => {
+  const counts = (theirs: ObservedLog, matchIndex: number, excused = false): string | null => {
+    const own = logOf(entry(1, 1), entry(2, 3));
+    const progress = [
+      {
+        memberId: 'b',
+        learner: false,
+        state: 'replicate' as const,
+        matchIndex,
+        nextIndex: matchIndex + 1,
+        recentlyActive: true,
+        inflightMessages: 0,
+        lostAcknowledged: false,
+      },
+    ];
+    const status: RaftStatus = {
+      memberId: 'a',
+      role: 'leader',
+      term: 3,
+      votedFor: 'a',
+      leader: 'a',
+      commitIndex: 0,
+      appliedIndex: 0,
+      firstIndex: 1,
+      lastIndex: 2,
+      lastTerm: 3,
+      membership: { voters: ['a', 'b'], learners: [] },
+      progress,
+      transferee: null,
+      lostAcknowledged: false,
+    };
+    return verdictOf((verdict) =>
+      new MatchIndex(verdict).holds(
+        status,
+        (member) => (member === 'a' ? own : theirs),
+        () => excused,
+      ),
+    );
+  };
+  t.equal(counts(logOf(entry(1, 1), entry(2, 3)), 2), null);
+  t.equal(counts(logOf(entry(1, 1)), 1), null);
+  t.equal(counts(logOf(entry(1, 1)), 2), 'match index', 'it holds less');
+  t.equal(counts(logOf(entry(1, 1), entry(2, 2)), 2), 'match index', 'it holds another entry');
+  t.equal(counts(logOf(), 2, true), null, 'its disk was taken from it');
+  const ahead = logOf(entry(1, 1), entry(2, 4));
+  ahead.pendingHardState = hardState(4, null, 0);
+  t.equal(counts(ahead, 2), null, 'it follows another by now');
 });
 
 t.test('equal state at equal index', async (t) => {

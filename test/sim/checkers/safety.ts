@@ -1,10 +1,18 @@
-import type { Entry, HardState, LogPosition, MemberId, Message } from '../../../src/raft/types.js';
+import type {
+  Entry,
+  HardState,
+  LogPosition,
+  MemberId,
+  Message,
+  RaftStatus,
+} from '../../../src/raft/types.js';
 import { Acknowledgements } from './acknowledgements.js';
 import { ApplicationOrder } from './application-order.js';
 import { CommittedEntries } from './committed-entries.js';
 import { DurableState } from './durable-state.js';
 import { ExactlyOnce } from './exactly-once.js';
 import { LogMatching } from './log-matching.js';
+import { MatchIndex } from './match-index.js';
 import { emptyState, ObservedLog, type RecoveredState } from './observed-log.js';
 import { OneLeaderPerTerm } from './one-leader-per-term.js';
 import { StateHashes } from './state-hashes.js';
@@ -25,6 +33,7 @@ export class SafetyCheckers {
   readonly #leaders: OneLeaderPerTerm;
   readonly #matching: LogMatching;
   readonly #durable: DurableState;
+  readonly #matchIndex: MatchIndex;
   readonly #hashes: StateHashes;
   readonly #order: ApplicationOrder;
   readonly #logs = new Map<MemberId, ObservedLog>();
@@ -39,6 +48,7 @@ export class SafetyCheckers {
     this.#leaders = new OneLeaderPerTerm(verdict);
     this.#matching = new LogMatching(verdict);
     this.#durable = new DurableState(verdict);
+    this.#matchIndex = new MatchIndex(verdict);
     this.#hashes = new StateHashes(verdict);
     this.#order = new ApplicationOrder(verdict);
   }
@@ -131,6 +141,11 @@ export class SafetyCheckers {
     this.committed.leader(from, message.term, log);
     const others = this.#watched.filter(({ member }) => member !== from);
     this.#watched = [...others.slice(1 - leadersWatchedMax), { member: from, term: message.term }];
+  }
+
+  /** Of a member that may lead. */
+  counts(status: RaftStatus, excused: (member: MemberId) => boolean): void {
+    this.#matchIndex.holds(status, (member) => this.log(member), excused);
   }
 
   /** `hash`: of the state after it. */

@@ -15,6 +15,8 @@ export type Application = (index: number, command: Uint8Array, result: CommandRe
 export class KeyMachine implements SimMachine {
   /** Commands that change members name the member, not what they saw. */
   readonly membershipRevision = 0;
+  /** Recoveries are simulated over registers. */
+  readonly leftBehind: readonly string[] = [];
   readonly #machine: KeyStateMachine;
   readonly #onExecution: Execution;
   readonly #onApplication: Application;

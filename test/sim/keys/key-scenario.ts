@@ -65,5 +65,7 @@ export function withKeys(scenario: Scenario, random: Random): Scenario {
     faultLengthMeanMs: faultLengthMeanMs * slowed,
     operationMeanMs: Math.max(scenario.operationMeanMs, 40),
     snapshotPaddingBytes: 0,
+    // A recovery is simulated over registers.
+    lostQuorumShare: null,
   };
 }

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { SafetyCheckers } from '../checkers/safety.js';
 import { Verdict } from '../checkers/verdict.js';
+import { beginHistory } from '../history.js';
 import { Network } from '../network.js';
 import { Random } from '../random.js';
 import { registerKind } from '../register-kind.js';
@@ -21,7 +21,7 @@ function setUp(stalledUntilMs = 0) {
     network: new Network(scenario.network, 1, new Random(2)),
     trace: new Trace(false),
     verdict,
-    checkers: new SafetyCheckers(verdict),
+    history: beginHistory('simulated', verdict),
     random: new Random(3),
   });
   const held = { client: 0 };

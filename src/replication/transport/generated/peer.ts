@@ -4,7 +4,6 @@
 //   protoc               v3.21.12
 // source: peer.proto
 
-/* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
 export const protobufPackage = "xksd.replication.v1";
@@ -168,6 +167,13 @@ export interface StateHash {
   readonly hash: string;
 }
 
+export interface Member {
+  readonly memberId: string;
+  readonly name: string;
+  /** host:port */
+  readonly address: string;
+}
+
 export interface Report {
   readonly nodeName: string;
   readonly version: string;
@@ -178,6 +184,8 @@ export interface Report {
   readonly servingAppliedIndex: number;
   readonly readyServingProcesses: number;
   readonly stateHashes: readonly StateHash[];
+  /** As of `applied_index`. */
+  readonly members: readonly Member[];
 }
 
 export interface JoinRequest {
@@ -220,14 +228,14 @@ export const Nothing: MessageFns<Nothing> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Nothing {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseNothing() as any;
+      const message = createBaseNothing() as BeingDecoded<Nothing>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -239,7 +247,7 @@ export const Nothing: MessageFns<Nothing> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -287,14 +295,14 @@ export const Envelope: MessageFns<Envelope> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Envelope {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEnvelope() as any;
+      const message = createBaseEnvelope() as BeingDecoded<Envelope>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -389,7 +397,7 @@ export const Envelope: MessageFns<Envelope> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -411,14 +419,14 @@ export const LogPosition: MessageFns<LogPosition> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): LogPosition {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseLogPosition() as any;
+      const message = createBaseLogPosition() as BeingDecoded<LogPosition>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -446,7 +454,7 @@ export const LogPosition: MessageFns<LogPosition> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -503,14 +511,14 @@ export const Raft: MessageFns<Raft> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Raft {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRaft() as any;
+      const message = createBaseRaft() as BeingDecoded<Raft>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -626,7 +634,7 @@ export const Raft: MessageFns<Raft> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -651,14 +659,14 @@ export const Vote: MessageFns<Vote> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Vote {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseVote() as any;
+      const message = createBaseVote() as BeingDecoded<Vote>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -694,7 +702,7 @@ export const Vote: MessageFns<Vote> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -716,14 +724,14 @@ export const VoteResponse: MessageFns<VoteResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): VoteResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseVoteResponse() as any;
+      const message = createBaseVoteResponse() as BeingDecoded<VoteResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -751,7 +759,7 @@ export const VoteResponse: MessageFns<VoteResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -776,14 +784,14 @@ export const Append: MessageFns<Append> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Append {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseAppend() as any;
+      const message = createBaseAppend() as BeingDecoded<Append>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -819,7 +827,7 @@ export const Append: MessageFns<Append> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -844,14 +852,14 @@ export const Entry: MessageFns<Entry> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Entry {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseEntry() as any;
+      const message = createBaseEntry() as BeingDecoded<Entry>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -868,7 +876,7 @@ export const Entry: MessageFns<Entry> = {
               break;
             }
 
-            message.kind = reader.int32() as any;
+            message.kind = reader.int32() as typeof message.kind;
             continue;
           }
           case 3: {
@@ -887,7 +895,7 @@ export const Entry: MessageFns<Entry> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -915,14 +923,14 @@ export const AppendResponse: MessageFns<AppendResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): AppendResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseAppendResponse() as any;
+      const message = createBaseAppendResponse() as BeingDecoded<AppendResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -966,7 +974,7 @@ export const AppendResponse: MessageFns<AppendResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -988,14 +996,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Heartbeat {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseHeartbeat() as any;
+      const message = createBaseHeartbeat() as BeingDecoded<Heartbeat>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1023,7 +1031,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1045,14 +1053,14 @@ export const HeartbeatResponse: MessageFns<HeartbeatResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): HeartbeatResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseHeartbeatResponse() as any;
+      const message = createBaseHeartbeatResponse() as BeingDecoded<HeartbeatResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1080,7 +1088,7 @@ export const HeartbeatResponse: MessageFns<HeartbeatResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1105,14 +1113,14 @@ export const Snapshot: MessageFns<Snapshot> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Snapshot {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSnapshot() as any;
+      const message = createBaseSnapshot() as BeingDecoded<Snapshot>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1148,7 +1156,7 @@ export const Snapshot: MessageFns<Snapshot> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1167,14 +1175,14 @@ export const ReadIndex: MessageFns<ReadIndex> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): ReadIndex {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseReadIndex() as any;
+      const message = createBaseReadIndex() as BeingDecoded<ReadIndex>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1194,7 +1202,7 @@ export const ReadIndex: MessageFns<ReadIndex> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1216,14 +1224,14 @@ export const ReadIndexResponse: MessageFns<ReadIndexResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): ReadIndexResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseReadIndexResponse() as any;
+      const message = createBaseReadIndexResponse() as BeingDecoded<ReadIndexResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1251,7 +1259,7 @@ export const ReadIndexResponse: MessageFns<ReadIndexResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1276,14 +1284,14 @@ export const Propose: MessageFns<Propose> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): Propose {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePropose() as any;
+      const message = createBasePropose() as BeingDecoded<Propose>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1300,7 +1308,7 @@ export const Propose: MessageFns<Propose> = {
               break;
             }
 
-            message.entryKind = reader.int32() as any;
+            message.entryKind = reader.int32() as typeof message.entryKind;
             continue;
           }
           case 3: {
@@ -1319,7 +1327,7 @@ export const Propose: MessageFns<Propose> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1344,14 +1352,14 @@ export const ProposeResponse: MessageFns<ProposeResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): ProposeResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseProposeResponse() as any;
+      const message = createBaseProposeResponse() as BeingDecoded<ProposeResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1387,7 +1395,7 @@ export const ProposeResponse: MessageFns<ProposeResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1418,14 +1426,14 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): SnapshotChunk {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSnapshotChunk() as any;
+      const message = createBaseSnapshotChunk() as BeingDecoded<SnapshotChunk>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1477,7 +1485,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1499,14 +1507,14 @@ export const SnapshotChunkResponse: MessageFns<SnapshotChunkResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): SnapshotChunkResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseSnapshotChunkResponse() as any;
+      const message = createBaseSnapshotChunkResponse() as BeingDecoded<SnapshotChunkResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1534,7 +1542,7 @@ export const SnapshotChunkResponse: MessageFns<SnapshotChunkResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1556,14 +1564,14 @@ export const StateHash: MessageFns<StateHash> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): StateHash {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseStateHash() as any;
+      const message = createBaseStateHash() as BeingDecoded<StateHash>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1591,7 +1599,75 @@ export const StateHash: MessageFns<StateHash> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseMember(): Member {
+  return { memberId: "", name: "", address: "" };
+}
+
+export const Member: MessageFns<Member> = {
+  encode(message: Member, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.memberId !== "") {
+      writer.uint32(10).string(message.memberId);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Member {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMember() as BeingDecoded<Member>;
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.memberId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1607,6 +1683,7 @@ function createBaseReport(): Report {
     servingAppliedIndex: 0,
     readyServingProcesses: 0,
     stateHashes: [],
+    members: [],
   };
 }
 
@@ -1639,19 +1716,22 @@ export const Report: MessageFns<Report> = {
     for (const v of message.stateHashes) {
       StateHash.encode(v!, writer.uint32(74).fork()).join();
     }
+    for (const v of message.members) {
+      Member.encode(v!, writer.uint32(82).fork()).join();
+    }
     return writer;
   },
 
   decode(input: BinaryReader | Uint8Array, length?: number): Report {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseReport() as any;
+      const message = createBaseReport() as BeingDecoded<Report>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1727,6 +1807,14 @@ export const Report: MessageFns<Report> = {
             message.stateHashes.push(StateHash.decode(reader, reader.uint32()));
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.members.push(Member.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1735,7 +1823,7 @@ export const Report: MessageFns<Report> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1772,14 +1860,14 @@ export const JoinRequest: MessageFns<JoinRequest> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): JoinRequest {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseJoinRequest() as any;
+      const message = createBaseJoinRequest() as BeingDecoded<JoinRequest>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1847,7 +1935,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1866,14 +1954,14 @@ export const JoinResponse: MessageFns<JoinResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): JoinResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseJoinResponse() as any;
+      const message = createBaseJoinResponse() as BeingDecoded<JoinResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1893,7 +1981,7 @@ export const JoinResponse: MessageFns<JoinResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -1924,14 +2012,14 @@ export const CallRequest: MessageFns<CallRequest> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): CallRequest {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseCallRequest() as any;
+      const message = createBaseCallRequest() as BeingDecoded<CallRequest>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1983,7 +2071,7 @@ export const CallRequest: MessageFns<CallRequest> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -2002,14 +2090,14 @@ export const CallResponse: MessageFns<CallResponse> = {
 
   decode(input: BinaryReader | Uint8Array, length?: number): CallResponse {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    const previousRecursionDepth = (reader as DepthCounting).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
       throw new globalThis.Error("protobuf decode recursion limit exceeded");
     }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseCallResponse() as any;
+      const message = createBaseCallResponse() as BeingDecoded<CallResponse>;
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -2029,7 +2117,7 @@ export const CallResponse: MessageFns<CallResponse> = {
       }
       return message;
     } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      (reader as DepthCounting).__tsProtoDecodeDepth = previousRecursionDepth;
     }
   },
 };
@@ -2087,3 +2175,7 @@ export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
   decode(input: BinaryReader | Uint8Array, length?: number): T;
 }
+
+type BeingDecoded<T> = { -readonly [K in keyof T]: T[K] extends readonly (infer E)[] ? E[] : T[K] };
+
+type DepthCounting = BinaryReader & { __tsProtoDecodeDepth?: number };

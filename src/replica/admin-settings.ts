@@ -1,0 +1,53 @@
+import { err, ok, type Result } from '../base/result.js';
+import { defaultSettings } from '../keystate/cluster-settings.js';
+import type { ClusterSettings } from '../keystate/cluster-types.js';
+import type { AdminContext, NounHandlers } from './admin-context.js';
+import type { AdminRequest, AdminResponse } from './admin-contract.js';
+import type { AdminError } from './admin-error.js';
+import type { AdminCaller } from './change-proposer.js';
+import { atLeader } from './leader-answer.js';
+
+/** An election may be under way. */
+const readTimeoutMs = 2_000;
+
+type Wanted = AdminRequest<'settings.set'>['settings'];
+type Answer = Result<AdminResponse<'settings.set'>, AdminError>;
+
+const amended = (settings: ClusterSettings, wanted: Wanted): ClusterSettings => ({
+  electionTicks: wanted.electionTicks ?? settings.electionTicks,
+  tickMs: wanted.tickMs ?? settings.tickMs,
+  heartbeatTicks: wanted.heartbeatTicks ?? settings.heartbeatTicks,
+  freshnessIntervalMs: wanted.freshnessIntervalMs ?? settings.freshnessIntervalMs,
+  serveStaleMaxMs: wanted.serveStaleMaxMs ?? settings.serveStaleMaxMs,
+});
+
+/** What safety depends on and must be the same on all nodes (replication.md 15). */
+export function settingsHandlers(context: AdminContext): NounHandlers<'settings'> {
+  const { proposer, cluster } = context;
+  let last: Promise<unknown> = Promise.resolve();
+
+  /** A command carries all settings: without the newest ones it would undo what another has just set. */
+  async function set(wanted: Wanted, caller: AdminCaller): Promise<Answer> {
+    const read = await cluster.readIndex(readTimeoutMs);
+    if (!read.ok) return read;
+    const settings = amended(context.state.settings(), wanted);
+    const report = await proposer.propose({ type: 'cluster.settings', settings }, caller);
+    return report.ok ? ok({ settings: context.state.settings(), change: report.value }) : report;
+  }
+
+  return {
+    'settings.show': async () => ok({ settings: context.state.settings(), defaults: defaultSettings }),
+
+    'settings.set': async ({ settings }, caller) => {
+      if (Object.keys(settings).length === 0) {
+        return err({ code: 'bad-request', message: 'Name a setting and its value; nothing was changed.' });
+      }
+      const elsewhere = await atLeader(cluster, 'settings.set', { settings }, caller);
+      if (elsewhere !== null) return elsewhere;
+      // One after the other, all at the leader.
+      const mine = last.then(() => set(settings, caller));
+      last = mine.catch(() => {});
+      return mine;
+    },
+  };
+}

@@ -1,0 +1,77 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../../support/running-node.js';
+import type { CaseContext, ChaosCase } from '../chaos-case.js';
+import type { ChaosNode } from '../chaos-node.js';
+import { replicaBack } from './kills.js';
+
+/** What KMS may send to one key store. */
+const kmsRate = 1_800;
+const stoppedMs = 8_000;
+const fullMs = 8_000;
+const quietMs = 1_000;
+
+async function kill({ cluster }: CaseContext, node: ChaosNode): Promise<void> {
+  const pid = node.signal('replica', 'SIGKILL');
+  await replicaBack(node, pid ?? 0);
+  await cluster.settledLeader();
+}
+
+async function standStill({ cluster }: CaseContext, node: ChaosNode): Promise<void> {
+  node.signal('replica', 'SIGSTOP');
+  await delay(stoppedMs);
+  node.resume();
+  await cluster.settledLeader();
+}
+
+async function fillDisk({ cluster, check }: CaseContext): Promise<void> {
+  const { disk } = cluster;
+  const node = cluster.nodes.find(({ dataDir }) => dataDir === disk?.directory);
+  if (disk === null || node === undefined)
+    throw new Error('this user may not mount a small file system: run it as root, or with sudo -n');
+  const [pid = 0] = node.processes('replica');
+  disk.fill();
+  await eventually('the replica ends', () => !node.processes('replica').includes(pid), node.demo.logFile);
+  await delay(fullMs);
+  check((await node.health()) === 200, `${node.name} does not serve while its disk is full`);
+  disk.free();
+  await eventually('a replica again', async () => (await node.status()) !== null, node.demo.logFile);
+  await cluster.settledLeader();
+}
+
+/** Serving does not need the replica: at the rate that KMS may send, no request fails. None is excused here. */
+export const replicaFaults: ChaosCase = {
+  name: 'replica-faults',
+  nodes: 3,
+  seconds: 60,
+  rate: kmsRate,
+  adminPauseMs: 2_000,
+  async run(context: CaseContext) {
+    const { cluster, note } = context;
+    const costs: string[] = [];
+    const step = async (what: string, act: () => Promise<void>): Promise<void> => {
+      const before = cluster.load.report();
+      const startMs = performance.now();
+      await act();
+      await delay(quietMs);
+      const after = cluster.load.report();
+      const seconds = (performance.now() - startMs) / 1_000;
+      const rate = (after.succeeded - before.succeeded) / seconds;
+      costs.push(
+        `${what}: ${rate.toFixed(0)} requests/s for ${seconds.toFixed(0)} s, ${after.unexplained.length - before.unexplained.length} failed, ${after.slow - before.slow} after more than 250 ms`,
+      );
+    };
+    const leader = async (): Promise<ChaosNode> => (await cluster.settledLeader()).node;
+    const follower = async (): Promise<ChaosNode> => {
+      const node = cluster.others(await leader())[0];
+      if (node === undefined) throw new Error('there is one node only');
+      return node;
+    };
+    await step('nothing', () => delay(2 * quietMs));
+    await step("the leader's replica killed", async () => kill(context, await leader()));
+    await step("a follower's replica killed", async () => kill(context, await follower()));
+    await step("the leader's replica stopped", async () => standStill(context, await leader()));
+    await step("a follower's replica stopped", async () => standStill(context, await follower()));
+    await step('a disk full', () => fillDisk(context));
+    for (const cost of costs) note(cost);
+  },
+};
