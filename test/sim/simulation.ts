@@ -225,6 +225,7 @@ export class Simulation {
     this.#runWhile(() => this.#events < events);
     this.#faults.stop();
     this.#operator.stop();
+    this.#keySide?.leaveAlone();
     const { lastMisfortune } = this.#scenario;
     if (verdict.violation === null && lastMisfortune !== null) this.#lastMisfortune.play(lastMisfortune);
     if (verdict.violation === null) this.#healAndCheck();
