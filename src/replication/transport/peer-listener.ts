@@ -21,6 +21,8 @@ interface Verified {
   readonly shown: ShownChain;
   /** Runs out when the certificate is no longer trusted. */
   cancelCut: (() => void) | null;
+  /** Runs out when we have ended our side and the peer has not ended its own. */
+  cancelClosing: (() => void) | null;
 }
 
 /**
@@ -101,7 +103,10 @@ export class PeerListener {
       if (this.#listener.listening) this.#listener.close(() => resolve());
       else resolve();
     });
-    for (const { cancelCut } of this.#verified.values()) cancelCut?.();
+    for (const { cancelCut, cancelClosing } of this.#verified.values()) {
+      cancelCut?.();
+      cancelClosing?.();
+    }
     this.#verified.clear();
     for (const socket of [...this.#sockets]) socket.destroy();
     await closed;
@@ -162,15 +167,14 @@ export class PeerListener {
       }
       this.#strangers.delete(originOf(socket));
       this.#makeRoomFor(shown);
-      const verified: Verified = { shown, cancelCut: null };
+      const verified: Verified = { shown, cancelCut: null, cancelClosing: null };
       this.#verified.set(socket, verified);
-      let cancelClosing = (): void => {};
       // The session has ended, and waits for the peer to end its side, for ever if need be.
       socket.once('finish', () => {
-        cancelClosing = this.#timers.after(closingMsMax, () => socket.destroy());
+        verified.cancelClosing = this.#timers.after(closingMsMax, () => socket.destroy());
       });
       socket.on('close', () => {
-        cancelClosing();
+        verified.cancelClosing?.();
         verified.cancelCut?.();
         this.#verified.delete(socket);
       });

@@ -73,6 +73,7 @@ export class PeerServer {
   readonly #tally: TransportTally;
   readonly #grpc: Server;
   readonly #listener: PeerListener;
+  readonly #stopCounting: () => void;
   readonly #streams = new Set<Exchange>();
   #calls = 0;
 
@@ -103,7 +104,7 @@ export class PeerServer {
     });
     // Gets connections from the listener only, which has done TLS.
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
-    limitControlFrames(http2ServerOf(this.#grpc), options.timers);
+    this.#stopCounting = limitControlFrames(http2ServerOf(this.#grpc), options.timers);
     this.#listener = new PeerListener({
       files: options.files,
       timers: options.timers,
@@ -131,6 +132,7 @@ export class PeerServer {
 
   async close(): Promise<void> {
     this.#grpc.forceShutdown();
+    this.#stopCounting();
     await this.#listener.close();
   }
 
