@@ -3,7 +3,7 @@ import type { Random } from '../random.js';
 import type { Scenario } from '../scenario.js';
 
 /** Of simulations that are over key state and not over registers. */
-const keyShare = 1 / 3;
+const keyShare = 1 / 4;
 
 /** What is drawn beside the rest where the state machine is key state. */
 export interface KeyScenario {
