@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { errorText } from '../src/base/guards.js';
+import { ladderCommand, microCommand } from './ladder-command.js';
 import { loadCommand } from './load-command.js';
 import { loadOptions, withLoadOptions } from './options.js';
 
@@ -15,7 +16,18 @@ const program = withLoadOptions(
 ).action(async (_flags, command: Command) => {
   process.exitCode = await loadCommand(root, loadOptions(command));
 });
-program.exitOverride((failure) => process.exit(failure.exitCode === 0 ? 0 : 2));
+withLoadOptions(
+  program.command('ladder').description('where the CPU of a request goes, from a bare HTTPS server upwards'),
+).action(async (_flags, command: Command) => {
+  process.exitCode = await ladderCommand(root, loadOptions(command));
+});
+program
+  .command('micro')
+  .description('the parts by themselves: signatures, key state, the token, and a C program for its ceiling')
+  .action(async () => {
+    process.exitCode = await microCommand(root);
+  });
+program.enablePositionalOptions().exitOverride((failure) => process.exit(failure.exitCode === 0 ? 0 : 2));
 
 try {
   await program.parseAsync();
