@@ -2,6 +2,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { errorText } from '../src/base/guards.js';
+import { autocannonCommand } from './autocannon-command.js';
+import { k6Command } from './k6-command.js';
 import { ladderCommand, microCommand } from './ladder-command.js';
 import { loadCommand } from './load-command.js';
 import { loadOptions, withLoadOptions } from './options.js';
@@ -21,6 +23,16 @@ withLoadOptions(
 ).action(async (_flags, command: Command) => {
   process.exitCode = await ladderCommand(root, loadOptions(command));
 });
+withLoadOptions(
+  program.command('k6').description('the same load by k6 (https://k6.io), which must be installed'),
+).action(async (_flags, command: Command) => {
+  process.exitCode = await k6Command(root, loadOptions(command));
+});
+withLoadOptions(program.command('autocannon').description('the same load by autocannon')).action(
+  async (_flags, command: Command) => {
+    process.exitCode = await autocannonCommand(root, loadOptions(command));
+  },
+);
 program
   .command('micro')
   .description('the parts by themselves: signatures, key state, the token, and a C program for its ceiling')

@@ -4,7 +4,7 @@ import type { Connection, ConnectionEvents } from './connection.js';
 import { Http1Connection } from './http1-connection.js';
 import { Http2Connection } from './http2-connection.js';
 import { type LoadResult, LoadRun, type LoadShape, type Sample, type Sent } from './load-run.js';
-import { type PreparedRequest, RequestRing, RequestSigner } from './prepared-requests.js';
+import { type PreparedRequest, RequestRing, RequestSigner, signedParts } from './prepared-requests.js';
 import type { DriverPlan, Verification } from './protocol.js';
 import { isEncrypt } from './schedule.js';
 import {
@@ -21,6 +21,15 @@ const distinctRequests = 512;
 const renewEveryMs = 100;
 const renewAtOnce = 8;
 const askedWithinMs = 10_000;
+
+/** A signed request as another tool wants it. */
+export interface SignedRequestParts {
+  readonly url: string;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly body: string;
+  /** What the answer to a decrypt must hold, Base64; `null` of an encrypt. */
+  readonly plaintext: string | null;
+}
 
 interface Answered {
   readonly status: number;
@@ -114,6 +123,22 @@ export class Driver {
       else faults.push(fault);
     }
     return { verified, wrong: faults.length, firstFault: faults[0] ?? null };
+  }
+
+  /** Different requests of the plan's mix, signed anew and taken apart, for another tool to send. */
+  signedRequests(count: number): readonly SignedRequestParts[] {
+    const { urls, access } = this.#plan;
+    return Array.from({ length: count }, (_, index) => {
+      const url = urls[index % urls.length] ?? '';
+      const { operation, message, body } = this.#next();
+      const { path, headers } = signedParts(access, new URL(url).host, operation, body, Date.now());
+      return {
+        url: `${new URL(url).origin}${path}`,
+        headers,
+        body: body.toString('utf8'),
+        plaintext: operation === 'decrypt' ? message.plaintext : null,
+      };
+    });
   }
 
   close(): void {
