@@ -1,37 +1,56 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { AdminClient } from '../src/cli/admin-client.js';
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 
-/** Denials of a key store that serves nobody: each is a write to the durable logs of a quorum. */
+export type WriterOrder = { readonly kind: 'write'; readonly rate: number } | { readonly kind: 'stop' };
+/** To its start, and to `stop`: how many changes were made. */
+export type WriterReport =
+  | { readonly kind: 'made'; readonly made: number }
+  | { readonly kind: 'failed'; readonly reason: string };
+
+/** Changes of key state beside the load: each is a write to the durable logs of a quorum. */
 export class AdminWrites {
-  readonly #socketPath: string;
-  readonly #keyStore = 'bench-writes';
+  readonly #writer: ChildProcess;
 
-  constructor(socketPath: string) {
-    this.#socketPath = socketPath;
+  private constructor(writer: ChildProcess) {
+    this.#writer = writer;
   }
 
-  #client(): AdminClient {
-    return new AdminClient(this.#socketPath, null, () => {});
+  static async start(socketPath: string): Promise<AdminWrites> {
+    const writes = new AdminWrites(
+      fork(fileURLToPath(import.meta.resolve('./admin-writer.js')), [socketPath]),
+    );
+    await writes.#report();
+    return writes;
   }
 
-  /** Makes the key store, unless an earlier run has. */
-  async prepare(): Promise<void> {
-    const { keyStores } = await this.#client().call('keystore.list', {});
-    if (keyStores.some(({ name }) => name === this.#keyStore)) return;
-    const location = { uriPathPrefix: this.#keyStore, regions: ['us-east-1'] };
-    await this.#client().call('keystore.create', { name: this.#keyStore, ...location });
+  begin(rate: number): void {
+    this.#tell({ kind: 'write', rate });
   }
 
-  /** Begins `rate` changes a second until `ended`. @returns how many were made; rejects when one was not. */
-  async run(rate: number, ended: AbortSignal): Promise<number> {
-    const writes: Promise<unknown>[] = [];
-    while (!ended.aborted) {
-      const write = this.#client().call('keystore.disable', { name: this.#keyStore });
-      // Looked at in the end, with the others.
-      write.catch(() => {});
-      writes.push(write);
-      await delay(1_000 / rate, undefined, { signal: ended }).catch(() => {});
-    }
-    return (await Promise.all(writes)).length;
+  /** @returns how many were made; rejects when one was not. */
+  end(): Promise<number> {
+    const made = this.#report();
+    this.#tell({ kind: 'stop' });
+    return made;
+  }
+
+  close(): void {
+    this.#writer.disconnect();
+  }
+
+  #tell(order: WriterOrder): void {
+    this.#writer.send(order);
+  }
+
+  #report(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const gone = (code: number | null): void => reject(new Error(`the writer ended with ${code}`));
+      this.#writer.once('exit', gone);
+      this.#writer.once('message', (report: WriterReport) => {
+        this.#writer.off('exit', gone);
+        if (report.kind === 'made') resolve(report.made);
+        else reject(new Error(report.reason));
+      });
+    });
   }
 }

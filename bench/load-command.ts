@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { AdminWrites } from './admin-writes.js';
+import { amongWrites } from './among-writes.js';
 import { Measurement } from './measurement.js';
 import type { LoadOptions } from './options.js';
 import { RateSearch } from './rate-search.js';
@@ -13,15 +13,12 @@ import {
   summarize,
 } from './report/bench-report.js';
 import { htmlPage } from './report/html-page.js';
-import { joinRuns } from './report/joined-runs.js';
 import { thisMachine } from './report/machine.js';
 import { profileTable } from './report/profile.js';
 import { figure, reportText, runTable } from './report/text-table.js';
 import type { BenchTarget } from './target/bench-target.js';
 import { startOwnProxy } from './target/own-proxy.js';
 
-/** Without writes and with them, in turn: what a shared machine does besides then falls on both. */
-const writeTurns = 6;
 /** What a search holds each rate for. */
 const searchSeconds = 5;
 /** Between two tries of a search: what one left behind must not fall on the next. */
@@ -113,7 +110,7 @@ async function measure(
     case 'find-max':
       return findMax(measurement);
     case 'writes':
-      return amongWrites(target, measurement, options, mode.perSecond);
+      return amongWrites(target.adminSocket ?? '', measurement, { rate, seconds, perSecond: mode.perSecond });
   }
 }
 
@@ -142,34 +139,6 @@ async function findMax(measurement: Measurement): Promise<readonly RunReport[]> 
 const searchFaults = (runs: readonly RunReport[]): readonly string[] =>
   runs.length < 1 + searchLimitsMs.length ? ['no rate was good for one of the limits'] : [];
 
-/** What changes of key state cost those who are served meanwhile. */
-async function amongWrites(
-  target: BenchTarget,
-  measurement: Measurement,
-  { rate, seconds }: LoadOptions,
-  perSecond: number,
-): Promise<readonly RunReport[]> {
-  const writes = new AdminWrites(target.adminSocket ?? '');
-  await writes.prepare();
-  const [without, among]: [RunReport[], RunReport[]] = [[], []];
-  const shape = { kind: 'open', rate, seconds: seconds / writeTurns } as const;
-  let made = 0;
-  for (let turn = 0; turn < writeTurns; turn += 2) {
-    without.push(await measurement.run('without writes', shape));
-    const ended = new AbortController();
-    const writing = writes.run(perSecond, ended.signal);
-    among.push(await measurement.run('with writes', shape));
-    ended.abort();
-    made += await writing;
-  }
-  const [before, after] = [joinRuns('without writes', without), joinRuns(`with ${made} writes`, among)];
-  const [one, other] = [summarize(before), summarize(after)];
-  console.log(
-    `with/without: p50 ${figure(other.p50Ms / one.p50Ms)}  p99 ${figure(other.p99Ms / one.p99Ms)}  p99.9 ${figure(other.p999Ms / one.p999Ms)}`,
-  );
-  return [before, after];
-}
-
 function titleOf(target: BenchTarget, { mode, rate, traffic }: LoadOptions): string {
   const how =
     mode.kind === 'closed'
@@ -184,7 +153,8 @@ export function settingsOf(options: LoadOptions): Readonly<Record<string, string
   const { target, traffic, mode, rate, seconds, warmUpSeconds } = options;
   const encrypts = Math.round(traffic.encryptShare * 100);
   return {
-    mode: mode.kind === 'writes' ? `open loop, every other part among ${mode.perSecond} writes/s` : mode.kind,
+    mode:
+      mode.kind === 'writes' ? `open loop, every other sixth among ${mode.perSecond} writes/s` : mode.kind,
     ...((mode.kind === 'open' || mode.kind === 'writes') && { 'requests a second': rate }),
     seconds,
     'warm-up seconds': warmUpSeconds,

@@ -42,6 +42,9 @@ export interface LoadOptions {
 /** Sessions by which a slow token keeps up with the rate (Little's law), 1 for one as fast as SoftHSM2. */
 const sessionsFor = (tokenDelayMs: number): number => (tokenDelayMs > 0 ? 64 : 1);
 
+/** A write that no other node acknowledges says little of what one costs. */
+const nodesOfACluster = 3;
+
 const positive = (text: string): number => {
   const value = Number(text);
   if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('It must be a number above 0.');
@@ -84,7 +87,7 @@ interface Flags {
   readonly closed: boolean;
   readonly findMax: boolean;
   readonly writes?: number;
-  readonly nodes: number;
+  readonly nodes?: number;
   readonly servingProcesses: number;
   readonly sessions?: number;
   readonly tokenDelay: number;
@@ -124,7 +127,7 @@ export function withLoadOptions(command: Command): Command {
       'changes of key state during every other sixth of the time; 0: how far two such halves differ by themselves',
       notNegative,
     )
-    .option('--nodes <count>', 'nodes of ours', count, 1)
+    .option('--nodes <count>', 'nodes of ours (1; 3 with --writes)', count)
     .option('--serving-processes <count>', 'serving processes of a node', count, 2)
     .option('--sessions <count>', 'PKCS#11 sessions of a serving process (1; 64 with --token-delay)', count)
     .option('--token-delay <ms>', 'what every PKCS#11 call takes on top', notNegative, 0)
@@ -171,7 +174,8 @@ export function loadOptions(command: Command): LoadOptions {
 
 function targetOptions(command: Command, flags: Flags): TargetOptions {
   if (flags.target === undefined) {
-    const { nodes, servingProcesses, tokenDelay, profile } = flags;
+    const { servingProcesses, tokenDelay, profile } = flags;
+    const nodes = flags.nodes ?? (flags.writes === undefined ? 1 : nodesOfACluster);
     const sessions = flags.sessions ?? sessionsFor(tokenDelay);
     return { kind: 'own', nodes, servingProcesses, sessions, tokenDelayMs: tokenDelay, profile };
   }

@@ -21,6 +21,9 @@ const distinctRequests = 512;
 const renewEveryMs = 100;
 const renewAtOnce = 8;
 const askedWithinMs = 10_000;
+const verifyTriesMax = 5;
+
+const isRetryable = (status: number): boolean => status === 429 || status >= 500;
 
 /** A signed request as another tool wants it. */
 export interface SignedRequestParts {
@@ -153,7 +156,10 @@ export class Driver {
     if (this.#plan.bodies.cdiv && !cdivMatches(encrypted, message.aad))
       return 'the integrity value of an encrypt does not match';
     const decrypt = decryptBody(encrypted, message.aad);
-    const answer = await this.#ask(this.#signer.prepare('decrypt', message, decrypt, Date.now()));
+    let answer = await this.#ask(this.#signer.prepare('decrypt', message, decrypt, Date.now()));
+    // What KMS may try again says nothing of the answer that is looked at.
+    for (let tries = 1; tries < verifyTriesMax && isRetryable(answer.status); tries++)
+      answer = await this.#ask(this.#signer.prepare('decrypt', message, decrypt, Date.now()));
     if (answer.status !== 200)
       return `what an encrypt gave could not be decrypted: ${failureName(answer.status, answer.body)}`;
     return answer.body.includes(message.plaintext) ? null : 'an encrypt came back as another plaintext';

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 /** A process as it stands. */
 export interface ProcessUsage {
   readonly pid: number;
-  /** What it is for: `supervisor`, `replica`, `serving`, or the program's name. */
+  /** What it is for: `supervisor`, `replica`, `serving`, or the program's name; of several trees with its number. */
   readonly role: string;
   /** User and system time since it was started, of all its threads. The kernel counts hundredths of a second. */
   readonly cpuMicros: number;
@@ -16,14 +16,18 @@ const microsPerTick = 10_000;
 
 /** The processes with these ids and all that came of them, those that are alive. */
 export function processTree(roots: readonly number[]): readonly ProcessUsage[] {
-  const seen = new Set<number>();
-  const visit = (pid: number): void => {
-    if (seen.has(pid)) return;
-    seen.add(pid);
-    for (const child of childrenOf(pid)) visit(child);
+  const treeOf = new Map<number, number>();
+  const visit = (pid: number, tree: number): void => {
+    if (treeOf.has(pid)) return;
+    treeOf.set(pid, tree);
+    for (const child of childrenOf(pid)) visit(child, tree);
   };
-  for (const pid of roots) visit(pid);
-  return [...seen].flatMap((pid) => usageOf(pid) ?? []);
+  for (const [index, pid] of roots.entries()) visit(pid, index + 1);
+  return [...treeOf].flatMap(([pid, tree]) => {
+    const usage = usageOf(pid);
+    if (usage === null) return [];
+    return [roots.length > 1 ? { ...usage, role: `${tree} ${usage.role}` } : usage];
+  });
 }
 
 export function usageOf(pid: number): ProcessUsage | null {

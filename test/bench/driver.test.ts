@@ -180,6 +180,17 @@ t.test('a ciphertext that can’t be decrypted is found in the samples', async (
   t.match(verification, { verified: 0, firstFault: /InvalidCiphertextException/ });
 });
 
+t.test('a sample that is refused for want of time is tried again', async (t) => {
+  let refused = 0;
+  const { verification } = await drive(t, '1.1', (operation, body, sequence) => {
+    if (operation !== 'decrypt' || sequence < 300 || refused === 4) return honest(operation, body, sequence);
+    refused += 1;
+    return { status: refused % 2 === 0 ? 429 : 503, body: { errorName: 'X' } };
+  });
+  t.equal(verification.wrong, 0);
+  t.equal(refused, 4);
+});
+
 t.test('a proxy that refuses is named at once', async (t) => {
   await t.rejects(
     drive(t, '1.1', () => ({ status: 401, body: { errorName: 'AuthenticationFailedException' } })),

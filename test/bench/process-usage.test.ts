@@ -20,4 +20,6 @@ t.test('this process is seen, one that is not there is not', async (t) => {
   t.ok(own !== null && own.pssKiB > 0 && own.cpuMicros > 0);
   t.ok(processTree([process.pid]).some(({ pid }) => pid === process.pid));
   t.strictSame(processTree([2 ** 30]), []);
+  const [here] = processTree([process.pid, process.ppid]);
+  t.equal(here?.role, `1 ${own?.role}`, 'of several trees, with its number');
 });

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { writeCosts } from '../../bench/among-writes.js';
 import { LatencyHistogram } from '../../bench/driver/latency-histogram.js';
 import type { LoadResult } from '../../bench/driver/load-run.js';
 import { linearAxis, logAxis, percentileAxis } from '../../bench/report/axis.js';
@@ -130,6 +131,21 @@ t.test('runs join into one that is as long as all of them', async (t) => {
     verification: { verified: 20, wrong: 0 },
     processes: [{ cpuMicros: 80_000 }, { cpuMicros: 4_000 }],
   });
+});
+
+t.test('what writes cost is the difference between the halves', async (t) => {
+  const among = run(
+    { latency: latency(200, 200, 250) },
+    {
+      processes: [{ pid: 1, role: 'serving', cpuMicros: 60_000, pssKiB: 1 }],
+    },
+  );
+  t.equal(
+    writeCosts(run({ latency: latency(100, 100, 250) }), among, 10),
+    'with/without: p50 2.00  p99 1.00  p99.9 1.00\n' +
+      'processor time, ms  a second without  with  a write\n' +
+      'serving                           20    30     2.00',
+  );
 });
 
 t.test('the text says what failed and that it failed', async (t) => {
