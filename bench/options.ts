@@ -41,6 +41,8 @@ export interface LoadOptions {
 
 /** Sessions by which a slow token keeps up with the rate (Little's law), 1 for one as fast as SoftHSM2. */
 const sessionsFor = (tokenDelayMs: number): number => (tokenDelayMs > 0 ? 64 : 1);
+/** The same for requests on the way at once. */
+const connectionsFor = (tokenDelayMs: number): number => (tokenDelayMs > 0 ? 256 : 32);
 
 /** A write that no other node acknowledges says little of what one costs. */
 const nodesOfACluster = 3;
@@ -77,7 +79,7 @@ interface Flags {
   readonly rate: number;
   readonly duration: number;
   readonly warmUp: number;
-  readonly connections: number;
+  readonly connections?: number;
   readonly http: '1.1' | '2';
   readonly streams: number;
   readonly mix: number;
@@ -113,7 +115,7 @@ export function withLoadOptions(command: Command): Command {
     .option('--rate <per second>', 'requests a second, open loop', positive, 1_800)
     .option('--duration <seconds>', 'measured time, warm-up apart', positive, 60)
     .option('--warm-up <seconds>', 'load before that', positive, 5)
-    .option('--connections <count>', 'connections', count, 32)
+    .option('--connections <count>', 'connections (32; 256 with --token-delay)', count)
     .addOption(new Option('--http <version>', 'HTTP version').choices(['1.1', '2']).default('1.1'))
     .option('--streams <count>', 'requests at once on an HTTP/2 connection', count, 1)
     .option('--mix <encrypts:decrypts>', 'proportion of the operations', share, 0.5)
@@ -159,7 +161,7 @@ export function loadOptions(command: Command): LoadOptions {
     target: targetOptions(command, flags),
     traffic: {
       http: flags.http,
-      connections: flags.connections,
+      connections: flags.connections ?? connectionsFor(flags.tokenDelay),
       streams: flags.streams,
       bodies: { plaintextBytes: flags.payload, aadBytes: flags.aad, cdiv: flags.cdiv },
       encryptShare: flags.mix,

@@ -63,7 +63,7 @@ ${tile(figure(summary.p50Ms), ' ms', 'median')}
 ${tile(figure(summary.p99Ms), ' ms', 'p99')}
 ${tile(figure(summary.p999Ms), ' ms', 'p99.9')}
 ${tile(figure(summary.cpuMicrosPerRequest, 0), ' µs', 'CPU a request')}
-${tile(figure(summary.pssMiB, 0), ' MiB', 'memory, all processes')}
+${tile(figure(summary.pssMiB, 0), ' MiB', 'memory')}
 </section>`;
 }
 
@@ -256,7 +256,7 @@ const style = `
 --bad:#f97066;--good:#4ade80;--c0:#60a5fa;--c1:#fbbf24;--c2:#2dd4bf;--c3:#c084fc;--c4:#94a3b8;--c5:#f87171}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:880px;margin:0 auto;padding:32px 20px 48px}
+main{max-width:1000px;margin:0 auto;padding:32px 20px 48px}
 header{display:flex;gap:16px;align-items:center;justify-content:space-between}
 h1{font-size:24px;line-height:1.25;margin:0}h2{font-size:16px;margin:0 0 12px}
 .verdict{margin:0;padding:4px 14px;border-radius:999px;font-weight:600;border:1.5px solid currentColor}
@@ -277,8 +277,8 @@ svg .threshold-label{fill:var(--bad)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin-top:6px;font-size:13px;color:var(--soft)}
 .legend i{display:inline-block;width:16px;height:0;border-top:3px solid var(--colour);margin-right:6px;vertical-align:middle}
 .legend .dashed i{border-top-style:dashed}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
-th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:6px 8px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left;padding-left:0}
 tbody tr:last-child td{border-bottom:0}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:24px}

@@ -22,18 +22,23 @@ export interface SelfTime {
   readonly micros: number;
 }
 
-const idle = new Set(['(idle)', '(program)', '(root)']);
+/** Waiting: for events, or as Piscina's worker for a task. `(program)` is work: native code that no function called. */
+const waiting = new Set(['(idle)', '(root)', 'atomicsWaitLoop']);
 
 /** Time in a function itself, without what it calls, most first. Waiting is left out. */
 export function selfTimes({ nodes, samples, timeDeltas }: CpuProfile): readonly SelfTime[] {
-  const names = new Map(nodes.map(({ id, callFrame }) => [id, nameOf(callFrame)]));
+  const names = new Map(
+    nodes
+      .filter(({ callFrame }) => !waiting.has(callFrame.functionName))
+      .map(({ id, callFrame }) => [id, nameOf(callFrame)]),
+  );
   const micros = new Map<string, number>();
   for (const [index, id] of samples.entries()) {
-    const name = names.get(id) ?? '';
+    const name = names.get(id);
+    if (name === undefined) continue;
     micros.set(name, (micros.get(name) ?? 0) + (timeDeltas[index] ?? 0));
   }
   return [...micros]
-    .filter(([name]) => !idle.has(name))
     .map(([name, time]) => ({ name, micros: time }))
     .sort((left, right) => right.micros - left.micros);
 }
