@@ -33,5 +33,6 @@ t.test('a long run has stretches of more than a second, and their rates are stil
   for (let second = 0; second < 600; second++) series.answered(second * 1_000, 5);
   const points = series.points();
   t.equal(points.length, 120);
+  t.equal(points.at(-1)?.atSeconds, 595);
   t.ok(points.every(({ answeredPerSecond }) => answeredPerSecond === 1));
 });
