@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { amongWrites } from './among-writes.js';
@@ -18,6 +18,7 @@ import { profileTable } from './report/profile.js';
 import { figure, reportText, runTable } from './report/text-table.js';
 import type { BenchTarget } from './target/bench-target.js';
 import { startOwnProxy } from './target/own-proxy.js';
+import { makeWorkDirectory } from './work-directory.js';
 
 /** What a search holds each rate for. */
 const searchSeconds = 5;
@@ -29,9 +30,8 @@ const searchLimitsMs = [kmsTimeoutMs, 25] as const;
 /** `npm run bench`: measures a proxy and says whether it is as KMS needs it. @returns the exit status. */
 export async function loadCommand(root: string, options: LoadOptions): Promise<number> {
   const out = resolve(options.outDirectory ?? join(root, 'var/bench'));
-  mkdirSync(out, { recursive: true });
   const startedAt = new Date();
-  const work = mkdtempSync(join(out, 'proxy-'));
+  const work = makeWorkDirectory(out);
   const profiles = options.target.kind === 'own' && options.target.profile ? join(out, 'profiles') : null;
   if (profiles !== null) {
     rmSync(profiles, { recursive: true, force: true });
@@ -55,7 +55,6 @@ export async function loadCommand(root: string, options: LoadOptions): Promise<n
     }
   } finally {
     await target.stop();
-    rmSync(work, { recursive: true, force: true });
   }
   const report: BenchReport = {
     format: 1,

@@ -41,6 +41,13 @@ program
   });
 program.enablePositionalOptions().exitOverride((failure) => process.exit(failure.exitCode === 0 ? 0 : 2));
 
+// Ends by `exit`, whose listeners end what was started.
+for (const [signal, status] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)
+  process.once(signal, () => process.exit(status));
+
 try {
   await program.parseAsync();
 } catch (failure) {

@@ -76,6 +76,17 @@ export async function startOwnProxy(options: OwnProxyOptions): Promise<BenchTarg
     nodeArguments: profileDirectory === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`],
     onPidChange: () => {},
   });
+  // Nodes have process groups of their own: what ends this process must not leave them behind. Their other processes
+  // end with the supervisor.
+  const killNodes = (): void => {
+    for (const { description, exitedEarly } of cluster.nodes)
+      if (!exitedEarly && description.pid > 0) process.kill(description.pid, 'SIGKILL');
+  };
+  const stop = async (): Promise<void> => {
+    await cluster.stop();
+    process.off('exit', killNodes);
+  };
+  process.on('exit', killNodes);
   try {
     const operator = new Operator(root);
     const first = await cluster.found();
@@ -96,10 +107,10 @@ export async function startOwnProxy(options: OwnProxyOptions): Promise<BenchTarg
       access: { uriPathPrefix, keyId, region, accessKeyId, secretAccessKey },
       pids: cluster.nodes.map(({ description }) => description.pid),
       adminSocket: first.adminSocket,
-      stop: () => cluster.stop(),
+      stop,
     };
   } catch (failure) {
-    await cluster.stop();
+    await stop();
     throw failure;
   }
 }

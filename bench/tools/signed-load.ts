@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Driver, type SignedRequestParts } from '../driver/driver.js';
 import { openTarget } from '../load-command.js';
 import type { LoadOptions } from '../options.js';
+import { makeWorkDirectory } from '../work-directory.js';
 
 /** A proxy that has been warmed up, and requests for it that are good for five minutes from now (X-A3). */
 export interface SignedLoad {
@@ -29,22 +29,16 @@ export async function withSignedLoad(
   if (mode.kind !== 'open') throw new Error('--closed, --find-max and --writes are for our own driver');
   if (seconds > secondsMax)
     throw new Error(`--duration is at most ${secondsMax} s: signatures live five minutes`);
-  const out = join(root, 'var/bench');
-  mkdirSync(out, { recursive: true });
-  const directory = mkdtempSync(join(out, 'proxy-'));
+  const directory = makeWorkDirectory(join(root, 'var/bench'));
+  const target = await openTarget(root, directory, null, options);
   try {
-    const target = await openTarget(root, directory, null, options);
-    try {
-      const { urls, ca, access } = target;
-      const { driver } = await Driver.prepare({ urls, ca, access, ...traffic });
-      await driver.run({ kind: 'open', rate, seconds: warmUpSeconds });
-      const requests = driver.signedRequests(distinctRequests);
-      driver.close();
-      return await use({ requests, url: urls[0] ?? '', ca, directory });
-    } finally {
-      await target.stop();
-    }
+    const { urls, ca, access } = target;
+    const { driver } = await Driver.prepare({ urls, ca, access, ...traffic });
+    await driver.run({ kind: 'open', rate, seconds: warmUpSeconds });
+    const requests = driver.signedRequests(distinctRequests);
+    driver.close();
+    return await use({ requests, url: urls[0] ?? '', ca, directory });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    await target.stop();
   }
 }
