@@ -22,6 +22,8 @@ import { makeWorkDirectory } from './work-directory.js';
 
 /** What a search holds each rate for. */
 const searchSeconds = 5;
+/** A rate is bad when it was so twice: once may have been the machine. */
+const searchTriesMax = 2;
 /** Between two tries of a search: what one left behind must not fall on the next. */
 const searchPauseMs = 500;
 /** The two answers to "how much": what KMS bears, and what nobody notices. */
@@ -122,13 +124,16 @@ async function findMax(measurement: Measurement): Promise<readonly RunReport[]> 
     const search = new RateSearch(summarize(ceiling).answeredPerSecond);
     let best: RunReport | null = null;
     for (let rate = search.next(); rate !== null; rate = search.next()) {
-      const run = await measurement.run(name, { kind: 'open', rate, seconds: searchSeconds });
-      const p99 = summarize(run).p99Ms;
-      const good = faultsOf(run).length === 0 && p99 < limitMs;
-      if (good && rate >= (search.best ?? 0)) best = run;
-      console.log(`${name}: ${figure(rate, 0)}/s ${good ? 'good' : 'bad'} (p99 ${figure(p99)} ms)`);
+      let good = false;
+      for (let tries = 0; tries < searchTriesMax && !good; tries++) {
+        const run = await measurement.run(name, { kind: 'open', rate, seconds: searchSeconds });
+        const p99 = summarize(run).p99Ms;
+        good = faultsOf(run).length === 0 && p99 < limitMs;
+        if (good && rate >= (search.best ?? 0)) best = run;
+        console.log(`${name}: ${figure(rate, 0)}/s ${good ? 'good' : 'bad'} (p99 ${figure(p99)} ms)`);
+        await delay(searchPauseMs);
+      }
       search.record(rate, good);
-      await delay(searchPauseMs);
     }
     if (best !== null) found.push(best);
   }
