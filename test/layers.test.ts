@@ -44,7 +44,7 @@ const isRoot = (path: string): boolean =>
   path === 'test/chaos/main.ts' ||
   path.endsWith('.test.ts') ||
   /^bench\/[^/]+\.ts$/.test(path) ||
-  /^test\/.*-(child|process)\.ts$/.test(path);
+  /^(test|bench)\/.*-(child|process)\.ts$/.test(path);
 
 interface Import {
   readonly specifier: string;

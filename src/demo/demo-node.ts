@@ -35,6 +35,12 @@ export interface DemoNodeOptions {
   readonly restart: boolean;
   /** How long it serves on, unhealthy, before it ends; without it, a second. */
   readonly drainSeconds?: number;
+  /** `[serving] processes`; without it, 2. */
+  readonly servingProcesses?: number;
+  /** `[[hsm]] sessions`; without it, 1. */
+  readonly sessions?: number;
+  /** Of Node itself, for every process of the node: a profiler's. */
+  readonly nodeArguments?: readonly string[];
   /** `[xks] request_deadline_ms`. */
   readonly requestDeadlineMs: number;
   readonly logLevel: 'info' | 'debug';
@@ -54,6 +60,7 @@ export interface PeerEndpoint {
 
 const restartDelayMs = 500;
 const drainSecondsDefault = 1;
+const servingProcessesDefault = 2;
 /** Drain, what is in flight, and a margin. */
 const stopTimeoutMs = 15_000;
 
@@ -118,7 +125,8 @@ export class DemoNode {
   /** @param xksdPath of another release than the node's own, this time. */
   start(xksdPath = this.#options.xksdPath): void {
     const log = openSync(this.logFile, 'a', 0o600);
-    const child = spawn(process.execPath, [xksdPath, 'run', '--config', this.configPath], {
+    const { nodeArguments = [] } = this.#options;
+    const child = spawn(process.execPath, [...nodeArguments, xksdPath, 'run', '--config', this.configPath], {
       // A group of its own: a Ctrl-C in the terminal reaches the demo, which then drains its nodes.
       detached: true,
       stdio: ['ignore', log, log],
@@ -183,6 +191,8 @@ private_key = ${toml(peer.privateKey)}
       requestDeadlineMs,
       logLevel,
       drainSeconds,
+      servingProcesses,
+      sessions,
     } = this.#options;
     return `# Written by the demo; every start of the demo writes it anew.
 [node]
@@ -203,12 +213,13 @@ listen = "127.0.0.1:${ports.health}"
 listen = "127.0.0.1:${ports.metrics}"
 
 [serving]
-processes = 2
+processes = ${servingProcesses ?? servingProcessesDefault}
 drain_seconds = ${drainSeconds ?? drainSecondsDefault}
 ${cluster}
 [[hsm]]
 uri = ${toml(hsmUri)}
 init_args = ${toml(initArgs)}
+sessions = ${sessions ?? 1}
 
 [log]
 level = ${toml(logLevel)}

@@ -29,7 +29,7 @@ export interface SoftHsmToken {
 }
 
 /** SoftHSM2's module on this machine, `null` when the package is not installed. */
-function findSoftHsmModule(): string | null {
+export function findSoftHsmModule(): string | null {
   return modulePaths.find((path) => existsSync(path)) ?? null;
 }
 

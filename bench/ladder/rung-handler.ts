@@ -1,0 +1,114 @@
+import { systemClock } from '../../src/base/clock.js';
+import { type Logger, silentLogger } from '../../src/base/logger.js';
+import { loadNativeBinding } from '../../src/base/native.js';
+import { systemRandom } from '../../src/base/random.js';
+import { ok } from '../../src/base/result.js';
+import { systemTimers } from '../../src/base/timers.js';
+import type { HsmCrypto } from '../../src/hsm/types.js';
+import { createLogger } from '../../src/ops/logging.js';
+import { createServingMetrics } from '../../src/ops/metrics.js';
+import type { HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
+import { createPipeline, type PipelineDependencies } from '../../src/serving/pipeline.js';
+import { SecretStore } from '../../src/serving/secret-store.js';
+import { FreshnessTracker } from '../../src/serving/state-freshness.js';
+import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
+import { verifyRequest } from '../../src/sigv4/verify.js';
+import { jsonEcho } from './json-echo.js';
+import { ladderState } from './ladder-state.js';
+import { type LadderToken, ladderAccess, type RungName } from './rungs.js';
+import { logIn, openToken } from './token-pool.js';
+
+/** Far beyond any wait of a benchmark: its answers are timed, not refused. */
+const requestDeadlineMs = 10_000;
+const clusterSecretBytes = 32;
+
+const echo: HttpHandler = ({ body }) => Promise.resolve({ status: 200, body: jsonEcho(body) });
+
+/** What a rung does with a request. */
+export async function rungHandler(rung: RungName, token: LadderToken): Promise<HttpHandler> {
+  if (rung === 'node' || rung === 'http') return echo;
+  if (rung === 'sigv4') return verifiedEcho();
+  return pipeline(rung, token);
+}
+
+function verifiedEcho(): HttpHandler {
+  const signingKeys = new SigningKeyCache();
+  const secret = Buffer.from(ladderAccess.secretAccessKey);
+  return (request: HttpRequest) => {
+    const verified = verifyRequest(request, {
+      nowMs: Date.now(),
+      service: 'kms-xks-proxy',
+      regions: [ladderAccess.region],
+      secretFor: (accessKeyId) => (accessKeyId === ladderAccess.accessKeyId ? secret : null),
+      signingKeys,
+    });
+    if (!verified.ok) return Promise.resolve({ status: 401, body: Buffer.from('{}') });
+    return echo(request);
+  };
+}
+
+async function pipeline(rung: RungName, token: LadderToken): Promise<HttpHandler> {
+  const { crypto, witness } =
+    rung === 'pipeline' ? { crypto: copying, witness: noWitness } : await withToken(token);
+  const secrets = new SecretStore(systemRandom);
+  secrets.install(systemRandom.bytes(clusterSecretBytes));
+  const state = ladderState(secrets, token.objectId, witness);
+  const native = loadNativeBinding();
+  const freshness = new FreshnessTracker(() => native.bootTimeMs());
+  freshness.confirmed(native.bootTimeMs());
+  freshness.standingChanged({ mayServe: true, reason: '', fleetSize: 1 });
+  return createPipeline({
+    state: () => state,
+    freshness,
+    secrets,
+    signingKeys: new SigningKeyCache(),
+    credentialUse: { used: () => {} },
+    crypto,
+    hsmName: () => token.label,
+    tokens: () => [],
+    proxy: () => ({ fleetSize: 1, version: 'bench' }),
+    ...(rung === 'records' ? records() : unrecorded),
+    clock: systemClock,
+    timers: systemTimers,
+    requestDeadlineMs,
+  });
+}
+
+async function withToken(token: LadderToken) {
+  const { pool, witness } = await openToken(token, logIn(token));
+  return {
+    crypto: pool,
+    witness: { nonce: witness.iv, ciphertext: witness.ciphertext, tag: witness.tag },
+  };
+}
+
+type Records = Pick<PipelineDependencies, 'metrics' | 'logger'>;
+
+/** On standard output, as a serving process has it. */
+function records(): Records {
+  const logger: Logger = createLogger({ level: 'info', role: 'serving', slot: 1 });
+  return { logger, metrics: createServingMetrics({ droppedLogLines: () => 0 }) };
+}
+
+const unrecorded: Records = {
+  logger: silentLogger,
+  metrics: { observeRequest: () => {}, authFailure: () => {} },
+};
+
+const noWitness = {
+  nonce: new Uint8Array(12),
+  ciphertext: new Uint8Array(32),
+  tag: new Uint8Array(16),
+};
+
+/** In place of the HSM: no thread, no call, no cryptography. */
+const copying: HsmCrypto = {
+  encrypt: async ({ plaintext, integrityPrefix }) =>
+    ok({
+      ciphertext: Uint8Array.from(plaintext),
+      iv: new Uint8Array(12),
+      tag: new Uint8Array(16),
+      integrityValue: integrityPrefix === null ? null : new Uint8Array(32),
+    }),
+  decrypt: async ({ ciphertext }) => ok(Uint8Array.from(ciphertext)),
+};

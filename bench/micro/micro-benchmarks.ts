@@ -1,0 +1,200 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { systemClock } from '../../src/base/clock.js';
+import { loadNativeBinding } from '../../src/base/native.js';
+import { Cells } from '../../src/hsm/cells.js';
+import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
+import { type EncryptOperation, objectId } from '../../src/hsm/types.js';
+import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
+import { KeyState } from '../../src/keystate/key-state.js';
+import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
+import { verifyRequest } from '../../src/sigv4/verify.js';
+import { signedParts } from '../driver/prepared-requests.js';
+import { encryptBody } from '../driver/xks-messages.js';
+import { applyTo } from '../ladder/ladder-state.js';
+import { type LadderToken, ladderAccess } from '../ladder/rungs.js';
+import { logIn, openToken } from '../ladder/token-pool.js';
+
+const run = promisify(execFile);
+
+/** How often something was done in how long, best of several rounds: what a shared machine takes away is not its own. */
+export interface MicroResult {
+  readonly name: string;
+  readonly perSecond: number;
+}
+
+const rounds = 5;
+const roundMs = 400;
+/** Between looks at the clock. */
+const atOnce = 64;
+
+async function best(name: string, some: (count: number) => void | Promise<void>): Promise<MicroResult> {
+  let perSecond = 0;
+  for (let round = 0; round <= rounds; round++) {
+    const startMs = systemClock.monotonicMs();
+    let done = 0;
+    let elapsedMs = 0;
+    while (elapsedMs < roundMs) {
+      await some(atOnce);
+      done += atOnce;
+      elapsedMs = systemClock.monotonicMs() - startMs;
+    }
+    // The first round is for the compiler.
+    if (round > 0) perSecond = Math.max(perSecond, (done * 1_000) / elapsedMs);
+  }
+  return { name, perSecond };
+}
+
+/** SigV4 of requests as KMS signs them, the signing key known. */
+function signatures(): Promise<MicroResult> {
+  const authority = 'xks.example.com';
+  const nowMs = Date.now();
+  const requests = Array.from({ length: atOnce }, () => {
+    const message = {
+      plaintext: randomBytes(32).toString('base64'),
+      aad: randomBytes(200).toString('base64'),
+    };
+    const body = encryptBody(message, true);
+    const { path, headers } = signedParts(ladderAccess, authority, 'encrypt', body, nowMs);
+    return { method: 'POST', target: path, authority, headers, body };
+  });
+  const secret = Buffer.from(ladderAccess.secretAccessKey);
+  const context = {
+    nowMs,
+    service: 'kms-xks-proxy',
+    regions: [ladderAccess.region],
+    secretFor: () => secret,
+    signingKeys: new SigningKeyCache(),
+  };
+  return best('SigV4 verifications', () => {
+    for (const request of requests)
+      if (!verifyRequest(request, context).ok) throw new Error('a good signature was refused');
+  });
+}
+
+const keyStores = 1_000;
+const keysEach = 100;
+
+function fullState(): KeyState {
+  const state = new KeyState();
+  const sealed = { nonce: new Uint8Array(12), ciphertext: new Uint8Array(32), tag: new Uint8Array(16) };
+  for (let store = 0; store < keyStores; store++) {
+    const name = `store-${store}`;
+    applyTo(state, {
+      type: 'keystore.create',
+      name,
+      uriPathPrefix: `tenant/${store}`,
+      regions: ['us-east-1'],
+      adopted: false,
+    });
+    for (let key = 0; key < keysEach; key++) {
+      applyTo(state, {
+        type: 'key.create',
+        keyStore: name,
+        externalKeyId: `key-${key}`,
+        objectId: (store * keysEach + key).toString(16).padStart(32, '0'),
+        witness: sealed,
+        checkValue: null,
+        usage: ['ENCRYPT', 'DECRYPT'],
+        description: '',
+      });
+    }
+  }
+  return state;
+}
+
+/** What a request asks of key state: its key store by the path, and the key. */
+function lookups(): Promise<MicroResult> {
+  const state = fullState();
+  let next = 0;
+  return best(`key state lookups among ${keyStores * keysEach} keys`, (count) => {
+    for (let asked = 0; asked < count; asked++) {
+      // Far apart, so that no cache helps.
+      next = (next + 48_271) % (keyStores * keysEach);
+      const keyStore = state.keyStoreByPrefix(`tenant/${Math.floor(next / keysEach)}`);
+      const key = keyStore === null ? null : state.key(keyStore.name, `key-${next % keysEach}`);
+      if (key === null) throw new Error('a key is missing');
+    }
+  });
+}
+
+const encryption = (token: LadderToken): EncryptOperation => ({
+  key: { objectId: objectId(token.objectId), witness: null },
+  plaintext: randomBytes(32),
+  gcmAad: randomBytes(208),
+  integrityPrefix: randomBytes(205),
+  verify: true,
+});
+
+const batch = 32;
+
+/** The addon alone, on this thread: encrypt, integrity value, verifying decrypt. */
+function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult> {
+  const cells = new Cells();
+  const opened = loadNativeBinding().openPkcs11Crypto({
+    modulePath: token.modulePath,
+    initArgs: '',
+    slotId,
+    sessions: 1,
+    memory: new Uint8Array(cells.memory),
+    witnessPlaintext,
+    witnessAad,
+  });
+  const crypto = opened.crypto;
+  if (crypto === null) throw new Error(`no session: ${JSON.stringify(opened)}`);
+  cells.beginLogin();
+  const operation = encryption(token);
+  return best('encrypts by the addon', (count) => {
+    for (let done = 0; done < count; done += batch) {
+      const refs = Array.from({ length: batch }, () => cells.putEncrypt(operation, null)).flatMap(
+        (ref) => ref ?? [],
+      );
+      crypto.run(refs.flatMap(({ index, generation }) => [index, generation]));
+      for (const ref of refs) {
+        if (cells.outcome(ref).result !== 'ok')
+          throw new Error(`an encrypt failed: ${JSON.stringify(cells.outcome(ref))}`);
+        cells.encryptResult(ref);
+        cells.release(ref);
+      }
+    }
+  });
+}
+
+const farMs = 60_000;
+
+function pooledEncrypts(pool: CryptoPool, token: LadderToken, atATime: number): Promise<MicroResult> {
+  const operation = encryption(token);
+  const one = async (): Promise<void> => {
+    const result = await pool.encrypt(operation, systemClock.monotonicMs() + farMs);
+    if (!result.ok) throw new Error(`an encrypt failed: ${JSON.stringify(result.error)}`);
+  };
+  return best(`encrypts through the pool, ${atATime} at a time`, async (count) => {
+    for (let done = 0; done < count; done += atATime) await Promise.all(Array.from({ length: atATime }, one));
+  });
+}
+
+/** The same calls on the same token by a program in C: nothing that uses PKCS#11 can be faster on one session. */
+async function ceiling(root: string, directory: string, token: LadderToken): Promise<MicroResult> {
+  const program = join(directory, 'token-ceiling');
+  const source = join(root, 'bench/micro/token-ceiling.c');
+  await run('cc', ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-O2', source, '-o', program, '-ldl']);
+  const { modulePath, label, pin, objectId: id } = token;
+  const { stdout } = await run(program, [modulePath, label, pin, id, String(rounds), String(roundMs)]);
+  return { name: 'encrypts by a C program', perSecond: Number(stdout) };
+}
+
+export async function microBenchmarks(
+  root: string,
+  directory: string,
+  token: LadderToken,
+): Promise<readonly MicroResult[]> {
+  const results = [await signatures(), await lookups(), await ceiling(root, directory, token)];
+  const slotId = logIn(token);
+  results.push(await nativeEncrypts(token, slotId));
+  const { pool } = await openToken(token, slotId);
+  for (const atATime of [1, 32]) results.push(await pooledEncrypts(pool, token, atATime));
+  await pool.close();
+  return results;
+}

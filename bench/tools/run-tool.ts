@@ -1,0 +1,21 @@
+import { spawn } from 'node:child_process';
+
+/** Runs a program to its end, its words to ours, and what it prints kept if asked for. Rejects when it is not there. */
+export function runTool(
+  program: string,
+  args: readonly string[],
+  options: { readonly environment?: Readonly<Record<string, string>>; readonly keepOutput: boolean },
+): Promise<{ readonly status: number; readonly output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      stdio: ['ignore', options.keepOutput ? 'pipe' : 'inherit', 'inherit'],
+      env: { ...process.env, ...options.environment },
+    });
+    let output = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ status: code ?? 1, output }));
+  });
+}
