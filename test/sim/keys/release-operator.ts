@@ -1,6 +1,6 @@
 import type { CommandEnvelope } from '../../../src/keystate/types.js';
 import { reachableWithinMs } from '../../../src/replica/upgrade-gate.js';
-import { nextFormat } from '../next-release.js';
+import { nextFormat } from '../next-format.js';
 import type { Random } from '../random.js';
 import type { NodeServing } from '../serving/node-serving.js';
 import type { SimNode } from '../sim-node.js';
