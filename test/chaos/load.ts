@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { XksAccess } from './xks-caller.js';
 
-/** connection: no answer came. unavailable: a 503. wrong: an answer that must never be given. */
+/** connection: no answer came. unavailable: a 503 or 429. wrong: an answer that must never be given. */
 export type FailureKind = 'connection' | 'unavailable' | 'wrong';
 
 export interface LoadFailure {

@@ -20,7 +20,11 @@ const command = new Command('test:chaos')
   .option('--seed <number>', 'what is broken when', Number, Date.now() % 1_000_000)
   .option('--minutes <number>', 'for all cases together, about', Number)
   .option('--rate <number>', `requests per second (${rateDefault}, or as a case needs)`, Number)
-  .option('--directory <path>', 'for the nodes: emptied first', join(root, 'var/chaos'))
+  .option(
+    '--directory <path>',
+    'for the nodes: the folder of each cluster in it is emptied first',
+    join(root, 'var/chaos'),
+  )
   .option('--list', 'say what cases there are');
 const options = command.parse().opts<{
   only?: readonly string[];
@@ -83,6 +87,6 @@ try {
 const failed = results.filter(({ problems }) => problems.length > 0);
 console.log(`\n${results.map(resultText).join('\n')}\n`);
 console.log(`${results.length - failed.length} of ${results.length} cases passed, seed ${options.seed}`);
-for (const { name } of failed)
-  console.log(`FAILED ${name}: npm run test:chaos -- --only ${name} --seed ${options.seed}`);
+for (const { name, seed } of failed)
+  console.log(`FAILED ${name}: npm run test:chaos -- --only ${name} --seed ${seed}`);
 process.exitCode = failed.length === 0 && results.length === chosen.length ? 0 : 1;

@@ -2,38 +2,16 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isJsonObject } from '../../src/base/guards.js';
+import { nextFormat, nextFormatEdits } from '../sim/next-format.js';
+import { edited, type SourceEdit } from '../sim/source-edit.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** A place in the compiled source, and what the release to come has there. */
-interface SourceEdit {
-  /** Under `dist/src`, without its ending. */
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
-
-export const nextRelease = { version: '99.0.0', format: 3, peerFormat: 2 } as const;
-/** Of this release; when they rise, the edits below find nothing, and the next release is to be made up anew. */
-const thisFormat = nextRelease.format - 1;
+export const nextRelease = { version: '99.0.0', format: nextFormat, peerFormat: 2 } as const;
 
 /** Reads and writes one more format of everything, and writes it only once the cluster has agreed to it. */
 const edits: readonly SourceEdit[] = [
-  {
-    file: 'keystate/command-format',
-    find: `commandFormatMax = ${thisFormat};`,
-    replace: `commandFormatMax = ${nextRelease.format};`,
-  },
-  {
-    file: 'keystate/snapshot-records',
-    find: `snapshotFormatMax = ${thisFormat};`,
-    replace: `snapshotFormatMax = ${nextRelease.format};`,
-  },
-  {
-    file: 'keystate/snapshot-records',
-    find: 'format === snapshotFormatMax',
-    replace: `format === ${thisFormat} || format === snapshotFormatMax`,
-  },
+  ...nextFormatEdits,
   {
     file: 'replica/cluster-peers',
     find: 'peerFormats = { min: 1, max: 1 }',
@@ -45,12 +23,6 @@ const edits: readonly SourceEdit[] = [
     replace: `format: () => (state().activeFormat() >= ${nextRelease.format} ? ${nextRelease.peerFormat} : 1)`,
   },
 ];
-
-function edit(path: string, { find, replace }: SourceEdit): void {
-  const parts = readFileSync(path, 'utf8').split(find);
-  if (parts.length !== 2) throw new Error(`${path} has ${parts.length - 1} places like "${find}", not 1`);
-  writeFileSync(path, parts.join(replace));
-}
 
 /**
  * The release after this one, as far as others can tell: this one's compiled files with more formats.
@@ -68,6 +40,9 @@ export function makeNextRelease(directory: string): string {
     join(directory, 'package.json'),
     JSON.stringify({ ...manifest, version: nextRelease.version }),
   );
-  for (const one of edits) edit(join(source, `${one.file}.js`), one);
+  for (const edit of edits) {
+    const path = join(source, `${edit.file}.js`);
+    writeFileSync(path, edited(readFileSync(path, 'utf8'), edit, 'the next release'));
+  }
   return join(source, 'cli/xksd.js');
 }

@@ -9,6 +9,8 @@ import type { LoadReport } from './load.js';
 
 export interface CaseResult {
   readonly name: string;
+  /** Draws what breaks: runs it again. */
+  readonly seed: number;
   readonly seconds: number;
   readonly notes: readonly string[];
   /** Empty: it has passed. */
@@ -60,6 +62,7 @@ export async function runCase(
     notes.push(await cluster.converged());
     admin = await history.report(cluster.nodes);
     problems.push(...admin.problems);
+    if (admin.made === 0) problems.push('no change was ever made');
     await load.afterMore(warmUpRequests);
   } catch (failure) {
     problems.push(errorText(failure));
@@ -73,7 +76,7 @@ export async function runCase(
   if (report.unexplained.length > unexplainedShown)
     problems.push(`and ${report.unexplained.length - unexplainedShown} more unexplained failures`);
   const seconds = (performance.now() - startMs) / 1_000;
-  return { name: chaosCase.name, seconds, notes, problems, admin, load: report };
+  return { name: chaosCase.name, seed: options.seed, seconds, notes, problems, admin, load: report };
 }
 
 /** A folder for one cluster, empty. */

@@ -2,14 +2,7 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type Release, releaseFiles } from './release.js';
-
-/** Of a compiled file of the code under test: the one place where `find` stands gets `replace` instead. */
-export interface SourceEdit {
-  /** Below `src/`, without extension. */
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
+import { edited, type SourceEdit } from './source-edit.js';
 
 const dist = join(dirname(fileURLToPath(import.meta.url)), '../..');
 /** All that the loop, key state, its publication and what serves by it import. */
@@ -25,16 +18,6 @@ const copiedFolders = [
   'sigv4',
   'xks',
 ];
-
-function edited(text: string, { file, find, replace }: SourceEdit, name: string): string {
-  const parts = text.split(find);
-  if (parts.length !== 2) {
-    throw new Error(
-      `${name}: ${file}.js has ${parts.length - 1} places like "${find}", not 1: plant it anew`,
-    );
-  }
-  return parts.join(replace);
-}
 
 /**
  * The compiled source with `edits`, in a folder of its own, loaded from there.

@@ -11,7 +11,6 @@ export class Faults {
   readonly #world: World;
   readonly #random: Random;
   readonly #nodes: () => readonly SimNode[];
-  #running = true;
 
   constructor(options: {
     readonly world: World;
@@ -28,23 +27,17 @@ export class Faults {
     const { faultMeanMs } = this.#world.scenario;
     if (faultMeanMs === Number.POSITIVE_INFINITY) return;
     this.#world.after(this.#random.exponential(faultMeanMs), 'fault', -1, () => {
-      if (!this.#running) return;
+      if (this.#world.faultsEnded) return;
       this.start();
       this.#strike(this.#random.weighted(this.#world.scenario.faults));
     });
-  }
-
-  stop(): void {
-    this.#running = false;
   }
 
   /** Starts a node again after a while. */
   restartLater(node: SimNode): void {
     const { faultLengthMeanMs } = this.#world.scenario;
     this.#world.after(this.#random.exponential(faultLengthMeanMs), 'restart', -1, () => {
-      if (!this.#running || !node.mayStart) return;
-      // The clock of a machine that boots begins anew; nothing may rest on it.
-      node.start();
+      if (!this.#world.faultsEnded && node.mayStart) node.start();
     });
   }
 
@@ -170,7 +163,10 @@ export class Faults {
     }
     const lengthMs = this.#lengthMs();
     this.#world.say(() => `partition (${kind}, ${node.memberId}) for ${lengthMs.toFixed(0)} ms`);
-    this.#world.after(lengthMs, 'mend', -1, () => network.mendAll());
+    this.#world.after(lengthMs, 'mend', -1, () => {
+      // What is cut later than that is not this partition.
+      if (!this.#world.faultsEnded) network.mendAll();
+    });
   }
 
   /**

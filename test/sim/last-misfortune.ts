@@ -30,7 +30,7 @@ export class LastMisfortune {
     this.#runFor = options.runFor;
   }
 
-  /** No other faults strike meanwhile. */
+  /** Once faults have ended: meanwhile only the network goes on losing, repeating and delaying. */
   play(kind: LastMisfortuneKind): void {
     this.#world.network.mendAll();
     for (const node of this.#nodes()) if (node.mayStart) node.start();

@@ -24,10 +24,10 @@ const command = new Command('sim')
   .addOption(
     new Option('--state <machine>', 'of the replicas; drawn when not given').choices(['keys', 'registers']),
   )
-  .option('--workers <count>', 'processes that share the seeds', Number, 1)
+  .option('--workers <count>', 'processes that share the seeds; not with --bug and --bugs', Number, 1)
   .option('--bug <name>', 'plants this bug and looks for the first seed that finds it')
   .option('--bugs', 'does so for every bug and prints the table')
-  .option('--trace', 'prints the whole trace that is kept');
+  .option('--trace', 'prints all that is kept of the trace; not with --workers');
 const options = command.parse().opts<{
   seeds: number;
   seed?: number;

@@ -1,7 +1,7 @@
 import type { Membership } from '../../src/raft/types.js';
 import type { Random } from './random.js';
 import { changedMembership, type MembershipChange } from './register-machine.js';
-import type { ProposeOutcome, SimNode } from './sim-node.js';
+import { newestOf, type ProposeOutcome, type SimNode } from './sim-node.js';
 import type { World } from './world.js';
 
 /** What an operator sees and can do beside proposing. */
@@ -56,17 +56,8 @@ export class MembershipOperator {
     this.#running = false;
   }
 
-  /** The node that knows most of the members. */
-  #newest(): SimNode | null {
-    let newest: SimNode | null = null;
-    for (const node of this.#fleet.reachable()) {
-      if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
-    }
-    return newest;
-  }
-
   #act(): void {
-    const node = this.#newest();
+    const node = newestOf(this.#fleet.reachable());
     const machine = node?.machine ?? null;
     if (node === null || machine === null) return;
     const membership = machine.membership();

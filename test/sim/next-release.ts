@@ -1,8 +1,8 @@
-import { loadRelease, type SourceEdit } from './edited-copy.js';
+import { loadRelease } from './edited-copy.js';
+import { nextFormat, nextFormatEdits } from './next-format.js';
 import type { Release } from './release.js';
+import type { SourceEdit } from './source-edit.js';
 
-/** Format of what only the next release knows. */
-export const nextFormat = 3;
 export const annotateType = 'key.annotate';
 
 /**
@@ -11,11 +11,7 @@ export const annotateType = 'key.annotate';
  * change would be in its source.
  */
 export const nextReleaseEdits: readonly SourceEdit[] = [
-  {
-    file: 'keystate/command-format',
-    find: 'export const commandFormatMax = 2;',
-    replace: `export const commandFormatMax = ${nextFormat};`,
-  },
+  ...nextFormatEdits,
   {
     file: 'keystate/command-format',
     find: 'return secondFormatTypes.has(command.type) ? 2 : 1;',
@@ -67,16 +63,6 @@ export const nextReleaseEdits: readonly SourceEdit[] = [
     read: () => undefined,
 };
 const bareKeyField = objectField({`,
-  },
-  {
-    file: 'keystate/snapshot-records',
-    find: 'export const snapshotFormatMax = 2;',
-    replace: `export const snapshotFormatMax = ${nextFormat};`,
-  },
-  {
-    file: 'keystate/snapshot-records',
-    find: 'if (format === snapshotFormatMax)',
-    replace: 'if (format === 2 || format === snapshotFormatMax)',
   },
 ];
 

@@ -5,7 +5,7 @@ import { beginHistory } from './history.js';
 import { imageAsOf } from './prepared-cluster.js';
 import type { Random } from './random.js';
 import { RegisterRecovery } from './register-recovery.js';
-import type { SimNode } from './sim-node.js';
+import { newestOf, type SimNode } from './sim-node.js';
 import type { World } from './world.js';
 
 /** How many of those left behind are started again as they were. */
@@ -146,11 +146,7 @@ export class RecoveryOperator {
   /** All are turned off. @returns those whose disks can be read; `null` when this cluster can't lose its quorum. */
   #loseMajority(side: readonly SimNode[]): readonly SimNode[] | null {
     const nodes = this.#nodes();
-    let newest: SimNode | null = null;
-    for (const node of nodes) {
-      if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
-    }
-    const { voters, learners } = newest?.machine?.membership() ?? { voters: [], learners: [] };
+    const { voters, learners } = newestOf(nodes)?.machine?.membership() ?? { voters: [], learners: [] };
     if (voters.length < 2) return null;
     const lost = this.#drawLost(voters, side);
     this.#world.say(() => `${[...lost].join()} are lost; all others are turned off`);

@@ -389,7 +389,7 @@ export class SimNode {
       if (this.crashesWriting) {
         this.crashesWriting = false;
         this.#world.after(writeMs * this.#world.random.unit(), 'crash', -1, () => {
-          if (this.#incarnation !== incarnation || this.#world.healing) return;
+          if (this.#incarnation !== incarnation || this.#world.faultsEnded) return;
           this.crash('killed while writing');
           this.#crashed();
         });
@@ -416,10 +416,10 @@ export class SimNode {
   }
 
   #persist(ticket: number, { entries, hardState }: PersistBatch): void {
-    const { scenario, random } = this.#world;
+    const { scenario, random, faultsEnded } = this.#world;
     const { checkers } = this.history;
     const replaces = (entries[0]?.index ?? Number.POSITIVE_INFINITY) <= checkers.log(this.memberId).lastIndex;
-    if (replaces && scenario.crashReplacingChance > 0) {
+    if (replaces && !faultsEnded && scenario.crashReplacingChance > 0) {
       this.crashesWriting ||= random.chance(scenario.crashReplacingChance);
     }
     checkers.persists(this.memberId, entries, hardState);
@@ -488,4 +488,13 @@ export class SimNode {
   describe(to: MemberId, message: PeerMessage): string {
     return `${this.memberId} > ${to}: ${messageText(message)}`;
   }
+}
+
+/** The one that has applied most, of those that run; `null` where none does. */
+export function newestOf(nodes: readonly SimNode[]): SimNode | null {
+  let newest: SimNode | null = null;
+  for (const node of nodes) {
+    if ((node.machine?.appliedIndex ?? -1) > (newest?.machine?.appliedIndex ?? -1)) newest = node;
+  }
+  return newest;
 }

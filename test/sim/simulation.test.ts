@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { searchFor } from './bug-search.js';
 import { buildWith, checkEdits } from './bugs/edited-build.js';
@@ -77,6 +78,21 @@ t.test('every planted bug can be planted', async (t) => {
   }
   const edit = { file: 'raft/quorum', find: 'no such place', replace: '' };
   await t.rejects(buildWith({ name: 'nowhere', origin: '', edits: [edit] }), /0 places/);
+});
+
+t.test('the table of planted bugs has each of them', async (t) => {
+  const text = readFileSync(new URL('../../../docs/simulator.md', import.meta.url), 'utf8');
+  const table = text.slice(text.indexOf('| bug | origin |')).split('\n\n')[0] ?? '';
+  const rows = table.split('\n').slice(2);
+  t.strictSame(
+    rows.map((row) => row.split(' | ').slice(0, 2).join(' | ')),
+    plantedBugs.map(({ name, origin }) => `| ${name} | ${origin}`),
+  );
+  t.strictSame(
+    rows.filter((row) => !/ \| [1-9][0-9]* \| \S.* \|$/.test(row)),
+    [],
+    'and each was found',
+  );
 });
 
 t.test('planted bugs are found', async (t) => {

@@ -24,6 +24,8 @@ export class World {
   readonly random: Random;
   /** True time. */
   nowMs = 0;
+  /** No more of `Faults`, nor of what it has set: what the network does goes on until all is healed. */
+  faultsEnded = false;
   /** Nothing goes wrong any more, nothing is slow, and nobody asks for much. */
   healing = false;
 

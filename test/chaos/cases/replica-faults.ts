@@ -43,7 +43,10 @@ async function fillDisk({ cluster, check }: CaseContext): Promise<void> {
   await cluster.settledLeader();
 }
 
-/** Serving does not need the replica: at the rate that KMS may send, no request fails. None is excused here. */
+/**
+ * Serving does not need the replica: at the rate that KMS may send, no request fails. None is excused but connections
+ * lost while the load itself stood still.
+ */
 export const replicaFaults: ChaosCase = {
   name: 'replica-faults',
   nodes: 3,

@@ -1,5 +1,5 @@
-import type { SourceEdit } from '../edited-copy.js';
 import type { SimBuild } from '../sim-build.js';
+import type { SourceEdit } from '../source-edit.js';
 
 /** A fault that the simulator must find. Production code knows nothing of it: a copy is edited, or a part replaced. */
 export interface PlantedBug {

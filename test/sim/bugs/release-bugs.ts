@@ -48,6 +48,17 @@ export const releaseBugs: readonly PlantedBug[] = [
     ],
   },
   {
+    name: 'finalised-over-a-silent-member',
+    origin: 'replication.md 15: a member that is not heard of may come back with the former release',
+    edits: [
+      {
+        file: 'replica/upgrade-gate',
+        find: 'if (report === undefined)',
+        replace: 'if (report === undefined) return []; else if (false)',
+      },
+    ],
+  },
+  {
     name: 'older-joiner-let-in',
     origin: 'replication.md 15: an older joiner is refused',
     edits: [

@@ -1,6 +1,15 @@
 import t from 'tap';
 import type { Command, CommandEnvelope, CommandResult } from '../../../src/keystate/types.js';
 import { createCredential, createKey, createStore, setRule } from '../keys/key-commands.js';
+import { KeyKind } from '../keys/key-kind.js';
+import { drawKeyScenario } from '../keys/key-scenario.js';
+import { requestIdOf, wallMs } from '../keys/simulated-ids.js';
+import type { MembershipCommand, ReleaseNumber } from '../machine-kind.js';
+import { nextFormat } from '../next-format.js';
+import { Random } from '../random.js';
+import type { MembershipChange } from '../register-machine.js';
+import type { Release } from '../release.js';
+import { realBuild } from '../sim-build.js';
 import { type AnsweredRequest, type Answerer, Answers } from './answers.js';
 import { credentialSubject, KeyLedger, keySubject, type Subject, storeSubject } from './key-ledger.js';
 import { Verdict } from './verdict.js';
@@ -135,4 +144,51 @@ t.test('a stale node does not lie', async (t) => {
     null,
     'retired',
   );
+});
+
+t.test('older releases are kept out once a later format is active', async (t) => {
+  const [thisOne, next] = realBuild.releases;
+  const scenario = drawKeyScenario(new Random(1), true);
+  if (scenario === null) throw new Error('a scenario over key state was asked for');
+  const joins = (member: ReleaseNumber, release: Release): string | null =>
+    broken((verdict) => {
+      const kind = new KeyKind({
+        build: { ...realBuild, releases: [thisOne, release] },
+        scenario,
+        ledger: new KeyLedger(verdict),
+        verdict,
+        nowMs: () => 0,
+        isUnsettled: () => false,
+        releaseOf: (name) => (name === 'n0' ? 1 : member),
+      });
+      const machine = kind.createMachine(1, () => {});
+      const ask = (change: MembershipChange, name: string): MembershipCommand | null =>
+        kind.membershipCommand({
+          request: machine.appliedIndex + 1,
+          change,
+          member: name,
+          seen: 0,
+          at: 'n0',
+          machine,
+        });
+      const apply = (bytes: Uint8Array | undefined): void => {
+        if (bytes !== undefined) machine.apply(machine.appliedIndex + 1, bytes);
+      };
+      apply(ask('found', 'n0')?.bytes);
+      apply(ask('addLearner', 'n1')?.bytes);
+      const upgrade: Command = {
+        type: 'cluster.upgrade',
+        ...envelope,
+        requestId: requestIdOf(9, 0),
+        atMs: wallMs(0),
+        format: nextFormat,
+      };
+      apply(next.encodeCommand(upgrade));
+      t.equal(machine.state.activeFormat(), nextFormat);
+      t.equal(ask('addLearner', 'n1') === null, member === 0 && release === next, 'asked to join');
+    });
+  const open: Release = { ...next, joinObstacle: () => null };
+  t.equal(joins(0, next), null, 'refused');
+  t.equal(joins(1, open), null, 'one that is as new');
+  t.equal(joins(0, open), 'older releases are kept out');
 });
