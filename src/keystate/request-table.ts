@@ -1,5 +1,7 @@
 import { invariant } from '../base/guards.js';
+import type { KeptRecord, KeptRecords } from './kept-records.js';
 import type { ObjectHash } from './object-hash.js';
+import { encodeRecord } from './snapshot-records.js';
 import type { CommandRefusal } from './types.js';
 
 export const requestLimits = {
@@ -41,6 +43,7 @@ const spanOf = (requestId: string): string => requestId.slice(0, 6);
  */
 export class RequestTable {
   readonly #hash: ObjectHash;
+  readonly #kept: KeptRecords | null;
   readonly #records = new Map<string, RequestRecord>();
   /** Ascending from `#first` on; what is before it is forgotten. */
   #ids: string[] = [];
@@ -48,8 +51,10 @@ export class RequestTable {
   /** By span. */
   readonly #floors = new Map<string, string>();
 
-  constructor(hash: ObjectHash) {
+  /** @param kept the records, for snapshots; `null`: they are not kept. */
+  constructor(hash: ObjectHash, kept: KeptRecords | null) {
     this.#hash = hash;
+    this.#kept = kept;
   }
 
   get(requestId: string): RequestRecord | null {
@@ -65,9 +70,18 @@ export class RequestTable {
   }
 
   /** In order of time. */
-  *records(): Iterable<RequestRecord> {
+  records(): Iterable<RequestRecord> {
+    return this.#inOrder(this.#records);
+  }
+
+  /** `records` as a snapshot has them, in the same order; `null` where they are not kept. */
+  keptRecords(): Iterable<KeptRecord> | null {
+    return this.#kept === null ? null : this.#inOrder(this.#kept);
+  }
+
+  *#inOrder<T>(found: { get(id: string): T | undefined }): Iterable<T> {
     for (let place = this.#first; place < this.#ids.length; place += 1) {
-      const record = this.#records.get(this.#ids[place] ?? '');
+      const record = found.get(this.#ids[place] ?? '');
       if (record !== undefined) yield record;
     }
   }
@@ -85,12 +99,13 @@ export class RequestTable {
   }
 
   /** Remembers an id that neither is nor may have been. @param encoded its record, where it is at hand. */
-  put(record: RequestRecord, encoded?: Uint8Array): void {
+  put(record: RequestRecord, encoded: Uint8Array = encodeRecord('request', record)): void {
     const { requestId } = record;
     invariant(!this.#records.has(requestId), `request ${requestId} twice`);
     this.#records.set(requestId, record);
     this.#ids.splice(this.#placeOf(requestId), 0, requestId);
     this.#hash.add('request', record, encoded);
+    this.#kept?.put(requestId, encoded);
   }
 
   /** Forgets the oldest: those beyond the limit, and some of those before `beforeId`. */
@@ -120,6 +135,7 @@ export class RequestTable {
       this.#first = 0;
     }
     this.#records.delete(oldest);
+    this.#kept?.delete(oldest);
     this.#hash.remove('request', record);
     this.#setFloor(oldest);
     if (this.#floors.size <= requestLimits.floorsMax) return;

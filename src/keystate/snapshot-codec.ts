@@ -8,6 +8,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
+import { bytesOfKept, type KeptRecord } from './kept-records.js';
 import { KeyState } from './key-state.js';
 import { parseRequestId } from './request-id.js';
 import { type RequestRecord, requestLimits } from './request-table.js';
@@ -20,7 +21,7 @@ import {
   type RetiredCredential,
   type SnapshotRecord,
 } from './snapshot-records.js';
-import { Tables } from './tables.js';
+import { Tables, type TablesOptions } from './tables.js';
 import {
   type Cluster,
   type Credential,
@@ -89,12 +90,12 @@ interface Captured {
   readonly stores: readonly {
     readonly keyStore: KeyStore;
     readonly credentials: readonly Credential[];
-    readonly keys: readonly Key[];
+    readonly keys: readonly (Key | KeptRecord)[];
   }[];
   readonly retired: readonly (readonly [string, RetiredCredential])[];
   readonly pending: readonly PendingRow[];
   readonly requestFloors: readonly string[];
-  readonly requests: readonly RequestRecord[];
+  readonly requests: readonly (RequestRecord | KeptRecord)[];
 }
 
 function capture(state: KeyState): Captured {
@@ -118,12 +119,12 @@ function capture(state: KeyState): Captured {
     stores: [...tables.keyStores()].map((keyStore) => ({
       keyStore,
       credentials: [...tables.credentials(keyStore.name)],
-      keys: [...tables.keys(keyStore.name)],
+      keys: [...(tables.keyRecords(keyStore.name) ?? tables.keys(keyStore.name))],
     })),
     retired: [...tables.retiredCredentials()],
     pending: tables.pendingRows(),
     requestFloors: [...tables.requests.floors()],
-    requests: [...tables.requests.records()],
+    requests: [...(tables.requests.keptRecords() ?? tables.requests.records())],
   };
 }
 
@@ -135,7 +136,7 @@ const laterCounts = (tables: Tables) => ({
   requestFloors: tables.requests.floorCount,
 });
 
-function* recordsOf(captured: Captured): Iterable<SnapshotRecord> {
+function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
   yield { record: 'header', value: captured.header };
   if (captured.cluster !== null) yield { record: 'cluster', value: captured.cluster };
   if (captured.settings !== null) yield { record: 'settings', value: captured.settings };
@@ -145,20 +146,23 @@ function* recordsOf(captured: Captured): Iterable<SnapshotRecord> {
   for (const { keyStore, credentials, keys } of captured.stores) {
     yield { record: 'keyStore', value: keyStore };
     for (const value of credentials) yield { record: 'credential', value };
-    for (const value of keys) yield { record: 'key', value };
+    for (const value of keys) yield typeof value === 'string' ? value : { record: 'key', value };
   }
   for (const [accessKeyId, retired] of captured.retired) {
     yield { record: 'retired', value: { accessKeyId, ...retired } };
   }
   for (const value of captured.pending) yield { record: 'pending', value };
   for (const requestId of captured.requestFloors) yield { record: 'requestFloor', value: { requestId } };
-  for (const value of captured.requests) yield { record: 'request', value };
+  for (const value of captured.requests) {
+    yield typeof value === 'string' ? value : { record: 'request', value };
+  }
 }
 
 function* encoded(captured: Captured): Iterable<Uint8Array> {
   const digest = new RecordDigest();
   for (const record of recordsOf(captured)) {
-    const bytes = encodeRecord(record.record, record.value);
+    const bytes =
+      typeof record === 'string' ? bytesOfKept(record) : encodeRecord(record.record, record.value);
     digest.add(bytes);
     yield bytes;
   }
@@ -168,9 +172,10 @@ function* encoded(captured: Captured): Iterable<Uint8Array> {
 /**
  * The whole state as of this call, one object a record: header, cluster, settings, members, former members, tokens,
  * each key store followed by its credentials and keys, retired credentials, pending grants, request floors, requests,
- * end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of creation, so equal states that came
- * about in the same way have equal snapshots. Records are encoded as they are taken, and later commands don't show in
- * them: whoever takes them may do so in slices.
+ * end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of
+ * creation, so equal states that came about in the same way have equal snapshots. Records are encoded as they are taken
+ * (or copied, where the state keeps them), and later commands don't show in them: whoever takes them may do so in
+ * slices.
  */
 export function snapshotRecords(state: KeyState): Iterable<Uint8Array> {
   return encoded(capture(state));
@@ -181,11 +186,16 @@ export function snapshotRecords(state: KeyState): Iterable<Uint8Array> {
  * and `finish` says what it was.
  */
 export class SnapshotReader {
-  readonly #tables = new Tables();
+  readonly #tables: Tables;
   readonly #digest = new RecordDigest();
   #header: Header | null = null;
   #ended = false;
   #failure: string | null = null;
+
+  /** @param options of the tables of the state that is read. */
+  constructor(options: TablesOptions = { keepRecords: false }) {
+    this.#tables = new Tables(options);
+  }
 
   push(bytes: Uint8Array): void {
     if (this.#failure !== null) return;

@@ -2,11 +2,15 @@ import { invariant } from '../base/guards.js';
 import { decodeCommand } from './command-codec.js';
 import { KeyState } from './key-state.js';
 import { SnapshotReader, snapshotRecords } from './snapshot-codec.js';
+import { Tables } from './tables.js';
 import type { CommandResult } from './types.js';
+
+/** A replica makes a snapshot every few thousand entries, and one for each serving process. */
+const tablesOptions = { keepRecords: true } as const;
 
 /** Key state behind the ordered log: its `StateMachine<CommandResult>`, in shape. */
 export class KeyStateMachine {
-  #state = new KeyState();
+  #state = new KeyState(new Tables(tablesOptions));
 
   /** As of the last entry. A restore replaces it: don't keep it over a turn of the event loop. */
   get state(): KeyState {
@@ -53,7 +57,7 @@ export class KeyStateMachine {
 
   /** A snapshot taken in beside the state, which `finish` replaces. @throws Error from `finish`, as `restore` does. */
   beginRestore(): { take(record: Uint8Array): void; finish(index: number): void } {
-    const reader = new SnapshotReader();
+    const reader = new SnapshotReader(tablesOptions);
     return {
       take: (record) => reader.push(record),
       finish: (index) => {

@@ -7,16 +7,24 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
+import { type KeptRecord, KeptRecords } from './kept-records.js';
 import { ObjectHash } from './object-hash.js';
 import type { ObjectUse } from './object-use.js';
 import { RequestTable } from './request-table.js';
-import type { RetiredCredential } from './snapshot-records.js';
+import { encodeRecord, type RetiredCredential } from './snapshot-records.js';
 import type { Cluster, Credential, Key, KeyStore, PreparedToken } from './types.js';
 
 interface KeyStoreRow {
   keyStore: KeyStore;
   readonly credentials: Map<string, Credential>;
   readonly keys: Map<string, Key>;
+  /** In the order of `keys`; `null` where records are not kept. */
+  readonly keyRecords: KeptRecords | null;
+}
+
+export interface TablesOptions {
+  /** Keeps the records of keys and requests, for snapshots: see `KeptRecords`. */
+  readonly keepRecords: boolean;
 }
 
 /**
@@ -28,6 +36,7 @@ export class Tables {
   /** Index of the last command applied. */
   appliedIndex = 0;
   readonly requests: RequestTable;
+  readonly #keepRecords: boolean;
   readonly #hash = new ObjectHash();
   #activeFormat = 1;
   #cluster: Cluster | null = null;
@@ -46,8 +55,9 @@ export class Tables {
   readonly #tokenObjects = new Map<string, ObjectUse>();
   #keyCount = 0;
 
-  constructor() {
-    this.requests = new RequestTable(this.#hash);
+  constructor({ keepRecords }: TablesOptions = { keepRecords: false }) {
+    this.#keepRecords = keepRecords;
+    this.requests = new RequestTable(this.#hash, this.#newRecords());
   }
 
   /** Of all objects and the active format; the applied index is not in it. */
@@ -234,6 +244,11 @@ export class Tables {
     return this.#rows.get(keyStore)?.keys.values() ?? [];
   }
 
+  /** The records of `keys`, in the same order; `null` where they are not kept. */
+  keyRecords(keyStore: string): Iterable<KeptRecord> | null {
+    return this.#rows.get(keyStore)?.keyRecords?.all() ?? null;
+  }
+
   tokens(): Iterable<PreparedToken> {
     return this.#tokens.values();
   }
@@ -247,7 +262,12 @@ export class Tables {
     const row = this.#rows.get(keyStore.name);
     this.#hash.replace('keyStore', row?.keyStore, keyStore);
     if (row === undefined) {
-      const created: KeyStoreRow = { keyStore, credentials: new Map(), keys: new Map() };
+      const created: KeyStoreRow = {
+        keyStore,
+        credentials: new Map(),
+        keys: new Map(),
+        keyRecords: this.#newRecords(),
+      };
       this.#rows.set(keyStore.name, created);
       this.#rowsByPrefix.set(keyStore.uriPathPrefix, created);
     } else {
@@ -280,10 +300,11 @@ export class Tables {
   }
 
   /** @param encoded its record, where it is at hand. */
-  putKey(key: Key, encoded?: Uint8Array): void {
-    const { keys } = this.#row(key.keyStore);
+  putKey(key: Key, encoded: Uint8Array = encodeRecord('key', key)): void {
+    const { keys, keyRecords } = this.#row(key.keyStore);
     const replaced = keys.get(key.externalKeyId);
     this.#hash.replace('key', replaced, key, encoded);
+    keyRecords?.put(key.externalKeyId, encoded);
     for (const { objectId } of replaced?.versions ?? []) this.#keysByObject.delete(objectId);
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);
@@ -298,6 +319,10 @@ export class Tables {
       this.#tokenObjects.set(testKey.objectId, { role: 'test key', serial, label });
       this.#tokenObjects.set(wrappingKey.objectId, { role: 'wrapping key', serial, label });
     }
+  }
+
+  #newRecords(): KeptRecords | null {
+    return this.#keepRecords ? new KeptRecords() : null;
   }
 
   #row(keyStore: string): KeyStoreRow {

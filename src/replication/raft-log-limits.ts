@@ -12,7 +12,7 @@ export const raftLogLimits: LoopLimits = {
   proposalsMax: 1_024,
   /** Longest command. */
   commandBytesMax: 64 * 1024,
-  /** A snapshot is made after so many entries or bytes of log, whichever comes first. */
+  /** A snapshot is made after so many entries or bytes of log, whichever comes first, if not a little earlier. */
   snapshotEntries: 10_000,
   snapshotBytes: 16 * 1024 * 1024,
   freshnessIntervalMs: 500,

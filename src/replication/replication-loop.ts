@@ -110,6 +110,7 @@ export class ReplicationLoop<R> {
       timing,
       snapshotIndex: recovered.snapshot.index,
       raft: () => this.#raft,
+      membership: () => this.#applier.membership,
       capture: () => ({
         position: this.#applier.position,
         membership: this.#applier.membership,

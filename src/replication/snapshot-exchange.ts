@@ -28,6 +28,7 @@ export interface SnapshotExchangeOptions {
   /** Of the newest durable snapshot. */
   readonly snapshotIndex: number;
   readonly raft: () => RaftNode;
+  readonly membership: () => Membership;
   readonly capture: () => CapturedState;
   /** Of a snapshot that is received, into the state machine. */
   readonly beginRestore: () => Restoration;
@@ -155,9 +156,10 @@ export class SnapshotExchange {
   }
 
   saveWhenDue(nextTicket: () => number): void {
-    if (!this.#schedule.due) return;
+    const { memberId, membership, capture } = this.#options;
+    if (!this.#schedule.isDue(memberId, membership())) return;
     const ticket = nextTicket();
-    const { position, records } = this.#options.capture();
+    const { position, records } = capture();
     this.#schedule.begin(ticket, position);
     this.#options.save(ticket, position, records);
   }

@@ -1,5 +1,18 @@
 import { invariant } from '../base/guards.js';
-import type { LogPosition } from '../raft/types.js';
+import type { LogPosition, MemberId, Membership } from '../raft/types.js';
+
+/** How much earlier than the limits say the last member's snapshot would be due, were there very many. */
+const earlierMax = 0.25;
+
+/**
+ * The part of the limits after which a member's snapshot is due. All members apply the same entries, and where all made
+ * theirs at the same one, all would be slow at the same time: so each that joined later makes its somewhat earlier. 1
+ * for the first.
+ */
+function shareOf(memberId: MemberId, { voters, learners }: Membership): number {
+  const members = [...voters, ...learners];
+  return 1 - (earlierMax * Math.max(0, members.indexOf(memberId))) / Math.max(1, members.length);
+}
 
 /** When the next snapshot of our own state is due. One at a time. */
 export class SnapshotSchedule {
@@ -21,8 +34,11 @@ export class SnapshotSchedule {
     return this.#index;
   }
 
-  get due(): boolean {
-    return this.#saving === null && (this.#entries >= this.#entriesMax || this.#bytes >= this.#bytesMax);
+  /** @param membership its members in the order in which they joined. */
+  isDue(memberId: MemberId, membership: Membership): boolean {
+    if (this.#saving !== null) return false;
+    const spent = Math.max(this.#entries / this.#entriesMax, this.#bytes / this.#bytesMax);
+    return spent >= 1 - earlierMax && spent >= shareOf(memberId, membership);
   }
 
   applied(bytes: number): void {

@@ -67,6 +67,16 @@ t.test('a snapshot is saved after so many bytes', async (t) => {
   t.equal(a.savedSnapshots.length, 1);
 });
 
+t.test('members save theirs at different entries, the later joined the earlier', async (t) => {
+  const joined = ['c', 'a', 'b'];
+  const cluster = loopCluster(joined, limits);
+  for (let n = 0; n < 25; n += 1) cluster.propose(cluster.node('c'), `p${n}`, setCommand('x', `${n}`));
+  t.strictSame(
+    joined.map((memberId) => cluster.node(memberId).savedSnapshots.map(({ index }) => index)),
+    [[20], [19], [17]],
+  );
+});
+
 t.test('one that is far behind gets a snapshot in chunks, and the log after it', async (t) => {
   const cluster = clusterWithLaggard(10);
   const [a, c] = [cluster.node('a'), cluster.node('c')];
