@@ -17,10 +17,11 @@ import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
-import { confirmReading, knownAgeMs, unconfirmedRefusal } from './admin-reading.js';
+import { confirmReading, unconfirmedRefusal } from './admin-reading.js';
 import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
+import { freshnessAgeMs } from './freshness-age.js';
 
 /** Every administrative command, apart from how it travels. */
 export class AdminApi {
@@ -85,7 +86,7 @@ export class AdminApi {
     const answer = await this.#handlers[command](request, caller);
     if (answer.ok || answer.error.code !== 'not-found') return answer;
     const reading = await confirmReading(cluster, false);
-    if (!reading.ok) return err(unconfirmedRefusal(answer.error, knownAgeMs(cluster)));
+    if (!reading.ok) return err(unconfirmedRefusal(answer.error, freshnessAgeMs(cluster)));
     return this.#context.state.appliedIndex > index ? this.#handlers[command](request, caller) : answer;
   }
 

@@ -2,17 +2,12 @@ import { err, ok, type Result } from '../base/result.js';
 import type { AdminReading } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import type { ClusterControl } from './cluster-control.js';
+import { freshnessAgeMs } from './freshness-age.js';
 
 /** An election may be under way; below what `xksctl` waits for an answer, and the admin server for its last one. */
 const readTimeoutMs = 2_500;
 
 type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
-
-/** How old what this node knows may be, ms; `null`: no quorum has confirmed it since this replica started. */
-export function knownAgeMs(engine: ReadEngine): number | null {
-  const { freshAsOfMs } = engine.status();
-  return freshAsOfMs === null ? null : Math.max(0, Math.round(engine.bootTimeMs() - freshAsOfMs));
-}
 
 const ageText = (age: number | null): string =>
   age === null
@@ -30,13 +25,13 @@ export async function confirmReading(
   engine: ReadEngine,
   stale: boolean,
 ): Promise<Result<Omit<AdminReading, 'index'>, AdminError>> {
-  if (stale) return ok({ confirmed: false, ageMs: knownAgeMs(engine) });
+  if (stale) return ok({ confirmed: false, ageMs: freshnessAgeMs(engine) });
   const read = await engine.readIndex(readTimeoutMs);
   if (read.ok) return ok({ confirmed: true, ageMs: 0 });
   return err({
     code: 'no-quorum',
     message:
-      `no quorum: ${read.error.message}. Use --stale to see what this node knows, ${ageText(knownAgeMs(engine))}; ` +
+      `no quorum: ${read.error.message}. Use --stale to see what this node knows, ${ageText(freshnessAgeMs(engine))}; ` +
       '`xksctl cluster status` shows who was heard of.',
   });
 }
