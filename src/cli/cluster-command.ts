@@ -273,6 +273,11 @@ export function addClusterCommand(program: Command, run: CommandRunner): void {
       run(async ({ client, output }) => {
         const answer = await client().call('cluster.upgrade', { finalize: true });
         output.data(answer, () => fields([['active format', String(answer.activeFormat)]]));
+        for (const member of answer.joinedMeanwhile) {
+          output.message(
+            `warning: ${member}, and joined meanwhile: if its release is an earlier one it stops, and is to be installed anew`,
+          );
+        }
         return answer.change === null ? exitCodes.ok : reportChange(output, answer.change, false);
       }),
     );

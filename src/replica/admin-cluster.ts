@@ -20,6 +20,8 @@ const promoteLagEntriesMax = 100;
 /** How long a change of leader or members may take to be seen everywhere: an election, and reports each second. */
 const settleMsMax = 5_000;
 const lookMs = 20;
+/** An election may be under way. */
+const readTimeoutMs = 2_000;
 
 const tokenGone = (name: string): AdminError => ({
   code: 'already-exists',
@@ -207,28 +209,51 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       return awaitLeader(memberId, to);
     },
 
-    'cluster.upgrade': async (_, caller) => {
+    'cluster.upgrade': async (request, caller) => {
       const { formatMax } = cluster;
-      const behind = membersBehind(formatMax, {
-        memberId: cluster.memberId,
-        state: context.state,
-        reports: cluster.status().reports,
-        nowMs: cluster.bootTimeMs(),
-      });
-      if (behind.length > 0) {
-        return err({
-          code: 'refused',
-          message: `Not every member is known to run this release: ${behind.join('; ')}. Nothing was changed.`,
-        });
+      // Of the leader too: one of an earlier release would see nothing to be done.
+      const objection = upgradeObjection();
+      if (objection !== null) return err(objection);
+      const elsewhere = await atLeader(cluster, 'cluster.upgrade', request, caller);
+      if (elsewhere !== null) return elsewhere;
+      // A member may have joined that is not known here yet.
+      const read = await cluster.readIndex(readTimeoutMs);
+      if (!read.ok) return read;
+      const objectionNow = upgradeObjection();
+      if (objectionNow !== null) return err(objectionNow);
+      if (context.state.activeFormat() >= formatMax) {
+        return ok({ activeFormat: formatMax, change: null, joinedMeanwhile: [] });
       }
-      if (context.state.activeFormat() >= formatMax) return ok({ activeFormat: formatMax, change: null });
+      const lookedAt = context.state.appliedIndex;
       const report = await proposer.propose({ type: 'cluster.upgrade', format: formatMax }, caller);
+      if (!report.ok) return report;
       // A cluster of one from before there were members gets its first.
-      const founded = report.ok ? await cluster.found() : ok(null);
+      const founded = await cluster.found();
       if (!founded.ok) return err({ code: 'failed', message: founded.error });
-      return report.ok ? ok({ activeFormat: context.state.activeFormat(), change: report.value }) : report;
+      const { state } = context;
+      const joinedMeanwhile = [...membersBehind(formatMax, known(), lookedAt)];
+      return ok({ activeFormat: state.activeFormat(), change: report.value, joinedMeanwhile });
     },
   };
+
+  /** What this node knows of the others' releases. */
+  function known(): Parameters<typeof membersBehind>[1] {
+    return {
+      memberId: cluster.memberId,
+      state: context.state,
+      reports: cluster.status().reports,
+      nowMs: cluster.bootTimeMs(),
+    };
+  }
+
+  function upgradeObjection(): AdminError | null {
+    const behind = membersBehind(cluster.formatMax, known());
+    if (behind.length === 0) return null;
+    return {
+      code: 'refused',
+      message: `Not every member is known to run this release: ${behind.join('; ')}. Nothing was changed.`,
+    };
+  }
 
   function promotionObjection(memberId: string, name: string): AdminError | null {
     const { raft } = cluster.status();

@@ -395,7 +395,12 @@ export const adminCommands = {
   },
   'cluster.upgrade': {
     request: z.strictObject({ finalize: z.literal(true) }),
-    response: z.object({ activeFormat: z.int(), change: change.nullable() }),
+    response: z.object({
+      activeFormat: z.int(),
+      change: change.nullable(),
+      /** Who joined while it was done and is not known to run this release, each in a few words for the operator. */
+      joinedMeanwhile: z.array(z.string()),
+    }),
   },
 
   'settings.show': {

@@ -9,6 +9,7 @@ const forwardedCommands: ReadonlySet<string> = new Set([
   'cluster.promote',
   'cluster.remove',
   'cluster.transfer',
+  'cluster.upgrade',
   'settings.set',
 ]);
 

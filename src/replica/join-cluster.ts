@@ -94,6 +94,9 @@ export class Welcomes {
       };
       const joined = await this.#proposer.propose(change, { by: `join of ${request.nodeName}` });
       if (!joined.ok) return err(joined.error.message);
+      // By state that is certainly as new as the join: the format may have risen since this node looked, or before, unseen.
+      const tooOld = formatObstacle(this.#state(), request.formatMax);
+      if (tooOld !== null) return err(await this.#takeOut(request, tooOld));
     } finally {
       this.#underWay.delete(memberId);
     }
@@ -101,6 +104,15 @@ export class Welcomes {
       .filter(({ status }) => status !== 'invited')
       .map(({ memberId: id, name, address }) => ({ memberId: id, name, address }));
     return ok({ members });
+  }
+
+  /** @returns what the node is told that was let in, and can't stay. */
+  async #takeOut({ memberId, nodeName }: JoinRequest, reason: string): Promise<string> {
+    const change: Change = { type: 'member.remove', memberId };
+    const removed = await this.#proposer.propose(change, { by: `join of ${nodeName}` });
+    return removed.ok
+      ? `${reason}, and invite it anew (xksctl cluster add ${nodeName}): its invitation is used up`
+      : `${reason}, and remove "${nodeName}" (xksctl cluster remove ${nodeName}): it was let in meanwhile, and could not be taken out again (${removed.error.message})`;
   }
 }
 
@@ -126,6 +138,10 @@ export function joinObstacle(
   if (member.status === 'invited' && wallMs >= member.inviteExpiresAtMs) {
     return `the join token of "${member.name}" has expired: make another (xksctl cluster add ${member.name})`;
   }
+  return formatObstacle(state, formatMax);
+}
+
+function formatObstacle(state: KeyStateQueries, formatMax: number): string | null {
   if (formatMax < state.activeFormat()) {
     return `this cluster works with format ${state.activeFormat()}, and that release of xksd reads up to ${formatMax}: install a newer one there`;
   }

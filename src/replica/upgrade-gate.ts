@@ -18,13 +18,17 @@ export function membersBehind(
     readonly reports: readonly PeerReport[];
     readonly nowMs: number;
   },
+  /** Log index: only of those that joined after it. */
+  joinedAfter = -1,
 ): readonly string[] {
   const { memberId: own, state, nowMs } = known;
   // One that is silent may be about to come back with an earlier release.
   const heard = known.reports.filter(({ receivedAtMs }) => nowMs - receivedAtMs <= reachableWithinMs);
   const reports = new Map(heard.map(({ memberId, report }) => [memberId, report]));
   return [...state.members()]
-    .filter(({ memberId, status }) => memberId !== own && status !== 'invited')
+    .filter(
+      ({ memberId, joinedIndex }) => memberId !== own && joinedIndex !== null && joinedIndex > joinedAfter,
+    )
     .flatMap(({ memberId, name }) => {
       const report = reports.get(memberId);
       if (report === undefined) return [`${name} is not heard of`];

@@ -170,8 +170,12 @@ export class SnapshotExchange {
     if (at !== null) this.#compact(at, previousIndex);
   }
 
+  /** Each snapshot on its way in is as large as the state, and a replica that has halted may be left to run for long. */
   close(): void {
     this.#sender.close();
+    this.#receiver.close();
+    this.#received = null;
+    this.#installing = null;
   }
 
   /** `at` is durable: forgets the log below, but for a tail and for what a member being sent a snapshot will need next. */

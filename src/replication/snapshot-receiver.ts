@@ -96,6 +96,11 @@ export class SnapshotReceiver {
     if (this.#incoming !== null && this.#incoming.origin.position.index <= commitIndex) this.#incoming = null;
   }
 
+  /** Nothing more comes. */
+  close(): void {
+    this.#incoming = null;
+  }
+
   #begin(origin: Origin): Incoming {
     const restoration = this.#beginRestore();
     return { origin, restoration, assembly: new SnapshotAssembly((record) => restoration.take(record)) };

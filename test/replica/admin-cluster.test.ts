@@ -302,6 +302,61 @@ t.test('the format is raised only when every member is known to have it', async 
   });
 });
 
+t.test('the leader raises the format, by what a quorum has confirmed to it', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster, log } = replica;
+  const upgrade = () => run('cluster.upgrade', { finalize: true });
+  const leader = await joined(replica, 'node-2');
+  cluster.raft = { leader };
+  cluster.answer = ok({ activeFormat: 2, change: null, joinedMeanwhile: [] });
+  t.match(await upgrade(), { ok: true, value: { activeFormat: 2 } });
+  t.match(cluster.asked, [{ memberId: leader, command: 'cluster.upgrade', body: { finalize: true } }]);
+  // One of an earlier release would answer that there is nothing to be done.
+  const { reports = [] } = cluster.loop;
+  cluster.loop = {
+    reports: reports.map((each) => ({
+      ...each,
+      report: { ...each.report, version: '0.0.0-old', formatMax: 1 },
+    })),
+  };
+  t.match(await upgrade(), { ok: false, error: { code: 'refused', message: /node-2 runs 0\.0\.0-old/ } });
+  t.equal(cluster.asked.length, 1);
+  cluster.loop = { reports };
+  cluster.raft = {};
+  cluster.read = async () => err({ code: 'no-quorum', message: 'alone' });
+  t.match(await upgrade(), { ok: false, error: { code: 'no-quorum' } });
+  cluster.read = async () => {
+    await joined(replica, 'node-3');
+    cluster.loop = { reports };
+    return ok(log.appliedIndex);
+  };
+  t.match(await upgrade(), { ok: false, error: { code: 'refused', message: /: node-3 is not heard of\. / } });
+});
+
+t.test('who joins between the look and the upgrade is named', async (t) => {
+  const replica = await founded(t);
+  const { run, cluster, log } = replica;
+  await joined(replica, 'node-2');
+  const { state } = log.machine;
+  state.activeFormat = () => 1;
+  const propose = log.propose.bind(log);
+  log.propose = async (command) => {
+    log.propose = propose;
+    state.activeFormat = () => 2;
+    await joined(replica, 'node-3');
+    await joined(replica, 'node-4');
+    // Of node-2, which was there before, nothing is said that its silence since might mean.
+    const reports = (cluster.loop.reports ?? []).filter(({ report }) => report.nodeName === 'node-4');
+    cluster.loop = { reports };
+    log.skip();
+    return ok({ index: log.appliedIndex, command, result: { ok: true, revision: log.appliedIndex } });
+  };
+  t.match(must(await run('cluster.upgrade', { finalize: true })), {
+    activeFormat: 2,
+    joinedMeanwhile: ['node-3 is not heard of'],
+  });
+});
+
 t.test('status says what wants a look: silence, clocks, other versions, other states', async (t) => {
   const replica = await founded(t);
   const { run, cluster } = replica;

@@ -6,7 +6,7 @@ const requestId = requestIdAt(startMs);
 const content = { uid: 0, requestId, body: { name: 'node-3' } };
 
 t.test('what only the leader can decide is done for another node, and says who asked', async (t) => {
-  for (const command of ['cluster.promote', 'cluster.remove', 'cluster.transfer']) {
+  for (const command of ['cluster.promote', 'cluster.remove', 'cluster.transfer', 'cluster.upgrade']) {
     t.strictSame(readForwarded('node-2', command, content), {
       ok: true,
       value: { body: { name: 'node-3' }, caller: { uid: null, by: 'uid=0 on node-2', requestId } },

@@ -1,4 +1,6 @@
 import t, { type Test } from 'tap';
+import { err } from '../../src/base/result.js';
+import type { KeyStateQueries } from '../../src/keystate/types.js';
 import { type Welcome, Welcomes } from '../../src/replica/join-cluster.js';
 import { encodeJoinToken, parseJoinToken } from '../../src/replica/join-token.js';
 import type { JoinRequest } from '../../src/replication/transport/peer-server.js';
@@ -57,6 +59,43 @@ t.test('nothing gets into the log for one that is not let in', async (t) => {
   replica.now.wallMs += 25 * 3_600_000;
   t.match(await welcomes.welcome(request), { ok: false, error: /has expired/ });
   t.equal(replica.log.appliedIndex, appliedIndex);
+});
+
+/** `state`, but for an upgrade that has not come yet. */
+function beforeUpgrade(state: KeyStateQueries): KeyStateQueries {
+  return new Proxy(state, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name, target);
+      if (name === 'activeFormat') return () => 1;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+t.test('who joined while the format rose is taken out again and told so', async (t) => {
+  const { replica, request } = await inviting(t);
+  const { log } = replica;
+  const { state } = log.machine;
+  const older = { ...request, formatMax: 1 };
+  const isInvited = (): boolean => state.member(older.memberId)?.status === 'invited';
+  const welcomes = new Welcomes(
+    () => (isInvited() ? beforeUpgrade(state) : state),
+    replica.proposer,
+    replica.clock,
+  );
+  t.match(await welcomes.welcome(older), {
+    ok: false,
+    error: /works with format 2, .* reads up to 1: install a newer one there, and invite it anew/,
+  });
+  t.equal(state.memberByName('node-2'), null);
+  Object.assign(older, await invite(replica, 'node-2'), { formatMax: 1 });
+  const propose = log.propose.bind(log);
+  log.propose = async (command) =>
+    isInvited() ? propose(command) : err({ kind: 'unknown', reason: 'cut off' });
+  t.match(await welcomes.welcome(older), {
+    ok: false,
+    error: /install a newer one there, and remove "node-2" .*could not be taken out again .*cut off/,
+  });
 });
 
 t.test('who has a vote has joined for good', async (t) => {

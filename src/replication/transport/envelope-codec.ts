@@ -13,10 +13,12 @@ import {
   encodeSnapshot,
 } from './raft-codec.js';
 import {
+  addressLengthMax,
   checkedId,
   checkedPosition,
   checkedText,
   idLengthMax,
+  isId,
   MalformedMessage,
   reasonLengthMax,
   required,
@@ -26,7 +28,8 @@ type WireMessage = NonNullable<wire.Envelope['message']>;
 
 /** In one report. */
 const stateHashesMax = 1_024;
-const listedMembersMax = 255;
+/** More than a cluster has (`clusterLimits.membersMax` of key state); a later release may have more. */
+const listedMembersMax = 16;
 
 /** Bytes of a buffer of its own. The big fields are copied once, into it. */
 export function encodeEnvelope(envelope: PeerEnvelope): Buffer {
@@ -153,17 +156,22 @@ function decodeMessage(message: wire.Envelope['message'], from: MemberId, to: Me
   }
 }
 
-const decodeMember = ({ memberId, name, address }: wire.Member): PeerAddress => ({
-  memberId: checkedId(memberId, 'member id'),
-  name: checkedId(name, 'node name'),
-  address: checkedId(address, 'address'),
-});
+/**
+ * `null`: of no use here. The report is for much besides, and was made up from what all members agreed on: one member that
+ * can't be read must not end every stream that its name comes through.
+ */
+function readMember({ memberId, name, address }: wire.Member): PeerAddress | null {
+  const isReadable = isId(memberId) && isId(name) && address.length > 0 && address.length <= addressLengthMax;
+  return isReadable ? { memberId, name, address } : null;
+}
 
 function decodeReport(report: wire.Report): NodeReport {
   const { stateHashes, wallMs } = report;
   if (stateHashes.length > stateHashesMax) throw new MalformedMessage(`${stateHashes.length} state hashes`);
-  const { members } = report;
-  if (members.length > listedMembersMax) throw new MalformedMessage(`${members.length} members`);
+  const members = report.members
+    .slice(0, listedMembersMax)
+    .map(readMember)
+    .filter((member) => member !== null);
   if (!Number.isFinite(wallMs)) throw new MalformedMessage('a clock that is no number');
   return {
     nodeName: checkedId(report.nodeName, 'node name'),
@@ -175,6 +183,6 @@ function decodeReport(report: wire.Report): NodeReport {
     servingAppliedIndex: report.servingAppliedIndex,
     readyServingProcesses: report.readyServingProcesses,
     stateHashes: stateHashes.map(({ index, hash }) => ({ index, hash: checkedId(hash, 'state hash') })),
-    ...(members.length > 0 && { members: members.map(decodeMember) }),
+    ...(members.length > 0 && { members }),
   };
 }

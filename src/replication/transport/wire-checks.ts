@@ -8,6 +8,8 @@ export class MalformedMessage extends Error {
 
 /** Member ids, cluster ids, request ids, node names, versions and hashes, in UTF-16 units. */
 export const idLengthMax = 255;
+/** Of `host:port`; key state takes no longer ones (`clusterLimits.addressCharactersMax`). */
+export const addressLengthMax = 262;
 /** Of text for people. */
 export const reasonLengthMax = 4_096;
 /** Members of one kind in a membership. */
@@ -18,10 +20,10 @@ export function required<T>(value: T | undefined, what: string): T {
   return value;
 }
 
+export const isId = (value: string): boolean => value.length > 0 && value.length <= idLengthMax;
+
 export function checkedId(value: string, what: string): string {
-  if (value.length === 0 || value.length > idLengthMax) {
-    throw new MalformedMessage(`${what} of ${value.length} characters`);
-  }
+  if (!isId(value)) throw new MalformedMessage(`${what} of ${value.length} characters`);
   return value;
 }
 

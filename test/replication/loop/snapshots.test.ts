@@ -1,3 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { snapshotChunkBytes } from '../../../src/replication/peer-message.js';
 import { type Envelope, type LoopCluster, loopCluster } from '../../support/loop-cluster.js';
@@ -21,6 +24,11 @@ function clusterWithLaggard(values: number): LoopCluster {
     cluster.propose(a, `fill ${n}`, setCommand('fill', `${n}`));
   }
   return cluster;
+}
+
+function exposedGarbageCollector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
 }
 
 const isChunk = (envelope: Envelope): boolean => envelope.message.kind === 'snapshotChunk';
@@ -181,6 +189,45 @@ t.test('a receiver that restarts in between gets all of it again', async (t) => 
   c.restart();
   cluster.until(caughtUp(cluster, c), 'c is caught up');
   t.ok(chunks >= 7);
+});
+
+t.test('one that ends in between keeps nothing of a snapshot that was on its way', async (t) => {
+  const collectGarbage = exposedGarbageCollector();
+  for (const [name, chunks] of [
+    ['comes in', 2],
+    ['is being made durable', 4],
+  ] as const) {
+    const cluster = clusterWithLaggard(10);
+    const c = cluster.node('c');
+    const { machine } = c;
+    const beginRestore = machine.beginRestore.bind(machine);
+    let kept: WeakRef<object> | null = null;
+    machine.beginRestore = () => {
+      const restoration = beginRestore();
+      kept = new WeakRef(restoration);
+      return restoration;
+    };
+    let answers = 0;
+    cluster.network = (envelope) => {
+      if (envelope.message.kind === 'snapshotChunkResponse') answers += 1;
+      return isChunk(envelope) && answers >= chunks ? [] : [envelope];
+    };
+    c.slowDisk = true;
+    cluster.until(() => answers === chunks, 'chunks have come');
+    const held = (): boolean => (kept as WeakRef<object> | null)?.deref() !== undefined;
+    // What a weak reference was made for, or gave, lives until the turn of the event loop ends.
+    await setImmediate();
+    collectGarbage();
+    t.equal(held(), true, `a snapshot ${name}`);
+    c.loop.stop();
+    // Of the disk that this process had.
+    c.writes.length = 0;
+    await setImmediate();
+    collectGarbage();
+    t.equal(held(), false, `none ${name} any more`);
+    t.equal(c.restored.length, 0);
+    t.not(c.loop.status().raft.role, 'leader', 'the loop itself is still there');
+  }
 });
 
 t.test('two that are behind share one snapshot', async (t) => {
