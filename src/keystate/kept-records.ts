@@ -33,4 +33,21 @@ export class KeptRecords {
   }
 }
 
-export const bytesOfKept = (record: KeptRecord): Buffer => Buffer.from(record, 'latin1');
+/** Bytes that are allocated at once for copies: for each record by itself costs more than the copying. */
+const slabBytes = 64 * 1024;
+
+/** Makes bytes of kept records, many in one piece of memory. */
+export class KeptRecordCopies {
+  #slab = Buffer.alloc(0);
+  #used = 0;
+
+  copy(record: KeptRecord): Buffer {
+    if (record.length > this.#slab.byteLength - this.#used) {
+      this.#slab = Buffer.allocUnsafeSlow(Math.max(slabBytes, record.length));
+      this.#used = 0;
+    }
+    const start = this.#used;
+    this.#used += this.#slab.write(record, start, 'latin1');
+    return this.#slab.subarray(start, this.#used);
+  }
+}

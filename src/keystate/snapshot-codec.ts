@@ -8,7 +8,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
-import { bytesOfKept, type KeptRecord } from './kept-records.js';
+import { type KeptRecord, KeptRecordCopies } from './kept-records.js';
 import { KeyState } from './key-state.js';
 import { parseRequestId } from './request-id.js';
 import { type RequestRecord, requestLimits } from './request-table.js';
@@ -160,9 +160,10 @@ function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
 
 function* encoded(captured: Captured): Iterable<Uint8Array> {
   const digest = new RecordDigest();
+  const copies = new KeptRecordCopies();
   for (const record of recordsOf(captured)) {
     const bytes =
-      typeof record === 'string' ? bytesOfKept(record) : encodeRecord(record.record, record.value);
+      typeof record === 'string' ? copies.copy(record) : encodeRecord(record.record, record.value);
     digest.add(bytes);
     yield bytes;
   }

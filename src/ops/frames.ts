@@ -23,16 +23,16 @@ export interface FrameError {
  */
 export function encodeFrame(type: FrameType, ...parts: readonly Uint8Array[]): Buffer {
   const payloadBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  return Buffer.concat([encodeFrameHeader(type, payloadBytes), ...parts], headerBytes + payloadBytes);
+}
+
+/** What a frame has before its payload, for a sender who copies many frames into one piece. @throws as `encodeFrame`. */
+export function encodeFrameHeader(type: FrameType, payloadBytes: number): Buffer {
   invariant(payloadBytes + 1 <= frameBytesMax, `frame of ${payloadBytes} bytes exceeds ${frameBytesMax}`);
-  const frame = Buffer.allocUnsafe(headerBytes + payloadBytes);
-  frame.writeUInt32BE(payloadBytes + 1, 0);
-  frame.writeUInt8(type, 4);
-  let offset = headerBytes;
-  for (const part of parts) {
-    frame.set(part, offset);
-    offset += part.byteLength;
-  }
-  return frame;
+  const header = Buffer.allocUnsafe(headerBytes);
+  header.writeUInt32BE(payloadBytes + 1, 0);
+  header.writeUInt8(type, 4);
+  return header;
 }
 
 /** A frame whose payload is `uint64 index`, and for entries the command after it. */

@@ -1,6 +1,6 @@
 import { invariant } from '../base/guards.js';
 import type { Timers } from '../base/timers.js';
-import { encodeFrame, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
+import { encodeFrameHeader, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
 import type { LinkConnection } from '../ops/link-connection.js';
 import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
 import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
@@ -208,21 +208,18 @@ export class ServingLink {
 }
 
 function* snapshotPieces(index: number, records: Iterable<Uint8Array>): Generator<Buffer> {
-  let frames: Buffer[] = [];
-  let bytes = 0;
-  for (const frame of snapshotFrames(index, records)) {
-    frames.push(frame);
-    bytes += frame.byteLength;
+  const begin = encodeIndexFrame(FrameType.snapshotBegin, index);
+  let parts: Uint8Array[] = [begin];
+  let bytes = begin.byteLength;
+  for (const record of records) {
+    const header = encodeFrameHeader(FrameType.snapshotRecord, record.byteLength);
+    parts.push(header, record);
+    bytes += header.byteLength + record.byteLength;
     if (bytes < snapshotPieceBytes) continue;
-    yield Buffer.concat(frames, bytes);
-    frames = [];
+    yield Buffer.concat(parts, bytes);
+    parts = [];
     bytes = 0;
   }
-  if (bytes > 0) yield Buffer.concat(frames, bytes);
-}
-
-function* snapshotFrames(index: number, records: Iterable<Uint8Array>): Generator<Buffer> {
-  yield encodeIndexFrame(FrameType.snapshotBegin, index);
-  for (const record of records) yield encodeFrame(FrameType.snapshotRecord, record);
-  yield encodeIndexFrame(FrameType.snapshotEnd, index);
+  parts.push(encodeIndexFrame(FrameType.snapshotEnd, index));
+  yield Buffer.concat(parts);
 }

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { bytesOfKept, KeptRecords } from '../../src/keystate/kept-records.js';
+import { KeptRecordCopies, KeptRecords } from '../../src/keystate/kept-records.js';
 import { KeyState } from '../../src/keystate/key-state.js';
 import { ObjectHash } from '../../src/keystate/object-hash.js';
 import { RequestTable, requestLimits } from '../../src/keystate/request-table.js';
@@ -55,13 +55,22 @@ for (const [name, historyOf] of Object.entries(histories)) {
   });
 }
 
-t.test('a record is kept byte by byte, and not as a view', async (t) => {
-  const bytes = Uint8Array.from({ length: 300 }, (_, place) => place % 256);
+t.test('records are kept byte by byte, whatever becomes of what they were put from', async (t) => {
+  const random = new SeededRandom(63);
   const kept = new KeptRecords();
-  kept.put('all', bytes.subarray(3));
-  const expected = Buffer.from(bytes.subarray(3));
-  bytes.fill(0);
-  t.same(bytesOfKept(kept.get('all') ?? ''), expected);
+  const lengths = [300, 70_000, 1, ...Array.from({ length: 500 }, () => 1 + random.integer(1_000)), 65_536];
+  const expected = lengths.map((length, place) => {
+    const bytes = Buffer.concat([Buffer.of(0), random.bytes(length)]);
+    const view = bytes.subarray(1);
+    kept.put(String(place), view);
+    const copy = Buffer.from(view);
+    bytes.fill(0);
+    return copy;
+  });
+  const copies = new KeptRecordCopies();
+  const copied = [...kept.all()].map((record) => copies.copy(record));
+  t.ok(copied.every((bytes, place) => bytes.equals(expected[place] ?? Buffer.of())));
+  t.equal(copied.length, lengths.length);
 });
 
 t.test('what is forgotten of requests is not kept', async (t) => {
