@@ -77,8 +77,10 @@ export function learnCommitted(core: Core, message: VoteRequest | VoteResponse):
 
 /**
  * Of two that miss their leader at once, and hold the same, each would win the other's preVote, and then they would split
- * the votes and wait for another election timeout (paper §5.2): the one with the smaller id gets its preVote only once the
- * other has had the time of a heartbeat to be elected. Not longer: the other may reach fewer members, and never be.
+ * the votes and wait for another election timeout (paper §5.2): the one with the smaller id is refused its preVote for the
+ * time of a heartbeat, within which the other is to be elected. The refusal holds for that whole campaign: where the votes
+ * of others do not make up for it, it asks anew after a randomized election timeout. Not refused for longer: the other may
+ * reach fewer members, and never be elected.
  */
 function goesFirst(core: Core, { kind, from, lastLog }: VoteRequest): boolean {
   const own = core.log.lastPosition();

@@ -23,6 +23,8 @@ import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
 import { freshnessAgeMs } from './freshness-age.js';
 
+const forCaller = ({ code, message }: AdminError): AdminError => ({ code, message });
+
 /** Every administrative command, apart from how it travels. */
 export class AdminApi {
   readonly #handlers: AdminHandlers;
@@ -79,15 +81,20 @@ export class AdminApi {
     return this.#change(command, request, caller) as Promise<Result<AdminResponse<C>, AdminError>>;
   }
 
-  /** What is not there may not have come here yet: that is said only once a quorum has confirmed it. */
+  /**
+   * What key state here refuses may be otherwise elsewhere: that is said only once a quorum has confirmed it. What the log
+   * or another member refused is said as it is.
+   */
   async #change<C extends AdminCommand>(command: C, request: AdminRequest<C>, caller: AdminCaller) {
     const { cluster } = this.#context;
     const index = this.#context.state.appliedIndex;
     const answer = await this.#handlers[command](request, caller);
-    if (answer.ok || answer.error.code !== 'not-found') return answer;
+    if (answer.ok || answer.error.byState !== true) return answer;
     const reading = await confirmReading(cluster, false);
     if (!reading.ok) return err(unconfirmedRefusal(answer.error, freshnessAgeMs(cluster)));
-    return this.#context.state.appliedIndex > index ? this.#handlers[command](request, caller) : answer;
+    const confirmed =
+      this.#context.state.appliedIndex > index ? await this.#handlers[command](request, caller) : answer;
+    return confirmed.ok ? confirmed : err(forCaller(confirmed.error));
   }
 
   async #read<C extends AdminCommand>(
@@ -101,7 +108,7 @@ export class AdminApi {
     const { confirmed, ageMs } = reading.value;
     const index = this.#context.state.appliedIndex;
     const answer = await this.#handlers[command](request, caller);
-    if (!answer.ok) return err(confirmed ? answer.error : unconfirmedRefusal(answer.error, ageMs));
+    if (!answer.ok) return err(confirmed ? forCaller(answer.error) : unconfirmedRefusal(answer.error, ageMs));
     // The whole of what the contract says, which the compiler cannot follow through the union either.
     return ok({ ...answer.value, reading: { confirmed, index, ageMs } } as AdminResponse<C>);
   }

@@ -39,6 +39,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
     const member = context.state.memberByName(name);
     if (member !== null) return ok(member);
     return err({
+      byState: true,
       code: 'not-found',
       message: `The cluster has no member ${name}; \`xksctl cluster status\` shows those it has.`,
     });
@@ -81,6 +82,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       // An invitation that has expired is replaced: key state knows.
       if (namesake !== null && namesake.status !== 'invited') {
         return err({
+          byState: true,
           code: 'already-exists',
           message:
             `The cluster has a member ${name} already. A node whose disk was lost comes back as a new member: ` +
@@ -90,6 +92,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       const neighbour = [...state.members()].find((one) => one.address === address && one.name !== name);
       if (neighbour !== undefined) {
         return err({
+          byState: true,
           code: 'conflict',
           message: `${address} is the address of member ${neighbour.name}: give that of ${name}.`,
         });
@@ -133,6 +136,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       const { memberId, status } = member.value;
       if (status === 'invited') {
         return err({
+          byState: true,
           code: 'refused',
           message: `${name} has not joined yet: run \`xksctl cluster join\` with its token there, and start it.`,
         });
@@ -185,6 +189,7 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       );
       if (former === undefined) {
         return err({
+          byState: true,
           code: 'not-found',
           message: `${name} is no former member; \`xksctl cluster status\` shows those there are.`,
         });

@@ -18,6 +18,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
     const { accessKeyId, keyStore } = credential;
     if ([...context.state.credentials(keyStore)].length <= 1) {
       return {
+        byState: true,
         code: 'refused',
         message:
           `${accessKeyId} is the last credential of key store "${keyStore}": KMS could not call it any more. ` +
@@ -86,6 +87,7 @@ export function credentialHandlers(context: AdminContext): NounHandlers<'credent
       const credential = context.state.credential(accessKeyId);
       if (credential === null) {
         return err({
+          byState: true,
           code: 'not-found',
           message: `there is no credential ${accessKeyId}; it may be retired already`,
         });

@@ -8,6 +8,7 @@ export const uriPathOf = ({ uriPathPrefix }: KeyStore): string =>
   uriPathPrefix === '' ? '/kms/xks/v1' : `/${uriPathPrefix}/kms/xks/v1`;
 
 export const noSuchKeyStore = (name: string): AdminError => ({
+  byState: true,
   code: 'not-found',
   message: `there is no key store "${name}" (xksctl keystore list)`,
 });

@@ -25,4 +25,6 @@ export interface AdminError {
   readonly code: AdminErrorCode;
   /** For the operator: what is in the way, and what to do. */
   readonly message: string;
+  /** Taken from key state as this node has it: another may know more. Inside the replica only. */
+  readonly byState?: true;
 }

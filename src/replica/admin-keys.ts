@@ -81,6 +81,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     const key = context.state.key(keyStore, externalKeyId);
     if (key !== null) return ok(key);
     return err({
+      byState: true,
       code: 'not-found',
       message: `key store "${keyStore}" has no key "${externalKeyId}" (xksctl key list ${keyStore})`,
     });
@@ -102,7 +103,11 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     });
     if (invalid !== null) return err(invalid);
     if (context.state.key(keyStore, id) === null) return ok(id);
-    return err({ code: 'already-exists', message: `key store "${keyStore}" has a key "${id}" already` });
+    return err({
+      byState: true,
+      code: 'already-exists',
+      message: `key store "${keyStore}" has a key "${id}" already`,
+    });
   };
 
   /** The answer to a request that was carried out before; `null` to a new one. */
@@ -212,6 +217,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       const user = context.state.objectUser(object.objectId);
       if (user !== null) {
         return err({
+          byState: true,
           code: 'conflict',
           message: `refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own`,
         });

@@ -1,6 +1,7 @@
 import { err, ok, type Result } from '../base/result.js';
+import type { ReadFailure } from '../replication/ordered-log.js';
 import type { AdminReading } from './admin-contract.js';
-import type { AdminError } from './admin-error.js';
+import type { AdminError, AdminErrorCode } from './admin-error.js';
 import type { ClusterControl } from './cluster-control.js';
 import { freshnessAgeMs } from './freshness-age.js';
 
@@ -28,16 +29,34 @@ export async function confirmReading(
   if (stale) return ok({ confirmed: false, ageMs: freshnessAgeMs(engine) });
   const read = await engine.readIndex(readTimeoutMs);
   if (read.ok) return ok({ confirmed: true, ageMs: 0 });
-  return err({
-    code: 'no-quorum',
-    message:
-      `no quorum: ${read.error.message}. Use --stale to see what this node knows, ${ageText(freshnessAgeMs(engine))}; ` +
-      '`xksctl cluster status` shows who was heard of.',
-  });
+  const look = `Use --stale to see what this node knows, ${ageText(freshnessAgeMs(engine))}`;
+  return err({ code: read.error.code, message: `${obstacle(read.error)}. ${look}; ${statusHint}` });
 }
 
-/** Of what was looked for by an unconfirmed reading: it may be there all the same. */
-export const unconfirmedRefusal = (error: AdminError, age: number | null): AdminError => ({
-  ...error,
-  message: `${error.message}, by what this node knows, ${ageText(age)}`,
+const statusHint = '`xksctl cluster status` shows who was heard of.';
+
+const codes = {
+  'no-quorum': 'no-quorum',
+  overloaded: 'overloaded',
+  closed: 'log-failed',
+} as const satisfies Record<ReadFailure['kind'], AdminErrorCode>;
+
+/** Why the engine has confirmed nothing. */
+export const readingProblem = ({ kind, reason }: ReadFailure): AdminError => ({
+  code: codes[kind],
+  message: reason,
+});
+
+/** Only where a quorum was waited for in vain is the quorum to be looked at. */
+function obstacle({ code, message }: AdminError): string {
+  if (code === 'log-failed') return `nothing is confirmed here any more: ${message}`;
+  return code === 'overloaded' ? `too much is to be confirmed: ${message}` : `no quorum: ${message}`;
+}
+
+/** Of what was decided by an unconfirmed reading: it may be otherwise. */
+export const unconfirmedRefusal = ({ code, message }: AdminError, age: number | null): AdminError => ({
+  code,
+  message: message.endsWith('.')
+    ? `${message} That is by what this node knows, ${ageText(age)}.`
+    : `${message}, by what this node knows, ${ageText(age)}`,
 });

@@ -1,6 +1,7 @@
 import { err, type Result } from '../base/result.js';
 import { commandFormatMax } from '../keystate/command-format.js';
 import type { Config } from '../ops/config.js';
+import { readingProblem } from './admin-reading.js';
 import type { ClusterControl } from './cluster-control.js';
 import type { Fencing } from './fencing.js';
 import { configHash } from './node-report.js';
@@ -35,7 +36,7 @@ export function engineControl(options: EngineControlOptions): ClusterControl {
     transferLeadership: (memberId) => engine.transferLeadership(memberId),
     readIndex: async (timeoutMs) => {
       const read = await log.readIndex(timeoutMs);
-      return read.ok ? read : err({ code: 'no-quorum', message: read.error.reason });
+      return read.ok ? read : err(readingProblem(read.error));
     },
     ask: (memberId, command, body, caller) =>
       peers === null

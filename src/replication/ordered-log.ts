@@ -72,7 +72,11 @@ export type ProposeFailure =
   | { readonly kind: 'closed'; readonly reason: string };
 
 export type ReadFailure =
+  /** None has confirmed in time what this node knows. */
   | { readonly kind: 'no-quorum'; readonly reason: string }
+  /** Too many wait already. */
+  | { readonly kind: 'overloaded'; readonly reason: string }
+  /** The log is closed, its disk failed, or this replica has halted. */
   | { readonly kind: 'closed'; readonly reason: string };
 
 export interface LogSubscriber<R> {

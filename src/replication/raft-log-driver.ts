@@ -120,7 +120,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
     const reason = this.#closedReason();
     if (reason !== null) return Promise.resolve(err({ kind: 'closed', reason }));
     if (this.#reads.size >= readsMax) {
-      return Promise.resolve(err({ kind: 'no-quorum', reason: `${readsMax} reads wait for one already` }));
+      return Promise.resolve(err({ kind: 'overloaded', reason: `${readsMax} reads wait for one already` }));
     }
     return new Promise((settle) => {
       const readId = this.#nextId();
@@ -265,9 +265,12 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
   }
 
   #unread(): ReadFailure {
-    const reason =
-      this.#loop.status().halted ?? 'no majority has confirmed in time that this node knows the latest';
-    return { kind: 'no-quorum', reason };
+    const { halted } = this.#loop.status();
+    if (halted !== null) return { kind: 'closed', reason: halted };
+    return {
+      kind: 'no-quorum',
+      reason: 'no majority has confirmed in time that this node knows the latest',
+    };
   }
 
   #done(ticket: number): void {

@@ -1,8 +1,10 @@
 import t, { type Test } from 'tap';
 import { err, ok } from '../../src/base/result.js';
 import type { AdminCommand, AdminRequest } from '../../src/replica/admin-contract.js';
+import { readingProblem } from '../../src/replica/admin-reading.js';
 import { FakeHsm } from './fake-hsm.js';
-import { makeReplica, type ReplicaAtSeams } from './replica-at-seams.js';
+import { foundedReplica, makeReplica, type ReplicaAtSeams } from './replica-at-seams.js';
+import { joinMember } from './replica-in-cluster.js';
 
 /** Every command that answers from key state. */
 const readings: readonly (readonly [AdminCommand, AdminRequest<AdminCommand>])[] = [
@@ -140,4 +142,57 @@ t.test('what is to be changed is said not to be there only when a quorum knows n
     return read();
   };
   t.match(await run('key.disable', disable), { ok: true, value: { key: { status: 'DISABLED' } } });
+});
+
+t.test('what keeps a reading from being confirmed is named for what it is', async (t) => {
+  const { run, cluster } = await withKey(t);
+  for (const [kind, code, message] of [
+    ['no-quorum', 'no-quorum', /^no quorum: the reason\. Use --stale /],
+    ['overloaded', 'overloaded', /^too much is to be confirmed: the reason\. Use --stale /],
+    ['closed', 'log-failed', /^nothing is confirmed here any more: the reason\. Use --stale /],
+  ] as const) {
+    cluster.read = async () => err(readingProblem({ kind, reason: 'the reason' }));
+    t.match(await run('keystore.list', {}), { ok: false, error: { code, message } });
+  }
+});
+
+t.test('that something is in the way is said only when a quorum knows nothing else, too', async (t) => {
+  const replica = await foundedReplica(t);
+  const { run, cluster, log } = replica;
+  const memberId = await joinMember(replica, 'node-2');
+  const add = { name: 'node-2', address: 'node-2:7443' };
+  cluster.read = silent;
+  t.strictSame(await run('cluster.add', add), {
+    ok: false,
+    error: {
+      code: 'already-exists',
+      message:
+        'The cluster has a member node-2 already. A node whose disk was lost comes back as a new member: ' +
+        '`xksctl cluster remove node-2` first. That is by what this node knows, as of 0 s ago.',
+    },
+  });
+  cluster.read = async () => ok(log.appliedIndex);
+  t.strictSame(await run('cluster.add', { ...add, name: 'node-3' }), {
+    ok: false,
+    error: { code: 'conflict', message: 'node-2:7443 is the address of member node-2: give that of node-3.' },
+  });
+  cluster.read = async () => {
+    await replica.proposer.propose({ type: 'member.remove', memberId }, { by: 'another node' });
+    return ok(log.appliedIndex);
+  };
+  t.match(await run('cluster.add', add), { ok: true, value: { member: { name: 'node-2' } } });
+});
+
+t.test('what the log refused is said as it is, and not tried again', async (t) => {
+  const { run, log, cluster } = await foundedReplica(t);
+  cluster.read = async () => {
+    t.fail('a quorum was asked');
+    return silent();
+  };
+  const { appliedIndex } = log;
+  t.match(await run('pending.confirm', { index: 1 }), {
+    ok: false,
+    error: { code: 'not-found', message: /^((?!by what this node knows).)*$/ },
+  });
+  t.equal(log.appliedIndex, appliedIndex + 1, 'it is in the log once');
 });

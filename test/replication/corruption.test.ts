@@ -348,7 +348,7 @@ t.test('an entry that no version of ours wrote halts the node at its index', asy
     ok: false,
     error: { kind: 'closed', reason },
   });
-  t.match(await again.value.readIndex(), { ok: false, error: { kind: 'no-quorum', reason } });
+  t.match(await again.value.readIndex(), { ok: false, error: { kind: 'closed', reason } });
   await again.value.close();
 });
 

@@ -169,7 +169,7 @@ t.test('proposals and reads: an id each, one outcome each', async (t) => {
   t.match(await reads[1], { ok: false, error: { kind: 'no-quorum', reason: /no majority has confirmed/ } });
   node.loop.halted = 'a bug';
   ports.read(String((await called(node, 'readIndex', 2))[1]), null);
-  t.match(await reads[2], { ok: false, error: { kind: 'no-quorum', reason: 'a bug' } });
+  t.match(await reads[2], { ok: false, error: { kind: 'closed', reason: 'a bug' } });
   await log.close();
 });
 
@@ -184,7 +184,7 @@ t.test('what would be too much', async (t) => {
   const again = log.propose(bytes('x'));
   t.equal((await called(node, 'propose', 2))[2], 'command', 'there is room again');
   const reads = Array.from({ length: readsMax }, () => log.readIndex());
-  t.match(await log.readIndex(), { ok: false, error: { kind: 'no-quorum', reason: /reads wait/ } });
+  t.match(await log.readIndex(), { ok: false, error: { kind: 'overloaded', reason: /reads wait/ } });
   t.equal(node.loop.calls.filter(([name]) => name === 'readIndex').length, readsMax);
   const closed = log.close();
   node.time.advance(closeWaitMsMax);
