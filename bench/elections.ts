@@ -1,7 +1,7 @@
 import { Command } from 'commander';
+import { defaultSettings } from '../src/keystate/cluster-settings.js';
 import { RaftNode } from '../src/raft/raft-node.js';
 import type { Membership, Ready } from '../src/raft/types.js';
-import { raftLogLimits } from '../src/replication/raft-log-limits.js';
 import { EventQueue } from '../test/sim/event-queue.js';
 import { SeededRandom } from '../test/support/seeded-random.js';
 import { percentile } from './open-loop.js';
@@ -17,7 +17,7 @@ const command = new Command('elections')
   .option('--seed <number>', 'what all is drawn from', Number, 1);
 const options = command.parse().opts<{ deaths: number; hop: number; sync: number; seed: number }>();
 
-const { tickMs, electionTicks, heartbeatTicks } = raftLogLimits;
+const { tickMs, electionTicks, heartbeatTicks } = defaultSettings;
 const ids = ['1', '2', '3'];
 const membership: Membership = { voters: ids, learners: [] };
 /** The contract's bound. */

@@ -52,7 +52,7 @@ function describeRecovery(node: string, recovery: NodeRecovery): string {
       ['left behind', names === '' ? 'nobody' : names],
     ]),
     unconfirmedText(recovery),
-    `What may be lost: changes after index ${lastLog.index}, if other nodes had made them without this one.`,
+    `What may be lost: changes after index ${commitIndex} that other nodes acknowledged and this log does not hold.`,
   ].join('\n\n');
 }
 

@@ -17,10 +17,11 @@ import { hsmHandlers } from './admin-hsm.js';
 import { keyHandlers } from './admin-keys.js';
 import { keyStoreHandlers } from './admin-keystores.js';
 import { pendingHandlers } from './admin-pending.js';
-import { confirmReading, knownAgeMs, unconfirmedRefusal } from './admin-reading.js';
+import { confirmReading, unconfirmedRefusal } from './admin-reading.js';
 import { settingsHandlers } from './admin-settings.js';
 import { statusHandler } from './admin-status.js';
 import type { AdminCaller } from './change-proposer.js';
+import { freshnessAgeMs } from './freshness-age.js';
 
 const forCaller = ({ code, message }: AdminError): AdminError => ({ code, message });
 
@@ -90,7 +91,7 @@ export class AdminApi {
     const answer = await this.#handlers[command](request, caller);
     if (answer.ok || answer.error.byState !== true) return answer;
     const reading = await confirmReading(cluster, false);
-    if (!reading.ok) return err(unconfirmedRefusal(answer.error, knownAgeMs(cluster)));
+    if (!reading.ok) return err(unconfirmedRefusal(answer.error, freshnessAgeMs(cluster)));
     const confirmed =
       this.#context.state.appliedIndex > index ? await this.#handlers[command](request, caller) : answer;
     return confirmed.ok ? confirmed : err(forCaller(confirmed.error));

@@ -22,6 +22,8 @@ export interface AdminContext {
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly cluster: ClusterControl;
+  /** Of the data directory. */
+  readonly diskSpace: { readonly freeBytes: number | null };
   /** As the supervisor counts serving processes. */
   readonly fleet: () => { readonly configured: number; readonly ready: number };
 }

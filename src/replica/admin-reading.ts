@@ -3,17 +3,12 @@ import type { ReadFailure } from '../replication/ordered-log.js';
 import type { AdminReading } from './admin-contract.js';
 import type { AdminError, AdminErrorCode } from './admin-error.js';
 import type { ClusterControl } from './cluster-control.js';
+import { freshnessAgeMs } from './freshness-age.js';
 
 /** An election may be under way; below what `xksctl` waits for an answer, and the admin server for its last one. */
 const readTimeoutMs = 2_500;
 
 type ReadEngine = Pick<ClusterControl, 'readIndex' | 'status' | 'bootTimeMs'>;
-
-/** How old what this node knows may be, ms; `null`: no quorum has confirmed it since this replica started. */
-export function knownAgeMs(engine: ReadEngine): number | null {
-  const { freshAsOfMs } = engine.status();
-  return freshAsOfMs === null ? null : Math.max(0, Math.round(engine.bootTimeMs() - freshAsOfMs));
-}
 
 const ageText = (age: number | null): string =>
   age === null
@@ -31,10 +26,10 @@ export async function confirmReading(
   engine: ReadEngine,
   stale: boolean,
 ): Promise<Result<Omit<AdminReading, 'index'>, AdminError>> {
-  if (stale) return ok({ confirmed: false, ageMs: knownAgeMs(engine) });
+  if (stale) return ok({ confirmed: false, ageMs: freshnessAgeMs(engine) });
   const read = await engine.readIndex(readTimeoutMs);
   if (read.ok) return ok({ confirmed: true, ageMs: 0 });
-  const look = `Use --stale to see what this node knows, ${ageText(knownAgeMs(engine))}`;
+  const look = `Use --stale to see what this node knows, ${ageText(freshnessAgeMs(engine))}`;
   return err({ code: read.error.code, message: `${obstacle(read.error)}. ${look}; ${statusHint}` });
 }
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { err, ok, type Result } from '../base/result.js';
 import { defaultSettings } from '../keystate/cluster-settings.js';
 import type { ClusterSettings } from '../keystate/cluster-types.js';
@@ -21,6 +22,15 @@ const amended = (settings: ClusterSettings, wanted: Wanted): ClusterSettings => 
   serveStaleMaxMs: wanted.serveStaleMaxMs ?? settings.serveStaleMaxMs,
 });
 
+/** Key state does not hold what was asked for under an id, only which settings came of it. */
+const overtaken = ({ requestId }: AdminCaller, index: number): AdminError => ({
+  code: 'conflict',
+  message:
+    `Request ${requestId} was carried out at index ${index}. Either it was another change, or what it set was set ` +
+    'otherwise since. Nothing was changed now: look at `xksctl cluster settings`, and repeat this without the id ' +
+    'where you still want it.',
+});
+
 /** What safety depends on and must be the same on all nodes (replication.md 15). */
 export function settingsHandlers(context: AdminContext): NounHandlers<'settings'> {
   const { proposer, cluster } = context;
@@ -30,9 +40,18 @@ export function settingsHandlers(context: AdminContext): NounHandlers<'settings'
   async function set(wanted: Wanted, caller: AdminCaller): Promise<Answer> {
     const read = await cluster.readIndex(readTimeoutMs);
     if (!read.ok) return read;
-    const settings = amended(context.state.settings(), wanted);
+    const current = context.state.settings();
+    const settings = amended(current, wanted);
+    const outcome = context.state.outcomeOf(caller.requestId);
+    const before = outcome?.ok === true ? outcome : null;
+    // As a change it would carry what others have set meanwhile, and so be another one than the first time.
+    if (before !== null && isDeepStrictEqual(settings, current)) {
+      return ok({ settings: current, change: await proposer.followAgain(before.revision) });
+    }
     const report = await proposer.propose({ type: 'cluster.settings', settings }, caller);
-    return report.ok ? ok({ settings: context.state.settings(), change: report.value }) : report;
+    if (report.ok) return ok({ settings: context.state.settings(), change: report.value });
+    const isOvertaken = before !== null && report.error.code === 'conflict';
+    return isOvertaken ? err(overtaken(caller, before.revision)) : report;
   }
 
   return {

@@ -4,6 +4,7 @@ import { processName } from '../ops/supervision.js';
 import type { AdminContext, AdminHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 import { clusterFindings } from './cluster-findings.js';
+import { diskSpaceFinding } from './disk-space.js';
 
 type NodeStatus = AdminResponse<'status'>;
 
@@ -67,7 +68,7 @@ function findings(
 }
 
 export function statusHandler(context: AdminContext): AdminHandlers['status'] {
-  const { node, publication, fleet } = context;
+  const { node, publication, fleet, diskSpace } = context;
   return async () => {
     const serving = publication.links().map((link) => ({
       process: processName('serving', link.hello.slot),
@@ -92,7 +93,12 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
     };
     const { reason, fenced } = context.cluster.standing();
     const isMember = context.state.cluster() !== null && !fenced;
-    const degraded = [...clusterFindings(context), ...findings(status, { unserving: reason, isMember })];
+    const space = diskSpaceFinding(diskSpace.freeBytes);
+    const degraded = [
+      ...clusterFindings(context),
+      ...findings(status, { unserving: reason, isMember }),
+      ...(space === null ? [] : [space]),
+    ];
     return ok({ ...status, degraded });
   };
 }

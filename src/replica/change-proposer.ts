@@ -88,6 +88,11 @@ export class ChangeProposer {
     return ok({ ...(await this.#follow(index)), index: result.revision, repeated });
   }
 
+  /** Of a change that was made before, at `index`, and is asked for again. */
+  async followAgain(index: number): Promise<ChangeReport> {
+    return { ...(await this.#follow(index)), index, repeated: true };
+  }
+
   async #follow(index: number): Promise<Omit<ChangeReport, 'index' | 'repeated'>> {
     const timeoutMs = this.#options.acknowledgementTimeoutMs ?? acknowledgementTimeoutMs;
     const laggards = await this.#options.publication.acknowledgedBy(index, timeoutMs);

@@ -1,5 +1,6 @@
 import type { Refusal, RefusalReason } from '../replication/transport/refusal.js';
 import type { AdminContext } from './admin-context.js';
+import { freshnessAgeMs } from './freshness-age.js';
 
 type Observer = Pick<AdminContext, 'cluster' | 'state' | 'clock' | 'node'>;
 
@@ -94,14 +95,8 @@ function refusalFindings({ cluster, state, node }: Observer): string[] {
   );
 }
 
-/** Since a quorum last confirmed that this node knew everything; `null`: none has since its start. */
-export function freshnessAgeMs({ cluster }: Pick<Observer, 'cluster'>): number | null {
-  const { freshAsOfMs } = cluster.status();
-  return freshAsOfMs === null ? null : Math.max(0, Math.round(cluster.bootTimeMs() - freshAsOfMs));
-}
-
-function freshnessFindings(observer: Observer): string[] {
-  const ageMs = freshnessAgeMs(observer);
+function freshnessFindings({ cluster }: Observer): string[] {
+  const ageMs = freshnessAgeMs(cluster);
   if (ageMs === null) return ['no quorum has confirmed the key state of this node since its replica started'];
   if (ageMs <= freshnessAgeMsMax) return [];
   return [`no quorum has confirmed the key state of this node for ${Math.round(ageMs / 1_000)} s`];

@@ -168,7 +168,7 @@ export class ClusterPeers {
     if (kind === 'no-answer') {
       return err({
         code: 'outcome-unknown',
-        message: `${name} did not answer (${detail}): it may or may not have done it. Look before repeating it.`,
+        message: `${name} did not answer (${detail}): it may or may not have done it.`,
       });
     }
     return err({ code: 'no-quorum', message: `${name} could not be asked: ${detail}. Nothing was changed.` });

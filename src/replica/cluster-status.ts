@@ -1,7 +1,8 @@
 import type { Member } from '../keystate/cluster-types.js';
 import type { AdminContext } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
-import { clusterFindings, freshnessAgeMs } from './cluster-findings.js';
+import { clusterFindings } from './cluster-findings.js';
+import { freshnessAgeMs } from './freshness-age.js';
 import { memberDrift } from './member-drift.js';
 
 type ClusterStatus = AdminResponse<'cluster.status'>;
@@ -97,7 +98,7 @@ export function clusterStatus(context: AdminContext): ClusterStatus {
     snapshotIndex,
     stateHash: cluster.stateHash(),
     activeFormat: state.activeFormat(),
-    freshnessAgeMs: freshnessAgeMs(context),
+    freshnessAgeMs: freshnessAgeMs(context.cluster),
     halted,
     members,
     formerMembers: [...state.formerMembers()].map(({ name, memberId, removedAtMs, reason, destroyed }) => ({

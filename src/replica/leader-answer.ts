@@ -32,9 +32,20 @@ export async function askMember<C extends AdminCommand>(
   caller: AdminCaller,
 ): Promise<Result<AdminResponse<C>, AdminError>> {
   const answer = await cluster.ask(memberId, command, body, caller);
-  if (!answer.ok) return answer;
+  if (!answer.ok) return err(withRequestId(answer.error, command, caller.requestId));
   const parsed = adminCommands[command].response.safeParse(answer.value);
   // The schema of `command` made it; the compiler cannot follow that through the union.
   if (parsed.success) return ok(parsed.data as AdminResponse<C>);
   return err({ code: 'internal', message: `The leader's answer to ${command} is not understood here.` });
+}
+
+/** How to repeat what may have been done, unless the member that was asked has said so. */
+function withRequestId(error: AdminError, command: AdminCommand, requestId: string): AdminError {
+  if (error.code !== 'outcome-unknown' || error.message.includes(requestId)) return error;
+  // A transfer is no change: no id is remembered of it.
+  const advice =
+    command === 'cluster.transfer'
+      ? '`xksctl cluster status` shows who leads.'
+      : `Repeat it with --request-id ${requestId}: it is carried out once at most.`;
+  return { ...error, message: `${error.message} ${advice}` };
 }

@@ -12,6 +12,7 @@ export interface ReplicaMetricsOptions {
   readonly state: () => KeyStateQueries;
   readonly publication: StatePublication;
   readonly aggregation: MetricsAggregation;
+  readonly diskSpace: { readonly freeBytes: number | null };
 }
 
 /** What the replica knows of this node. */
@@ -19,7 +20,8 @@ export class ReplicaMetrics {
   readonly #registry = new Registry();
   readonly #logSync: Histogram;
 
-  constructor({ state, publication, aggregation, engine, bootTimeMs }: ReplicaMetricsOptions) {
+  constructor(options: ReplicaMetricsOptions) {
+    const { state, publication, aggregation, engine, bootTimeMs, diskSpace } = options;
     const registers = [this.#registry];
     const gauges = new CollectedGauges(this.#registry);
     const gauge = gauges.add.bind(gauges);
@@ -85,6 +87,11 @@ export class ReplicaMetrics {
           return member === null ? [] : [[member.name, lastIndex - matchIndex] as const];
         });
       },
+    );
+    gauge(
+      'xks_data_directory_free_bytes',
+      'What may still be written to the disk of the data directory; absent while it is not known.',
+      () => diskSpace.freeBytes,
     );
     gauge('xks_metric_series_left_out', 'Reports of series left out because there were too many.', () => {
       return aggregation.leftOut;

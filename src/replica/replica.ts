@@ -21,6 +21,7 @@ import { Admission } from './admission.js';
 import { ChangeProposer } from './change-proposer.js';
 import { ClusterMetrics } from './cluster-metrics.js';
 import { CredentialUse } from './credential-use.js';
+import { DiskSpace } from './disk-space.js';
 import { engineControl } from './engine-control.js';
 import { Fencing } from './fencing.js';
 import { readForwarded } from './forwarded-command.js';
@@ -65,6 +66,7 @@ export class Replica {
   readonly #api: AdminApi;
   readonly #fencing: Fencing;
   readonly #admission: Admission;
+  readonly #diskSpace: DiskSpace;
   readonly #ending = new AbortController();
   #running: readonly RunningServingProcess[] | null = null;
   #leader: string | null = null;
@@ -124,7 +126,9 @@ export class Replica {
       onHsmReply: () => {},
       onClosed: (_, hello) => aggregation.unlinked(hello),
     });
-    this.metrics = new ReplicaMetrics({ state, publication, aggregation, engine, bootTimeMs });
+    const diskSpace = new DiskSpace(opened.directory);
+    this.#diskSpace = diskSpace;
+    this.metrics = new ReplicaMetrics({ state, publication, aggregation, engine, bootTimeMs, diskSpace });
     const common = { publication, clock: systemClock, random: systemRandom };
     this.#proposer = new ChangeProposer({
       ...common,
@@ -161,6 +165,7 @@ export class Replica {
         hsm: new HsmRequests(publication),
         credentialUse: new CredentialUse(publication, state, systemClock),
         cluster,
+        diskSpace,
         fleet: () => this.fleet,
       },
       logger,
@@ -249,6 +254,7 @@ export class Replica {
   #watchStanding(): void {
     this.standing.update();
     this.#logLeader();
+    void this.#diskSpace.look();
     this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
   }
 

@@ -46,4 +46,5 @@ export async function releaseBallast({ files, path }: DataDirectory): Promise<bo
 }
 
 /** What this process may still write beside the ballast. */
-export const remainingBytes = ({ files, path }: DataDirectory): Promise<number> => files.freeBytes(path);
+export const remainingBytes = ({ files, path }: Pick<DataDirectory, 'files' | 'path'>): Promise<number> =>
+  files.freeBytes(path);

@@ -151,8 +151,18 @@ t.test('the shipped example loads, and its commented settings are the defaults',
   t.match(loaded(t, source.replace(optional, cluster)).cluster, {
     listen: { address: '0.0.0.0', port: 7_443 },
     advertise: 'xks-1.example.com:7443',
-    privateKey: 'credential:cluster-key',
+    privateKey: '/etc/xksd/cluster/private-key.pem',
   });
+});
+
+t.test('the shipped example names no systemd credential that the shipped unit does not load', async (t) => {
+  const shipped = (name: string): string =>
+    readFileSync(fileURLToPath(new URL(`../../../systemd/${name}`, import.meta.url)), 'utf8');
+  const firsts = (text: string, pattern: RegExp): (string | undefined)[] =>
+    [...text.matchAll(pattern)].map(([, name]) => name);
+  const named = firsts(shipped('xksd.toml'), /credential:([a-z-]+)/g);
+  const loads = firsts(shipped('xksd.service'), /^LoadCredential=([a-z-]+):/gm);
+  t.same(named.sort(), loads.sort());
 });
 
 t.test('the shipped example has every setting', async (t) => {

@@ -246,6 +246,13 @@ t.test('what only the leader can decide is asked of it', async (t) => {
     error: { code: 'no-quorum', message: 'nobody' },
   });
   t.match(cluster.asked, [{ memberId: leader, command: 'cluster.remove', body: { name: 'node-1' } }]);
+  cluster.answer = err({ code: 'outcome-unknown', message: 'node-2 did not answer.' });
+  t.match(await run('cluster.remove', { name: 'node-1' }), { error: { message: /answer\. .*--request-id/ } });
+  t.match(
+    await run('cluster.transfer', { to: 'node-2' }),
+    { error: { message: 'node-2 did not answer. `xksctl cluster status` shows who leads.' } },
+    'a transfer is remembered under no id',
+  );
   cluster.raft = { role: 'follower', leader: null };
   t.match(await run('cluster.transfer', { to: 'node-2' }), {
     ok: false,

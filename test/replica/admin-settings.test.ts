@@ -46,6 +46,42 @@ t.test('a repetition under the same id is carried out once', async (t) => {
   t.equal(log.machine.state.settings().electionTicks, 9);
 });
 
+t.test('a repetition is one, also when another setting was changed in between', async (t) => {
+  const { run, log } = await foundedReplica(t);
+  const { requestId } = caller();
+  const first = await run('settings.set', { settings: { electionTicks: 8 } }, requestId);
+  if (!first.ok) throw new Error(first.error.message);
+  await run('settings.set', { settings: { freshnessIntervalMs: 250 } });
+  const { appliedIndex } = log;
+  const again = await run('settings.set', { settings: { electionTicks: 8 } }, requestId);
+  const { index } = first.value.change;
+  t.match(again, {
+    ok: true,
+    value: {
+      settings: { electionTicks: 8, freshnessIntervalMs: 250 },
+      change: { index, repeated: true, applied: true },
+    },
+  });
+  t.equal(log.appliedIndex, appliedIndex, 'no change');
+  await run('settings.set', { settings: { electionTicks: 9 } });
+  t.match(
+    await run('settings.set', { settings: { electionTicks: 8 } }, requestId),
+    { error: { code: 'conflict', message: new RegExp(`carried out at index ${index}\\. Either`) } },
+    'nor does it undo what was set since',
+  );
+  t.match(log.machine.state.settings(), { electionTicks: 9, freshnessIntervalMs: 250 });
+});
+
+t.test('the id of another change is no repetition', async (t) => {
+  const { run, log } = await foundedReplica(t);
+  const { requestId } = caller();
+  await run('cluster.add', { name: 'node-2', address: 'node-2:7443' }, requestId);
+  t.match(await run('settings.set', { settings: { electionTicks: 8 } }, requestId), {
+    error: { code: 'conflict', message: /was another change/ },
+  });
+  t.strictSame(log.machine.state.settings(), defaultSettings);
+});
+
 t.test('they are set at the leader, by what a quorum confirms', async (t) => {
   const { run, cluster, log } = await foundedReplica(t);
   cluster.raft = { role: 'follower', leader: 'id-node-2' };
@@ -64,4 +100,24 @@ t.test('they are set at the leader, by what a quorum confirms', async (t) => {
     error: { code: 'no-quorum', message: /No leader is known here/ },
   });
   t.strictSame(log.machine.state.settings(), defaultSettings);
+});
+
+t.test('where the leader does not answer, the id to repeat it under is told, once', async (t) => {
+  const { run, cluster } = await foundedReplica(t);
+  cluster.raft = { role: 'follower', leader: 'id-node-2' };
+  const { requestId } = caller();
+  const code = 'outcome-unknown';
+  const messageOf = async (message: string): Promise<string> => {
+    cluster.answer = err({ code, message });
+    const answer = await run('settings.set', { settings: { electionTicks: 8 } }, requestId);
+    if (answer.ok) throw new Error('nobody did it');
+    t.equal(answer.error.code, code);
+    return answer.error.message;
+  };
+  t.equal(
+    await messageOf('node-2 did not answer.'),
+    `node-2 did not answer. Repeat it with --request-id ${requestId}: it is carried out once at most.`,
+  );
+  const own = `Not known. Repeat it with --request-id ${requestId}.`;
+  t.equal(await messageOf(own), own, 'the leader has said it');
 });

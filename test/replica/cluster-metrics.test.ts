@@ -10,7 +10,7 @@ import { foundCluster, hear, joinMember, peerStats } from './replica-in-cluster.
 /** `series` yields what Prometheus would get: the value of a series, `null` where it is absent. */
 async function measured(t: Test) {
   const replica = await makeReplica(t);
-  const { log, cluster, publication, now } = replica;
+  const { log, cluster, publication, now, diskSpace } = replica;
   const aggregation = new MetricsAggregation();
   const state = () => log.machine.state;
   const node = new ReplicaMetrics({
@@ -19,6 +19,7 @@ async function measured(t: Test) {
     aggregation,
     engine: cluster,
     bootTimeMs: () => cluster.nowMs,
+    diskSpace,
   });
   const clock = { monotonicMs: () => 0, wallMs: () => now.wallMs };
   const among = new ClusterMetrics({ cluster, state, clock, version: '0.0.0' });
@@ -130,4 +131,12 @@ t.test('the way to the others, and what went over it', async (t) => {
   t.equal(await series('xks_peer_messages_dropped_total{kind="raft"}'), 1);
   cluster.stats = null;
   t.equal(await series(sent), 9, 'a counter only grows');
+});
+
+t.test('the room left on the disk, absent while it is not known', async (t) => {
+  const { diskSpace, series } = await measured(t);
+  diskSpace.freeBytes = 4_096;
+  t.equal(await series('xks_data_directory_free_bytes'), 4_096);
+  diskSpace.freeBytes = null;
+  t.equal(await series('xks_data_directory_free_bytes'), null);
 });

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
@@ -191,6 +192,7 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     aggregation,
     engine: cluster,
     bootTimeMs: () => cluster.nowMs,
+    diskSpace: { freeBytes: 2 ** 30 },
   });
   node.observeLogSync(1.5);
   const among = new ClusterMetrics({
@@ -222,4 +224,32 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
   ]) {
     t.match(exposed, series);
   }
+});
+
+t.test('operators read of every metric, and of no other', async (t) => {
+  const { publication, log, cluster, diskSpace, clock } = await makeReplica(t);
+  const state = () => log.machine.state;
+  const bootTimeMs = () => cluster.nowMs;
+  const aggregation = new MetricsAggregation();
+  const node = new ReplicaMetrics({
+    state,
+    publication,
+    aggregation,
+    engine: cluster,
+    bootTimeMs,
+    diskSpace,
+  });
+  const families = [
+    await node.json(),
+    await new ClusterMetrics({ cluster, state, clock, version: '0.0.0' }).json(),
+    await createProcessRegistry({ droppedLogLines: () => 0 }).getMetricsAsJSON(),
+    await createServingMetrics({ droppedLogLines: () => 0 }).registry.getMetricsAsJSON(),
+  ];
+  const made = families.flat().map((family) => String((family as { readonly name?: unknown }).name));
+  const documentation = readFileSync(new URL('../../../docs/operating.md', import.meta.url), 'utf8');
+  // In the first cells of tables, with their labels.
+  const firstCells = [...documentation.matchAll(/^\| (`xks_[^|]*)\|/gm)].map(([, cell]) => cell).join('\n');
+  const documented = [...firstCells.matchAll(/xks_[a-z_]+/g)].map(([name]) => name);
+  const ours = made.filter((name) => name.startsWith('xks_'));
+  t.strictSame([...new Set(documented)].sort(), [...new Set(ours)].sort());
 });

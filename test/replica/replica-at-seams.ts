@@ -25,6 +25,7 @@ export interface ReplicaAtSeams {
   readonly publication: StatePublication;
   readonly hsm: HsmRequests;
   readonly fleet: { configured: number; ready: number };
+  readonly diskSpace: { freeBytes: number | null };
   /** What `clock.wallMs()` says. */
   readonly now: { wallMs: number };
   readonly clock: Clock;
@@ -59,6 +60,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
   const log = new MemoryLog();
   const cluster = new FakeCluster(log);
   const fleet = { configured: 0, ready: 0 };
+  const diskSpace: ReplicaAtSeams['diskSpace'] = { freeBytes: 2 ** 40 };
   const now = { wallMs: Date.now() };
   const clock: Clock = { ...systemClock, wallMs: () => now.wallMs };
   const logger = options.logger ?? silentLogger;
@@ -106,6 +108,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       clock,
       random: systemRandom,
       cluster,
+      diskSpace,
       fleet: () => fleet,
     },
     logger,
@@ -116,6 +119,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     publication,
     hsm,
     fleet,
+    diskSpace,
     now,
     clock,
     proposer,
