@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { isJsonObject } from '../base/guards.js';
+import { invariant, isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import { JsonCursor } from './json-cursor.js';
 
@@ -183,6 +183,8 @@ export function objectField<T extends object>(fields: FieldCodecs<T>): FieldCode
     start: `${place === 0 ? '{' : ','}${JSON.stringify(name)}:`,
     field: fields[name],
   }));
+  // The first of them opens the object.
+  invariant(parts.length > 0, 'an object without fields has no codec');
   return {
     write: (value) => {
       let text = '';
@@ -193,7 +195,7 @@ export function objectField<T extends object>(fields: FieldCodecs<T>): FieldCode
           throw seenFrom(name, thrown);
         }
       }
-      return text === '' ? '{}' : `${text}}`;
+      return `${text}}`;
     },
     fromJson: (json) => {
       if (!isJsonObject(json)) return fail('is not an object');

@@ -172,7 +172,10 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       if (memberId === cluster.memberId && status === 'voter') {
         // One that is gone hears no more of the others, and could not say when it may be turned off.
         const led = await handOver();
-        if (led !== null) return led.ok ? removeThrough(led.value, name, force, caller) : led;
+        if (led !== null) {
+          const body = { name, ...(force && { force }) };
+          return led.ok ? askMember(cluster, led.value, 'cluster.remove', body, caller) : led;
+        }
       }
       const report = await proposer.propose({ type: 'member.remove', memberId }, caller);
       if (!report.ok) return report;
@@ -305,15 +308,6 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
       code: 'timeout',
       message: `This node leads, and ${name} has not taken over: nothing was changed. Try again, or from another node.`,
     });
-  }
-
-  async function removeThrough(
-    leader: string,
-    name: string,
-    force: boolean | undefined,
-    caller: AdminCaller,
-  ): Promise<Result<AdminResponse<'cluster.remove'>, AdminError>> {
-    return askMember(cluster, leader, 'cluster.remove', { name, ...(force && { force }) }, caller);
   }
 
   /** Names of the voters that are not known to have applied `index`, by their last reports. */

@@ -36,8 +36,12 @@ export function settingsHandlers(context: AdminContext): NounHandlers<'settings'
   const { proposer, cluster } = context;
   let last: Promise<unknown> = Promise.resolve();
 
-  /** A command carries all settings: without the newest ones it would undo what another has just set. */
+  /**
+   * A command carries all settings: without the newest ones it would undo what another has just set. So it is for this
+   * node to append, in the term in which it has read them, or for nobody: a leader after it may have set others.
+   */
   async function set(wanted: Wanted, caller: AdminCaller): Promise<Answer> {
+    const { term } = cluster.status().raft;
     const read = await cluster.readIndex(readTimeoutMs);
     if (!read.ok) return read;
     const current = context.state.settings();
@@ -48,7 +52,7 @@ export function settingsHandlers(context: AdminContext): NounHandlers<'settings'
     if (before !== null && isDeepStrictEqual(settings, current)) {
       return ok({ settings: current, change: await proposer.followAgain(before.revision) });
     }
-    const report = await proposer.propose({ type: 'cluster.settings', settings }, caller);
+    const report = await proposer.propose({ type: 'cluster.settings', settings }, caller, { onlyTerm: term });
     if (report.ok) return ok({ settings: context.state.settings(), change: report.value });
     const isOvertaken = before !== null && report.error.code === 'conflict';
     return isOvertaken ? err(overtaken(caller, before.revision)) : report;

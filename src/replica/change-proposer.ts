@@ -7,8 +7,8 @@ import { changesMembership } from '../keystate/command-class.js';
 import { checkActiveFormat } from '../keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 import type { Command, CommandResult } from '../keystate/types.js';
-import type { OrderedLog, ProposeFailure } from '../replication/ordered-log.js';
-import { membershipPendingText } from '../replication/proposals.js';
+import type { OrderedLog, ProposeFailure, ProposeOptions } from '../replication/ordered-log.js';
+import { leadLostText, membershipPendingText } from '../replication/proposals.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import { type Change, namesIn } from './change-names.js';
@@ -57,7 +57,12 @@ export class ChangeProposer {
     this.#options = options;
   }
 
-  async propose(change: Change, author: Author): Promise<Result<ChangeReport, AdminError>> {
+  /** @param options `onlyTerm` of `ProposeOptions`, for a change that was worked out from what the leader of a term knew. */
+  async propose(
+    change: Change,
+    author: Author,
+    options: Pick<ProposeOptions, 'onlyTerm'> = {},
+  ): Promise<Result<ChangeReport, AdminError>> {
     const { log, clock, random, logger } = this.#options;
     const by = author.by ?? `uid=${'uid' in author ? (author.uid ?? 'unknown') : 'unknown'}`;
     const atMs = clock.wallMs();
@@ -71,6 +76,7 @@ export class ChangeProposer {
     const proposed = await log.propose(this.#options.encodeCommand(command), {
       membership: changesMembership(command),
       timeoutMs: proposeTimeoutMs,
+      ...options,
     });
     if (!proposed.ok) {
       const failure = wordFailure(proposed.error, requestId);
@@ -120,6 +126,12 @@ function wordFailure(failure: ProposeFailure, requestId: string): AdminError {
         return {
           code: 'conflict',
           message: `Nothing was changed: ${failure.reason}. Try again in a moment; \`xksctl cluster status\` shows what it waits for.`,
+        };
+      }
+      if (failure.reason === leadLostText) {
+        return {
+          code: 'conflict',
+          message: `Nothing was changed: ${failure.reason}. Try again in a moment.`,
         };
       }
       return {

@@ -36,7 +36,7 @@ export async function askMember<C extends AdminCommand>(
   const parsed = adminCommands[command].response.safeParse(answer.value);
   // The schema of `command` made it; the compiler cannot follow that through the union.
   if (parsed.success) return ok(parsed.data as AdminResponse<C>);
-  return err({ code: 'internal', message: `The leader's answer to ${command} is not understood here.` });
+  return err({ code: 'internal', message: `The other node's answer to ${command} is not understood here.` });
 }
 
 /** How to repeat what may have been done, unless the member that was asked has said so. */

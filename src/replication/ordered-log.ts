@@ -92,6 +92,8 @@ export interface ProposeOptions {
   /** Changes who is a member: one at a time. */
   readonly membership?: boolean;
   readonly timeoutMs?: number;
+  /** Only by this node, and only while it leads in this term: else it is not taken, at once. */
+  readonly onlyTerm?: number;
 }
 
 export interface OrderedLog<R> {

@@ -31,6 +31,7 @@ export interface ProposalsOptions<R> {
   /** Before a leader that refused is asked again. */
   readonly retryTicks: number;
   readonly append: (kind: ProposedKind, command: Uint8Array) => Result<LogPosition, ProposeError>;
+  readonly term: () => number;
   /** An id never used before, for what is sent to the leader of this term. */
   readonly forwardId: () => string;
   readonly forward: (to: MemberId, forwardId: string, kind: ProposedKind, command: Uint8Array) => void;
@@ -60,8 +61,18 @@ export class Proposals<R> {
     this.#appliedIndex = appliedIndex;
   }
 
-  /** Keeps `command`. */
-  add(proposalId: string, kind: ProposedKind, command: Uint8Array, deadlineMs: number): void {
+  /**
+   * Keeps `command`.
+   *
+   * @param onlyTerm appended here in that term, or not taken, at once; `null`: given to whoever leads by `deadlineMs`.
+   */
+  add(
+    proposalId: string,
+    kind: ProposedKind,
+    command: Uint8Array,
+    deadlineMs: number,
+    onlyTerm: number | null,
+  ): void {
     const { proposalsMax, commandBytesMax, settle } = this.#options;
     invariant(!this.#all.has(proposalId), `proposal ${proposalId} is waiting already`);
     if (command.byteLength > commandBytesMax) {
@@ -73,7 +84,9 @@ export class Proposals<R> {
       return;
     }
     if (deadlineMs < this.#earliestDeadlineMs) this.#earliestDeadlineMs = deadlineMs;
-    this.#attempt({ proposalId, kind, command, deadlineMs });
+    const waiting = { proposalId, kind, command, deadlineMs };
+    if (onlyTerm === null) this.#attempt(waiting);
+    else this.#attemptHere(waiting, onlyTerm);
   }
 
   /** A leader's answer to `forwardId`. */
@@ -161,6 +174,23 @@ export class Proposals<R> {
     }
   }
 
+  #attemptHere(waiting: Waiting, term: number): void {
+    const { append, term: currentTerm, settle } = this.#options;
+    const { proposalId, kind, command } = waiting;
+    const appended: Result<LogPosition, ProposeError> =
+      currentTerm() === term ? append(kind, command) : err({ kind: 'not-leader', leader: null });
+    if (appended.ok) {
+      this.#await(waiting, appended.value);
+      return;
+    }
+    const { error } = appended;
+    if (error.kind === 'overloaded') settle(proposalId, err({ kind: 'overloaded' }));
+    else {
+      const reason = error.kind === 'membership-pending' ? membershipPendingText : leadLostText;
+      settle(proposalId, err({ kind: 'not-taken', reason }));
+    }
+  }
+
   #wait(waiting: Waiting, reason: string, ticks: number): void {
     const retryAtTick = this.#tick + ticks;
     this.#all.set(waiting.proposalId, { ...waiting, stage: 'idle', reason, retryAtTick });
@@ -226,6 +256,8 @@ export class Proposals<R> {
 }
 
 export const membershipPendingText = 'another change of the members is not done yet';
+
+export const leadLostText = 'this node does not lead any more';
 
 export function proposeErrorText(error: ProposeError): string {
   switch (error.kind) {

@@ -105,7 +105,7 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
     return new Promise((settle) => {
       const proposalId = this.#nextId();
       this.#proposals.set(proposalId, settle);
-      this.#input(() => this.#loop.propose(proposalId, kind, copy, timeoutMs));
+      this.#input(() => this.#loop.propose(proposalId, kind, copy, timeoutMs, options.onlyTerm ?? null));
     });
   }
 

@@ -85,6 +85,7 @@ export class ReplicationLoop<R> {
           return timing.heartbeatTicks;
         },
         append: (kind, command) => this.#raft.propose(kind, command),
+        term: () => this.#raft.status().term,
         forwardId: () => forwardedId(this.#raft.status().term, this.#mintId()),
         forward: (to, proposalId, entryKind, command) =>
           this.#ports.send(to, { kind: 'propose', proposalId, entryKind, command }),
@@ -212,15 +213,25 @@ export class ReplicationLoop<R> {
     this.#drive();
   }
 
-  /** `proposalId`: not that of a proposal still waiting. `command` is copied. */
-  propose(proposalId: string, kind: 'command' | 'membership', command: Uint8Array, timeoutMs: number): void {
+  /**
+   * `proposalId`: not that of a proposal still waiting. `command` is copied.
+   *
+   * @param onlyTerm only by this member, as the leader of that term; `null`: whoever leads.
+   */
+  propose(
+    proposalId: string,
+    kind: 'command' | 'membership',
+    command: Uint8Array,
+    timeoutMs: number,
+    onlyTerm: number | null = null,
+  ): void {
     const closed = this.#stage.closedReason();
     if (closed !== null) {
       this.#ports.proposed(proposalId, err({ kind: 'closed', reason: closed }));
       return;
     }
     const deadlineMs = this.#options.nowMs() + timeoutMs;
-    this.#proposals.add(proposalId, kind, new Uint8Array(command), deadlineMs);
+    this.#proposals.add(proposalId, kind, new Uint8Array(command), deadlineMs, onlyTerm);
     this.#drive();
   }
 

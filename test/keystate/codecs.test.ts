@@ -2,6 +2,7 @@ import t from 'tap';
 import { commandClasses } from '../../src/keystate/command-class.js';
 import { decodeCommand, encodeCommand } from '../../src/keystate/command-codec.js';
 import { formatOf } from '../../src/keystate/command-format.js';
+import { objectField } from '../../src/keystate/json-fields.js';
 import { SnapshotReader } from '../../src/keystate/snapshot-codec.js';
 import { decodeRecord, encodeRecord } from '../../src/keystate/snapshot-records.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
@@ -388,4 +389,8 @@ t.test('what is decoded is encoded again to the same bytes, whatever was changed
     }
   }
   t.ok(taken > 100, `${taken} were taken`);
+});
+
+t.test('an object without fields has no one text, and so no codec', async (t) => {
+  t.throws(() => objectField({}), /an object without fields has no codec/);
 });

@@ -1,6 +1,8 @@
 import t from 'tap';
 import { err, ok } from '../../src/base/result.js';
 import { defaultSettings } from '../../src/keystate/cluster-settings.js';
+import type { ProposeOptions } from '../../src/replication/ordered-log.js';
+import { leadLostText } from '../../src/replication/proposals.js';
 import { caller, foundedReplica } from './replica-at-seams.js';
 
 t.test('settings: those named are changed, the others stay', async (t) => {
@@ -100,6 +102,28 @@ t.test('they are set at the leader, by what a quorum confirms', async (t) => {
     error: { code: 'no-quorum', message: /No leader is known here/ },
   });
   t.strictSame(log.machine.state.settings(), defaultSettings);
+});
+
+t.test('they are for the leader to set that has read them, or for nobody', async (t) => {
+  const { run, cluster, log } = await foundedReplica(t);
+  cluster.raft = { term: 7 };
+  cluster.read = async () => {
+    cluster.raft = { term: 9 };
+    return ok(log.appliedIndex);
+  };
+  const asked: unknown[] = [];
+  log.propose = async (_, options?: ProposeOptions) => {
+    asked.push(options?.onlyTerm);
+    return err({ kind: 'not-taken', reason: leadLostText });
+  };
+  t.match(await run('settings.set', { settings: { electionTicks: 8 } }), {
+    ok: false,
+    error: {
+      code: 'conflict',
+      message: /^Nothing was changed: this node does not lead any more\. Try again/,
+    },
+  });
+  t.strictSame(asked, [7], 'not the term of a later look');
 });
 
 t.test('where the leader does not answer, the id to repeat it under is told, once', async (t) => {

@@ -144,12 +144,12 @@ t.test('proposals and reads: an id each, one outcome each', async (t) => {
   const command = bytes('first');
   const first = log.propose(command);
   command.write('later');
-  const second = log.propose(bytes('second'), { membership: true, timeoutMs: 7 });
-  const [, firstId, kind, data] = await called(node, 'propose');
-  t.equal(kind, 'command');
+  const second = log.propose(bytes('second'), { membership: true, timeoutMs: 7, onlyTerm: 3 });
+  const [, firstId, kind, data, , anyTerm] = await called(node, 'propose');
+  t.strictSame([kind, anyTerm], ['command', null]);
   t.strictSame(data, Uint8Array.from(bytes('first')), 'the proposer may reuse its buffer');
-  const [, secondId, secondKind, , timeoutMs] = await called(node, 'propose', 1);
-  t.strictSame([secondKind, timeoutMs], ['membership', 7]);
+  const [, secondId, secondKind, , timeoutMs, onlyTerm] = await called(node, 'propose', 1);
+  t.strictSame([secondKind, timeoutMs, onlyTerm], ['membership', 7, 3]);
   t.not(firstId, secondId);
   const applied: AppliedEntry<number> = { index: 1, command, result: 1 };
   ports.proposed(String(secondId), { ok: false, error: { kind: 'unknown', reason: 'who knows' } });

@@ -28,6 +28,38 @@ t.test('a follower forwards to the leader and settles when it is applied there',
   for (const node of cluster.nodes.values()) t.equal(node.machine.values.get('x'), '1');
 });
 
+t.test('what only the leader of one term may append is appended by it, or not taken at once', async (t) => {
+  const cluster = loopCluster(['a', 'b', 'c']);
+  const [a, b] = [cluster.node('a'), cluster.node('b')];
+  const { term } = a.loop.status().raft;
+  const sent: PeerMessage[] = [];
+  cluster.network = (envelope) => {
+    if (envelope.message.kind === 'propose') sent.push(envelope.message);
+    return [envelope];
+  };
+  const propose = (node: LoopNode, proposalId: string, onlyTerm: number): void =>
+    node.loop.propose(proposalId, 'command', setCommand('x', proposalId), 5_000, onlyTerm);
+  propose(a, 'here', term);
+  cluster.deliver();
+  t.match(a.outcomes.get('here'), { ok: true });
+  propose(b, 'elsewhere', term);
+  t.match(b.outcomes.get('elsewhere'), {
+    ok: false,
+    error: { kind: 'not-taken', reason: 'this node does not lead any more' },
+  });
+  a.loop.transferLeadership('b');
+  propose(a, 'handed over', term);
+  t.equal(failure(a, 'handed over'), 'not-taken');
+  cluster.until(() => b.role === 'leader', 'b leads');
+  b.loop.transferLeadership('a');
+  cluster.until(() => a.role === 'leader', 'a leads again');
+  propose(a, 'of before', term);
+  t.equal(failure(a, 'of before'), 'not-taken');
+  cluster.tick(20);
+  t.same(sent, [], 'nobody else is given it');
+  t.equal(a.machine.values.get('x'), 'here');
+});
+
 t.test('an answer that comes after its entry finds it', async (t) => {
   const cluster = loopCluster(['a', 'b', 'c']);
   const b = cluster.node('b');
