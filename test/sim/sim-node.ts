@@ -44,6 +44,8 @@ export interface Companion {
   replicaEnded(): void;
   /** Applied by all of it. */
   readonly appliedIndex: number;
+  /** It joined behind the gate of an upgrade, too old for it: docs/simulator.md, Known limits. */
+  readonly joinedTooLate: boolean;
 }
 
 /** One node: its disk and clock, and a replica process that comes and goes. */
@@ -365,7 +367,9 @@ export class SimNode {
       halted: (reason) => {
         this.halted = reason;
         world.say(() => `${member} halts: ${reason}`);
-        if (!this.lostDisk) world.verdict.broken('halted without cause', `${member}: ${reason}`);
+        // Nobody starts it again before it has the later release.
+        if (this.companion?.joinedTooLate === true) this.retired = true;
+        else if (!this.lostDisk) world.verdict.broken('halted without cause', `${member}: ${reason}`);
       },
       warn: (message) => world.say(() => `${member} warns: ${message}`),
     };

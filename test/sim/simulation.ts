@@ -517,7 +517,8 @@ export class Simulation {
   #sound(): readonly SimNode[] {
     const members = this.#members();
     return this.#current().filter(
-      ({ memberId, retired, lostDisk, up }) => up && !retired && !lostDisk && members.includes(memberId),
+      ({ memberId, retired, lostDisk, halted, up }) =>
+        up && halted === null && !retired && !lostDisk && members.includes(memberId),
     );
   }
 

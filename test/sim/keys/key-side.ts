@@ -101,6 +101,7 @@ export class KeySide {
       linkDelayMeanMs: scenario.linkDelayMeanMs,
       linkBufferBytesMax: scenario.linkBufferBytesMax,
       hsmMeanMs: scenario.hsmMeanMs,
+      joinedTooLate: () => this.#releases.joinedTooLate(node),
       nextPid: () => {
         this.#pids += 1;
         return this.#pids;

@@ -37,6 +37,8 @@ export class ReleaseOperator {
   /** Some proposal to raise the active format was acknowledged. */
   #finalized = false;
   #waiting = false;
+  /** What had been applied where the gate was last found open. */
+  #gateIndex: number | null = null;
   #running = true;
 
   constructor(options: {
@@ -75,6 +77,19 @@ export class ReleaseOperator {
 
   stop(): void {
     this.#running = false;
+  }
+
+  /**
+   * Whether a node of the former release came in while the format was being raised: its join was on its way when the gate
+   * was looked at. It can't follow, and says so; no quorum rests on it.
+   */
+  joinedTooLate(node: SimNode): boolean {
+    const gateIndex = this.#gateIndex;
+    if (node.release === 1 || gateIndex === null) return false;
+    return this.#nodes().some(({ node: { machine } }) => {
+      const member = machine instanceof KeyMachine ? machine.state.member(node.memberId) : null;
+      return (member?.joinedIndex ?? 0) > gateIndex;
+    });
   }
 
   #act(): void {
@@ -135,6 +150,7 @@ export class ReleaseOperator {
     };
     const command = encodeCommand({ type: 'cluster.upgrade', ...envelope, format: nextFormat });
     this.#waiting = true;
+    this.#gateIndex = state.appliedIndex;
     this.#world.say(() => `operator finalises the upgrade at ${memberId} (request ${request})`);
     node.propose(`${request}.1`, 'command', command, (outcome) => {
       this.#waiting = false;

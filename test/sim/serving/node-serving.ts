@@ -34,6 +34,7 @@ export interface NodeServingOptions {
   readonly linkDelayMeanMs: number;
   readonly linkBufferBytesMax: number;
   readonly hsmMeanMs: number;
+  readonly joinedTooLate: () => boolean;
   readonly nextPid: () => number;
 }
 
@@ -69,6 +70,10 @@ export class NodeServing implements Companion {
           acknowledgedIndex: (processId) => this.#acknowledgedBy(processId),
         }),
     );
+  }
+
+  get joinedTooLate(): boolean {
+    return this.#options.joinedTooLate();
   }
 
   get appliedIndex(): number {

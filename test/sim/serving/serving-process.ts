@@ -17,8 +17,8 @@ import { SimProcess } from './sim-process.js';
 
 export const supervisorNonce = 'simulated';
 /** Of an HSM's answers: those that come when they are of no use any more. They must not leave then, either. */
-const hungChance = 0.05;
-const hungMeanMs = 4_000;
+const hungChance = 0.06;
+const hungMeanMs = 3_000;
 /** Indexes between two at which its state is compared with that of replicas. */
 const comparedEvery = 4;
 
