@@ -79,7 +79,7 @@ t.test('a majority is lost for good: the best survivor goes on alone, the others
     await cluster.join(through, node);
     const { name } = node.description;
     const promoted = async () => (await xksctl(through, 'cluster', 'promote', name)).status === 0;
-    await eventually(`${name} votes`, promoted, node.logFile);
+    await eventually(`${name} votes`, promoted, node.logFile, through.logFile);
   };
   await cluster.found();
   await eventually('the admin socket', async () => (await xksctl(one, 'status')).status !== 1, one.logFile);
@@ -160,7 +160,7 @@ t.test('a majority is lost for good: the best survivor goes on alone, the others
   // One that was left behind finds its former fellow in another cluster.
   three.start();
   const fence = join(three.description.dataDir, 'fence.json');
-  await eventually('the fence', () => existsSync(fence), three.logFile);
+  await eventually('the fence', () => existsSync(fence), three.logFile, two.logFile);
   t.match(readFileSync(fence, 'utf8'), /node-2 went on in a recovered cluster, which left this node behind/);
   await kill(three);
   await kill(two);

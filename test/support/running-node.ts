@@ -23,25 +23,27 @@ const requestDeadlineMs = 10_000;
 const waitMaxMs = 120_000;
 const pollMs = 25;
 
-/** Resolves when `holds` does; fails the test, with the node's log, when it has not after two minutes. */
+/** Resolves when `holds` does; fails the test, with the ends of these logs, when it has not after two minutes. */
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  log = '',
+  ...logs: readonly string[]
 ): Promise<void> {
   const endMs = Date.now() + waitMaxMs;
   while (!(await holds())) {
-    if (Date.now() > endMs)
-      throw new Error(`${what} did not happen${log === '' ? '' : `; log:\n${readLog(log)}`}`);
+    if (Date.now() > endMs) throw new Error([`${what} did not happen`, ...logs.map(readLog)].join('\n'));
     await delay(pollMs);
   }
 }
 
+const logLinesShown = 30;
+
 const readLog = (path: string): string => {
   try {
-    return readFileSync(path, 'utf8').split('\n').slice(-15).join('\n');
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
+    return [`the last of ${path}:`, ...lines.slice(-logLinesShown)].join('\n');
   } catch {
-    return '(none)';
+    return `${path} cannot be read`;
   }
 };
 
@@ -122,9 +124,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     // 3: done, but something is degraded, as while a process is being replaced.
     const value: unknown = status === 0 || status === 3 ? JSON.parse(stdout) : null;
     if (!isJsonObject(value))
-      throw new Error(
-        `xksctl ${args.join(' ')}: ${status} ${stderr}${stdout}; log:\n${readLog(node.logFile)}`,
-      );
+      throw new Error(`xksctl ${args.join(' ')}: ${status} ${stderr}${stdout}\n${readLog(node.logFile)}`);
     return value;
   };
 
