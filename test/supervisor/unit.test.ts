@@ -28,6 +28,7 @@ t.test('the unit stops later than the default drain and does not restart in vain
   const value = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(unit)?.[1] ?? '';
   t.ok(Number(value('TimeoutStopSec')) > 60 + 10 + 10, 'drain, serving and replica stop');
   t.equal(value('RestartPreventExitStatus'), '2');
+  t.equal(value('StartLimitIntervalSec'), '0', 'what may pass is tried for as long as it takes');
   t.equal(value('Type'), 'notify');
   t.equal(value('NotifyAccess'), 'main');
 });
