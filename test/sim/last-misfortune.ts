@@ -1,3 +1,4 @@
+import type { PeerProgress } from '../../src/raft/types.js';
 import type { Random } from './random.js';
 import type { LastMisfortuneKind } from './scenario.js';
 import type { SimNode } from './sim-node.js';
@@ -5,6 +6,9 @@ import type { World } from './world.js';
 
 /** Until there is a leader to speak of. */
 const settlingElectionTimeouts = 3;
+/** For a follower to make a snapshot that its leader, which has none as new, hears nothing of. */
+const unheardTriesMax = 10;
+const unheardElectionTimeouts = 4;
 
 /**
  * What takes several things in a row that chance alone hardly ever brings together, played right before everything is
@@ -14,35 +18,44 @@ export class LastMisfortune {
   readonly #world: World;
   readonly #random: Random;
   readonly #nodes: () => readonly SimNode[];
-  readonly #runFor: (lengthMs: number) => void;
+  readonly #runUntil: (lengthMs: number, done: () => boolean) => void;
 
   constructor(options: {
     readonly world: World;
     readonly random: Random;
     /** All that are not retired. */
     readonly nodes: () => readonly SimNode[];
-    /** Lets so much simulated time go by. */
-    readonly runFor: (lengthMs: number) => void;
+    /** Lets so much simulated time go by, or less when it is done before. */
+    readonly runUntil: (lengthMs: number, done: () => boolean) => void;
   }) {
     this.#world = options.world;
     this.#random = options.random;
     this.#nodes = options.nodes;
-    this.#runFor = options.runFor;
+    this.#runUntil = options.runUntil;
   }
 
-  /** Once faults have ended: meanwhile only the network goes on losing, repeating and delaying. */
-  play(kind: LastMisfortuneKind): void {
+  /**
+   * Once faults have ended: meanwhile only the network goes on losing, repeating and delaying. @returns of whom a majority
+   * has to be made first: without them it would not show what has come of it.
+   */
+  play(kind: LastMisfortuneKind): readonly SimNode[] {
     this.#world.network.mendAll();
     for (const node of this.#nodes()) if (node.mayStart) node.start();
     this.#runFor(settlingElectionTimeouts * this.#electionMs);
     switch (kind) {
       case 'lostCampaign':
         this.#lostCampaign();
-        return;
+        return [];
       case 'lateAnswers':
         this.#lateAnswers();
-        return;
+        return [];
+      case 'unheardFollower':
+        return this.#unheardFollower();
     }
+  }
+
+  #runFor(lengthMs: number): void {
+    this.#runUntil(lengthMs, () => false);
   }
 
   get #electionMs(): number {
@@ -103,4 +116,51 @@ export class LastMisfortune {
     network.letThrough();
     this.#runFor(electionMs);
   }
+
+  /**
+   * What a follower says of the entries that it takes is lost. It applies what is committed with the others' votes, and
+   * makes a snapshot of more than the leader knows that it has; then the connection breaks, and the leader, whose own log
+   * still begins before that, goes back to what it knows (databendlabs/openraft#511).
+   */
+  #unheardFollower(): readonly SimNode[] {
+    const { network } = this.#world;
+    for (let attempt = 0; attempt < unheardTriesMax; attempt += 1) {
+      const leader = this.#leader();
+      const others = leader === null ? [] : this.#otherVoters(leader);
+      // Without it there must be a majority still.
+      if (leader === null || others.length < 2) return [];
+      const follower = this.#random.pick(others);
+      network.loseAcceptances(follower.slot, leader.slot);
+      this.#runUntil(
+        unheardElectionTimeouts * this.#electionMs,
+        () => stateOf(leader, follower) !== 'waiting',
+      );
+      if (stateOf(leader, follower) === 'unheard') {
+        this.#world.say(
+          () => `${leader.memberId} has not heard of the snapshot that ${follower.memberId} made`,
+        );
+        network.cut(leader.slot, follower.slot);
+        network.cut(follower.slot, leader.slot);
+        this.#runUntil(this.#electionMs, () => progressOf(leader, follower)?.state !== 'replicate');
+        network.hearAcceptances();
+        network.mendAll();
+        return [leader, follower];
+      }
+      network.hearAcceptances();
+      this.#runFor(this.#electionMs);
+    }
+    return [];
+  }
 }
+
+/** `late`: what the leader would have to send is compacted by itself, too. */
+function stateOf(leader: SimNode, follower: SimNode): 'waiting' | 'unheard' | 'late' {
+  const known = progressOf(leader, follower)?.matchIndex;
+  if (known === undefined || snapshotIndexOf(leader) > known) return 'late';
+  return snapshotIndexOf(follower) > known ? 'unheard' : 'waiting';
+}
+
+const snapshotIndexOf = ({ loop }: SimNode): number => loop?.status().snapshotIndex ?? 0;
+
+const progressOf = ({ loop }: SimNode, { memberId }: SimNode): PeerProgress | undefined =>
+  loop?.status().raft.progress.find((progress) => progress.memberId === memberId);

@@ -21,6 +21,9 @@ export class Network {
   /** Whose requests for votes are all lost; -1 for nobody's. */
   #voteless = -1;
 
+  /** The link on which nobody hears that entries were taken; -1 for none. */
+  #acceptlessLink = -1;
+
   /** The link whose messages stay on the way, and those that do. */
   #heldLink = -1;
   #held: (() => void)[] = [];
@@ -61,6 +64,19 @@ export class Network {
     return this.#voteless === from;
   }
 
+  /** Until all is calm, or `hearAcceptances`. */
+  loseAcceptances(from: number, to: number): void {
+    this.#acceptlessLink = from * this.#size + to;
+  }
+
+  hearAcceptances(): void {
+    this.#acceptlessLink = -1;
+  }
+
+  losesAcceptances(from: number, to: number): boolean {
+    return this.#acceptlessLink === from * this.#size + to;
+  }
+
   /** What is sent on this link from now on arrives only once all is let through. */
   holdBack(from: number, to: number): void {
     this.#heldLink = from * this.#size + to;
@@ -81,6 +97,7 @@ export class Network {
   calm(nowMs: number): void {
     this.#calmSinceMs = nowMs;
     this.#voteless = -1;
+    this.#acceptlessLink = -1;
     this.mendAll();
   }
 

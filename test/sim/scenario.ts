@@ -22,7 +22,7 @@ export const faultKinds = [
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
-export type LastMisfortuneKind = 'lostCampaign' | 'lateAnswers';
+export type LastMisfortuneKind = 'lostCampaign' | 'lateAnswers' | 'unheardFollower';
 
 /** What a seed comes to: everything that is drawn before the run begins. */
 export interface Scenario {
@@ -79,7 +79,7 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
   const electionMs = tickMs * electionTicks;
   const calm = random.chance(0.05);
   const faults = faultKinds.map((kind) => [kind, drawWeight(random, kind)] as const);
-  return {
+  const drawn: Scenario = {
     nodes: size,
     grown: random.chance(0.2),
     limits: {
@@ -122,9 +122,38 @@ export function drawScenario(random: Random, nodes: number | null): Scenario {
     learnersMax: random.pick([1, 1, 3]),
     snapshotPaddingBytes: random.pick([0, 0, 0, 600_000]),
     // Drawn last, so that all before is as it was for the same seed.
-    lastMisfortune: random.pick([null, null, 'lostCampaign', 'lateAnswers'] as const),
+    lastMisfortune: random.pick([null, null, 'lostCampaign', 'lateAnswers', 'unheardFollower'] as const),
     crashReplacingChance: random.pick([0, 0, 0.3]),
     lostQuorumShare: random.chance(0.3) ? random.between(0.1, 0.7) : null,
+  };
+  return drawn.lastMisfortune === 'unheardFollower' ? compactingOften(drawn, nodes) : drawn;
+}
+
+/**
+ * Many snapshots, each of few entries, and followers that are sent all there is: else hardly any ever makes one while its
+ * leader, which waits for its answers, makes none.
+ */
+function compactingOften(drawn: Scenario, nodes: number | null): Scenario {
+  const { limits } = drawn;
+  return {
+    ...drawn,
+    nodes: nodes ?? Math.max(3, drawn.nodes),
+    limits: {
+      ...limits,
+      snapshotEntries: Math.min(limits.snapshotEntries, 20),
+      core: {
+        inflightMessagesMax: 256,
+        inflightBytesMax: 1 << 23,
+        committedBytesMax: 1 << 20,
+        appendBytesMax: 1 << 20,
+        uncommittedBytesMax: 1 << 26,
+      },
+    },
+    operationMeanMs: Math.min(drawn.operationMeanMs, 15),
+    // Where members may be changing, all have to be healed, and the follower is not needed.
+    grown: false,
+    operatorMeanMs: Number.POSITIVE_INFINITY,
+    lostQuorumShare: null,
   };
 }
 

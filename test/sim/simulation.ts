@@ -99,6 +99,8 @@ export class Simulation {
   readonly #recoveryChecker: Recovery;
   readonly #lastMisfortune: LastMisfortune;
   readonly #healing: Random;
+  /** Of the majority that is healed. */
+  #healedFirst: readonly SimNode[] = [];
   #events = 0;
   #requests = 0;
 
@@ -184,7 +186,7 @@ export class Simulation {
       world,
       random: this.#healing,
       nodes: () => this.#current().filter(({ retired }) => !retired),
-      runFor: (lengthMs) => this.#runUntil(lengthMs, () => false),
+      runUntil: (lengthMs, done) => this.#runUntil(lengthMs, done),
     });
     this.#recoveryChecker = new Recovery(verdict, firstClusterId);
     this.#recovery = new RecoveryOperator({
@@ -221,7 +223,9 @@ export class Simulation {
     this.#operator.stop();
     this.#keySide?.leaveAlone();
     const { lastMisfortune } = this.#scenario;
-    if (verdict.violation === null && lastMisfortune !== null) this.#lastMisfortune.play(lastMisfortune);
+    if (verdict.violation === null && lastMisfortune !== null) {
+      this.#healedFirst = this.#lastMisfortune.play(lastMisfortune);
+    }
     if (verdict.violation === null) this.#healAndCheck();
     return {
       seed: this.#options.seed,
@@ -309,7 +313,9 @@ export class Simulation {
     const world = this.#world;
     const target = this.#node(to);
     if (target === null || target === from) return;
-    const lost = isVoteRequest(message) && world.network.losesVoteRequests(from.slot);
+    const lost =
+      (isVoteRequest(message) && world.network.losesVoteRequests(from.slot)) ||
+      (isAcceptedAppend(message) && world.network.losesAcceptances(from.slot, target.slot));
     const delays = lost ? [] : world.network.delays(from.slot, target.slot);
     world.say(() => `${from.describe(to, message)}${delays.length === 0 ? ' (lost)' : ''}`);
     const sentMs = world.nowMs;
@@ -473,6 +479,7 @@ export class Simulation {
     const votes = ({ memberId }: SimNode): boolean => voterSets.some((voters) => voters.includes(memberId));
     const shuffled = this.#healing.shuffled(usable);
     const inOrder = bare ? [...shuffled.filter(votes), ...shuffled.filter((node) => !votes(node))] : shuffled;
+    for (const node of this.#healedFirst) if (usable.includes(node)) chosen.add(node);
     for (const node of inOrder) if (!isEnough()) chosen.add(node);
     // A disk lost while another voter was being removed: what is left is no majority, and nothing is promised.
     if (!this.#isMajority(chosen, voterSets)) return false;
