@@ -5,6 +5,7 @@ import { errorText } from '../src/base/guards.js';
 import { autocannonCommand } from './autocannon-command.js';
 import { k6Command } from './k6-command.js';
 import { ladderCommand, microCommand } from './ladder-command.js';
+import { leakCommand } from './leak-command.js';
 import { loadCommand } from './load-command.js';
 import { loadOptions, withLoadOptions } from './options.js';
 
@@ -33,6 +34,11 @@ withLoadOptions(program.command('autocannon').description('the same load by auto
     process.exitCode = await autocannonCommand(root, loadOptions(command));
   },
 );
+withLoadOptions(
+  program.command('leak').description('the rate for a long time (--duration 1800): does anything grow?'),
+).action(async (_flags, command: Command) => {
+  process.exitCode = await leakCommand(root, loadOptions(command));
+});
 program
   .command('micro')
   .description('the parts by themselves: signatures, key state, the token, and a C program for its ceiling')

@@ -9,6 +9,7 @@ import { promoted } from '../test/chaos/chaos-cluster.js';
 import { ChaosNode } from '../test/chaos/chaos-node.js';
 import { XksCaller } from '../test/chaos/xks-caller.js';
 import { eventually, isAlive, xksctlPath, xksdPath } from '../test/support/running-node.js';
+import type { XksAccess } from './driver/prepared-requests.js';
 import { type Fill, fillLog } from './scale-fill.js';
 
 const keyStore = 'served';
@@ -46,6 +47,16 @@ export class ScaleCluster {
 
   get credential(): { readonly accessKeyId: string; readonly secretAccessKey: string } {
     return this.#credential;
+  }
+
+  /** PEM of the authority of every node's certificate. */
+  get ca(): string {
+    return this.#ca;
+  }
+
+  /** What requests to it are signed with and are for. */
+  get access(): XksAccess {
+    return { uriPathPrefix, keyId, region, ...this.#credential };
   }
 
   /** Their children end with them. */

@@ -1,18 +1,19 @@
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { raftLogLimits } from '../src/replication/raft-log-limits.js';
 import { eventually } from '../test/support/running-node.js';
 import { ScaleCluster } from './scale-cluster.js';
 import { Findings } from './scale-findings.js';
+import { measureRequests, type RequestOptions } from './scale-requests.js';
 import { measureSnapshots } from './scale-snapshots.js';
 import { longestStallMs, residentMiB, stallDuring } from './scale-watch.js';
 
 /**
  * `npm run bench:scale`: what key state of the size that customers may have costs. Three real nodes on loopback, filled
  * through the log itself; then an empty node that joins, a restart of one node while the others are gone, and snapshots
- * while requests are served, each against its figure.
+ * while requests are served; then what requests cost beside a node with little key state. Each against its figure.
  */
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const directory = join(root, 'var/bench-scale');
@@ -21,8 +22,17 @@ const command = new Command('bench:scale')
   .option('--keys <count>', 'keys in key state', Number, 100_000)
   .option('--key-stores <count>', 'key stores, with two credentials each', Number, 1_000)
   .option('--rate <requests per second>', 'scheduled send rate while snapshots are made', Number, 1_800)
-  .option('--turns <count>', 'times that requests are served without a snapshot and with one', Number, 3);
-const options = command.parse().opts<{ keys: number; keyStores: number; rate: number; turns: number }>();
+  .option('--turns <count>', 'times that each of two things is measured, in alternation', Number, 3)
+  .addOption(
+    new Option('--only <part>', 'requests: what they cost with much key state and with little').choices([
+      'cluster',
+      'requests',
+    ]),
+  );
+interface ScaleOptions extends RequestOptions {
+  readonly only?: 'cluster' | 'requests';
+}
+const { only, ...options } = command.parse().opts<ScaleOptions>();
 for (const [name, value] of Object.entries(options)) {
   if (!(Number.isSafeInteger(value) && value > 0))
     command.error(`error: --${name} must be a whole number above 0`);
@@ -147,6 +157,7 @@ async function measureFull(small: Record<'replica' | 'serving', number>): Promis
 
 // What was started ends with this process (`ScaleCluster`).
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
-await measureFull(await measureSmall());
+if (only !== 'requests') await measureFull(await measureSmall());
+if (only !== 'cluster') await measureRequests(directory, options, findings);
 findings.print();
 process.exitCode = findings.good ? 0 : 1;
