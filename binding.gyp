@@ -10,7 +10,9 @@
         "native/pkcs11_session.cc",
         "native/process.cc",
         "native/rv_class.cc",
-        "native/sha256.cc"
+        "native/sha256.cc",
+        "native/sigv4.cc",
+        "native/sigv4_binding.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       # A worker that is being ended cannot be thrown at; node-addon-api would abort the process instead.

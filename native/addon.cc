@@ -6,6 +6,7 @@ namespace {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   xksd::DefinePkcs11Functions(env, exports);
   xksd::DefineProcessFunctions(env, exports);
+  xksd::DefineSigV4Functions(env, exports);
   return exports;
 }
 

@@ -11,5 +11,7 @@ namespace xksd {
 void DefinePkcs11Functions(Napi::Env env, Napi::Object exports);
 /** Processes and sockets, as in the first part of NativeBinding (process.cc). */
 void DefineProcessFunctions(Napi::Env env, Napi::Object exports);
+/** The check of a SigV4 signature (sigv4_binding.cc). */
+void DefineSigV4Functions(Napi::Env env, Napi::Object exports);
 
 }  // namespace xksd

@@ -41,6 +41,7 @@ function verifiedEcho(): HttpHandler {
       regions: [ladderAccess.region],
       secretFor: (accessKeyId) => (accessKeyId === ladderAccess.accessKeyId ? secret : null),
       signingKeys,
+      checkSignature: loadNativeBinding().checkSigV4Signature,
     });
     if (!verified.ok) return Promise.resolve({ status: 401, body: Buffer.from('{}') });
     return echo(request);
@@ -62,6 +63,7 @@ async function pipeline(rung: RungName, token: LadderToken): Promise<HttpHandler
     freshness,
     secrets,
     signingKeys: new SigningKeyCache(),
+    checkSignature: native.checkSigV4Signature,
     credentialUse: { used: () => {} },
     crypto,
     hsmName: () => token.label,

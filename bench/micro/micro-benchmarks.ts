@@ -67,6 +67,7 @@ function signatures(): Promise<MicroResult> {
     regions: [ladderAccess.region],
     secretFor: () => secret,
     signingKeys: new SigningKeyCache(),
+    checkSignature: loadNativeBinding().checkSigV4Signature,
   };
   return best('SigV4 verifications', () => {
     for (const request of requests)

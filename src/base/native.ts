@@ -99,6 +99,23 @@ export interface NativeBinding {
    */
   exitDespiteHungCalls(code: number, graceMs: number): void;
 
+  // --- SigV4 -------------------------------------------------------------------------------------------------
+
+  /**
+   * Whether `signature` (64 lower-case hexadecimal digits) is that of a request: HMAC-SHA-256 by `signingKey` (32 bytes)
+   * of `toSignHead ‖ hex(h)`, where h is SHA-256(`canonicalHead ‖ hex(SHA-256(body))`). Strings hold one byte per
+   * character. Compares in constant time and leaves nothing of the key on the stack. Writes h to `hashedRequest` (32
+   * bytes) whatever the outcome. Throws a TypeError for anything else.
+   */
+  checkSigV4Signature(
+    signingKey: Uint8Array,
+    toSignHead: string,
+    canonicalHead: string,
+    body: Uint8Array,
+    signature: string,
+    hashedRequest: Uint8Array,
+  ): boolean;
+
   // --- processes and sockets ---------------------------------------------------------------------------------
 
   /**

@@ -133,6 +133,7 @@ class RunningProcess {
       logger,
       clock: systemClock,
       bootTimeMs: () => native.bootTimeMs(),
+      checkSignature: native.checkSigV4Signature,
       timers: systemTimers,
       random: systemRandom,
       onReadiness: (readiness) => this.#onReadiness(readiness),

@@ -8,6 +8,7 @@ import type { HsmCrypto, HsmFailure } from '../hsm/types.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import type { TokenStatus } from '../ops/state-link.js';
+import type { SignatureCheck } from '../sigv4/signature-check.js';
 import type { SigningKeyCache } from '../sigv4/signing-key.js';
 import { verifyRequest } from '../sigv4/verify.js';
 import {
@@ -52,6 +53,7 @@ export interface PipelineDependencies {
   readonly freshness: StateFreshness;
   readonly secrets: Pick<SecretStore, 'available' | 'secretOf'>;
   readonly signingKeys: SigningKeyCache;
+  readonly checkSignature: SignatureCheck;
   readonly credentialUse: Pick<CredentialUse, 'used'>;
   readonly crypto: HsmCrypto;
   /** Which HSM that is, for the log; `null` before it was seen. */
@@ -156,6 +158,7 @@ class Pipeline {
         return secret;
       },
       signingKeys: this.#deps.signingKeys,
+      checkSignature: this.#deps.checkSignature,
     });
     if (!verified.ok) {
       if (unsealable) return err(unsealableSecret);

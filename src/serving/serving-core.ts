@@ -9,6 +9,7 @@ import type { KeyState } from '../keystate/key-state.js';
 import type { Command } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import { type Hello, metricsIntervalMs } from '../ops/state-link.js';
+import type { SignatureCheck } from '../sigv4/signature-check.js';
 import { SigningKeyCache } from '../sigv4/signing-key.js';
 import { forgetLostCredentials } from './credential-caches.js';
 import { CredentialUse } from './credential-use.js';
@@ -34,6 +35,7 @@ export interface ServingCoreOptions {
   readonly clock: Clock;
   /** CLOCK_BOOTTIME. */
   readonly bootTimeMs: () => number;
+  readonly checkSignature: SignatureCheck;
   readonly timers: Timers;
   readonly random: RandomSource;
   /** Called when `readiness()` may have changed. */
@@ -99,6 +101,7 @@ export class ServingCore {
       freshness: this.#freshness,
       secrets: this.#secrets,
       signingKeys: this.#signingKeys,
+      checkSignature: options.checkSignature,
       credentialUse: this.#credentialUse,
       crypto: token.crypto,
       hsmName: () => this.#hsmName,

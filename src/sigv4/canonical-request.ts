@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { algorithm, type CredentialScope, formatScope } from './authorization.js';
+import { algorithm } from './authorization.js';
 
 /** A request as its signature sees it. Strings hold one character per byte, as Node gives them. */
 export interface SignedRequest {
@@ -26,33 +26,52 @@ export function canonicalHeaders(
   request: SignedRequest,
   signedHeaderNames: readonly string[],
 ): string | CanonicalHeadersFault {
+  const received = signedValues(request, signedHeaderNames);
   let lines = '';
-  for (const name of signedHeaderNames) {
+  for (let at = 0; at < signedHeaderNames.length; at++) {
+    const name = signedHeaderNames[at] ?? '';
     const value =
-      name === 'host' || name === ':authority' ? authorityValue(request, name) : headerValue(request, name);
+      name === 'host' || name === ':authority'
+        ? authorityValue(request.authority, received.host, name)
+        : (received.values[at] ?? null);
+    if (value === null) return { fault: 'missing-signed-header', name };
+    if (value === twice) return { fault: 'duplicate-signed-header', name };
     if (typeof value !== 'string') return value;
     lines += `${name}:${canonicalValue(value)}\n`;
   }
   return lines;
 }
 
-function headerValue(request: SignedRequest, name: string): string | CanonicalHeadersFault {
-  let value: string | null = null;
-  for (const header of request.headers) {
-    if (header[0] !== name) continue;
-    if (value !== null) return { fault: 'duplicate-signed-header', name };
-    value = header[1];
+/** In place of the value of a header that arrived more than once. */
+const twice = Symbol('twice');
+
+/** A header's value; `null` when there was none. */
+type Received = string | typeof twice | null;
+
+/** What arrived under each of the signed names, and under `host`, in one pass over the headers. */
+function signedValues(
+  { headers }: SignedRequest,
+  signedHeaderNames: readonly string[],
+): { readonly values: readonly Received[]; readonly host: Received } {
+  const values = new Array<Received>(signedHeaderNames.length).fill(null);
+  let host: Received = null;
+  for (const [name, value] of headers) {
+    if (name === 'host') host = host === null ? value : twice;
+    const at = signedHeaderNames.indexOf(name);
+    if (at !== -1) values[at] = values[at] === null ? value : twice;
   }
-  return value ?? { fault: 'missing-signed-header', name };
+  return { values, host };
 }
 
 /** X-A1: both names mean the received authority. Where HTTP/2 brings a `host` too, they must agree. */
-function authorityValue(request: SignedRequest, name: string): string | CanonicalHeadersFault {
-  const { authority } = request;
-  if (authority === null) return { fault: 'missing-signed-header', name };
-  const host = headerValue(request, 'host');
-  if (typeof host === 'string') return host === authority ? authority : { fault: 'ambiguous-host', name };
-  return host.fault === 'missing-signed-header' ? authority : host;
+function authorityValue(
+  authority: string | null,
+  host: Received,
+  name: string,
+): string | CanonicalHeadersFault | null {
+  if (authority === null) return null;
+  if (host === twice) return { fault: 'duplicate-signed-header', name: 'host' };
+  return host === null || host === authority ? authority : { fault: 'ambiguous-host', name };
 }
 
 const needsCleaning = /^[ \t]|[ \t]$|[ \t]{2}|\t/;
@@ -63,22 +82,23 @@ function canonicalValue(value: string): string {
 }
 
 /**
- * SHA-256 of the canonical request, hexadecimal. Routed targets (X-U1) hold unreserved characters only, no query and
- * no empty or dot segment, so the canonical URI is the target itself and the canonical query empty. The payload hash
- * is that of the received bytes, whatever `x-amz-content-sha256` says (X-A1).
+ * The canonical request up to the payload hash. Routed targets (X-U1) hold unreserved characters only, no query and no
+ * empty or dot segment, so the canonical URI is the target itself and the canonical query empty.
  */
-export function hashedCanonicalRequest(
-  request: SignedRequest,
-  headerLines: string,
-  signedHeaders: string,
-): string {
-  const payloadHash = hash('sha256', request.body, 'hex');
-  const canonicalRequest = `${request.method}\n${request.target}\n\n${headerLines}\n${signedHeaders}\n${payloadHash}`;
-  // One byte per character, as received.
-  return hash('sha256', Buffer.from(canonicalRequest, 'latin1'), 'hex');
+export function canonicalHead(request: SignedRequest, headerLines: string, signedHeaders: string): string {
+  return `${request.method}\n${request.target}\n\n${headerLines}\n${signedHeaders}\n`;
 }
 
-/** @param amzDate `yyyymmddThhmmssZ` */
-export function stringToSign(amzDate: string, scope: CredentialScope, hashedRequest: string): string {
-  return `${algorithm}\n${amzDate}\n${formatScope(scope)}\n${hashedRequest}`;
+/**
+ * SHA-256 (32 bytes) of the canonical request that begins with `head`, one byte per character, as received. The payload
+ * hash is that of the received bytes, whatever `x-amz-content-sha256` says (X-A1).
+ */
+export function hashCanonicalRequest(head: string, body: Uint8Array): Buffer {
+  const payloadHash = hash('sha256', body, 'hex');
+  return hash('sha256', Buffer.from(`${head}${payloadHash}`, 'latin1'), 'buffer');
+}
+
+/** The string to sign up to the hexadecimal hash of the canonical request. @param amzDate `yyyymmddThhmmssZ` */
+export function toSignHead(amzDate: string, scope: string): string {
+  return `${algorithm}\n${amzDate}\n${scope}\n`;
 }

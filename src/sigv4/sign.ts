@@ -1,12 +1,13 @@
 import { wipe } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
 import { formatAmzDate } from './amz-date.js';
-import { formatAuthorization } from './authorization.js';
+import { formatAuthorization, formatScope } from './authorization.js';
 import {
+  canonicalHead,
   canonicalHeaders,
-  hashedCanonicalRequest,
+  hashCanonicalRequest,
   type SignedRequest,
-  stringToSign,
+  toSignHead,
 } from './canonical-request.js';
 import { deriveSigningKey, hmacSha256 } from './signing-key.js';
 
@@ -37,7 +38,8 @@ export function signRequest(
   invariant(typeof lines === 'string', 'a request to sign has an authority and no header twice');
   const signedHeaders = names.join(';');
   const scope = { date: amzDate.slice(0, 8), region, service };
-  const toSign = stringToSign(amzDate, scope, hashedCanonicalRequest(request, lines, signedHeaders));
+  const hashed = hashCanonicalRequest(canonicalHead(request, lines, signedHeaders), request.body);
+  const toSign = `${toSignHead(amzDate, formatScope(scope))}${hashed.toString('hex')}`;
   const signingKey = deriveSigningKey(context.secretAccessKey, scope);
   const signature = hmacSha256(signingKey, toSign).toString('hex');
   wipe(signingKey);

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { wipe } from '../base/bytes.js';
-import { type CredentialScope, formatScope } from './authorization.js';
+import { type CredentialScope, formatCredential } from './authorization.js';
 
 const signingKeysMax = 16_384;
 
@@ -37,13 +37,14 @@ export class SigningKeyCache {
     return this.#signingKeys.size;
   }
 
-  find(accessKeyId: string, scope: CredentialScope): Uint8Array | null {
-    return this.#signingKeys.get(`${accessKeyId}/${formatScope(scope)}`) ?? null;
+  /** @param credential `<access key id>/<scope>`, in one piece as it comes: this is asked with every request. */
+  find(credential: string): Uint8Array | null {
+    return this.#signingKeys.get(credential) ?? null;
   }
 
   /** Takes over `signingKey` and wipes it when it is dropped. */
   remember(accessKeyId: string, scope: CredentialScope, signingKey: Uint8Array): void {
-    const name = `${accessKeyId}/${formatScope(scope)}`;
+    const name = formatCredential(accessKeyId, scope);
     this.#drop(name);
     if (this.#signingKeys.size >= this.#entriesMax) {
       // A Map lists what came first first.

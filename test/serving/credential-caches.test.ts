@@ -3,6 +3,7 @@ import type { CommandOf } from '../../src/keystate/types.js';
 import { forgetLostCredentials } from '../../src/serving/credential-caches.js';
 import { CredentialUse } from '../../src/serving/credential-use.js';
 import { SecretStore } from '../../src/serving/secret-store.js';
+import { formatCredential } from '../../src/sigv4/authorization.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { type CommandBody, FoundedCluster } from '../support/founded-cluster.js';
 import { SeededRandom } from '../support/seeded-random.js';
@@ -45,11 +46,11 @@ function used() {
   };
   const isGone = (): boolean =>
     first.secret.every((byte) => byte === 0) &&
-    signingKeys.find(lost, scope) === null &&
+    signingKeys.find(formatCredential(lost, scope)) === null &&
     !Object.hasOwn(credentialUse.report(), lost);
   const isKept = (): boolean =>
     second.secret.some((byte) => byte !== 0) &&
-    signingKeys.find(kept, scope) !== null &&
+    signingKeys.find(formatCredential(kept, scope)) !== null &&
     Object.hasOwn(credentialUse.report(), kept);
   return { apply, cluster, index: first.index, isGone, isKept, caches };
 }

@@ -78,6 +78,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
       logger,
       clock: systemClock,
       bootTimeMs: () => loadNativeBinding().bootTimeMs(),
+      checkSignature: loadNativeBinding().checkSigV4Signature,
       timers: systemTimers,
       random: systemRandom,
       onStuck: () => {},

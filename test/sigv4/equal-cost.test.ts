@@ -1,7 +1,9 @@
 import crypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import t from 'tap';
+import { loadNativeBinding } from '../../src/base/native.js';
 import { signRequest } from '../../src/sigv4/sign.js';
+import { checkSignature, type SignatureCheck } from '../../src/sigv4/signature-check.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { verifyRequest } from '../../src/sigv4/verify.js';
 
@@ -25,7 +27,12 @@ const secret = Buffer.from('s'.repeat(48));
 const known = 'KNOWN222222222222222222222';
 
 /** How many HMACs the verification of a request costs, and how it ends. */
-function cost(accessKeyId: string, signedWith: Uint8Array, signingKeys: SigningKeyCache): [number, string] {
+function cost(
+  accessKeyId: string,
+  signedWith: Uint8Array,
+  signingKeys: SigningKeyCache,
+  check: SignatureCheck = checkSignature,
+): [number, string] {
   const request = {
     method: 'POST',
     target: '/kms/xks/v1/health',
@@ -44,6 +51,7 @@ function cost(accessKeyId: string, signedWith: Uint8Array, signingKeys: SigningK
       regions: ['us-east-1'],
       secretFor: (id) => (id === known ? secret : null),
       signingKeys,
+      checkSignature: check,
     },
   );
   return [hmacs, result.ok ? 'accepted' : result.error.reason];
@@ -61,6 +69,25 @@ t.test('X-A3: an unknown access key id costs the same HMACs as a known one', asy
   t.same(knownAndCached, [6, 'signature-mismatch']);
   t.same(first, [6, 'accepted']);
   t.same(cost(known, secret, signingKeys), [1, 'accepted'], 'the authentic pay once a day');
+});
+
+t.test('X-A3: with the addon too, where one call takes the place of the first HMAC', async (t) => {
+  const signingKeys = new SigningKeyCache();
+  const wrong = Buffer.from('w'.repeat(48));
+  let calls = 0;
+  const costs = (accessKeyId: string, signedWith: Uint8Array) => {
+    calls = 0;
+    const [hmacs, end] = cost(accessKeyId, signedWith, signingKeys, (...given) => {
+      calls++;
+      return loadNativeBinding().checkSigV4Signature(...given);
+    });
+    return [calls, hmacs, end];
+  };
+  t.same(costs('UNKNOWN2222222222222222222', wrong), [1, 5, 'unknown-access-key']);
+  t.same(costs(known, wrong), [1, 5, 'signature-mismatch']);
+  t.same(costs(known, secret), [1, 5, 'accepted']);
+  t.same(costs(known, wrong), [1, 5, 'signature-mismatch'], 'with a cached key');
+  t.same(costs(known, secret), [1, 0, 'accepted']);
 });
 
 t.test(

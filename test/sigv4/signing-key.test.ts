@@ -1,6 +1,9 @@
 import t from 'tap';
+import { type CredentialScope, formatCredential } from '../../src/sigv4/authorization.js';
 import { deriveSigningKey, SigningKeyCache } from '../../src/sigv4/signing-key.js';
 
+const find = (cache: SigningKeyCache, accessKeyId: string, scope: CredentialScope): Uint8Array | null =>
+  cache.find(formatCredential(accessKeyId, scope));
 const scope = { date: '20150830', region: 'us-east-1', service: 'iam' };
 
 t.test('X-A1: the derivation example of the AWS documentation', async (t) => {
@@ -16,8 +19,8 @@ t.test('X-A3: the cache is bounded, drops the oldest and wipes what it drops', a
   const keys = Array.from({ length: 5 }, (_, at) => new Uint8Array(32).fill(at + 1));
   for (const [at, signingKey] of keys.entries()) cache.remember(`ID${at}`, scope, signingKey);
   t.equal(cache.size, 3);
-  t.equal(cache.find('ID1', scope), null);
-  t.equal(cache.find('ID2', scope), keys[2]);
+  t.equal(find(cache, 'ID1', scope), null);
+  t.equal(find(cache, 'ID2', scope), keys[2]);
   t.same(keys[0], new Uint8Array(32));
   t.same(keys[4], new Uint8Array(32).fill(5));
 });
@@ -27,16 +30,16 @@ t.test('X-A3: remembering again replaces, and drops nothing else', async (t) => 
   cache.remember('A', scope, new Uint8Array(32).fill(1));
   cache.remember('B', scope, new Uint8Array(32).fill(2));
   cache.remember('B', scope, new Uint8Array(32).fill(3));
-  t.same(cache.find('A', scope), new Uint8Array(32).fill(1));
-  t.same(cache.find('B', scope), new Uint8Array(32).fill(3));
+  t.same(find(cache, 'A', scope), new Uint8Array(32).fill(1));
+  t.same(find(cache, 'B', scope), new Uint8Array(32).fill(3));
 });
 
 t.test('X-A3: a key is that of one scope', async (t) => {
   const cache = new SigningKeyCache();
   cache.remember('A', scope, new Uint8Array(32));
-  t.equal(cache.find('A', { ...scope, date: '20150831' }), null);
-  t.equal(cache.find('A', { ...scope, region: 'us-east-2' }), null);
-  t.equal(cache.find('A', { ...scope, service: 's3' }), null);
+  t.equal(find(cache, 'A', { ...scope, date: '20150831' }), null);
+  t.equal(find(cache, 'A', { ...scope, region: 'us-east-2' }), null);
+  t.equal(find(cache, 'A', { ...scope, service: 's3' }), null);
 });
 
 t.test('X-A4: forgetting a credential forgets all of its keys and no other', async (t) => {
@@ -47,7 +50,7 @@ t.test('X-A4: forgetting a credential forgets all of its keys and no other', asy
   cache.remember('AB', scope, new Uint8Array(32));
   cache.forget('A');
   t.equal(cache.size, 1);
-  t.ok(cache.find('AB', scope));
+  t.ok(find(cache, 'AB', scope));
   t.same(signingKey, new Uint8Array(32), 'wiped');
   cache.forget('nobody');
   t.equal(cache.size, 1);

@@ -1,8 +1,11 @@
 import { createHash, createHmac } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
+import { loadNativeBinding } from '../../src/base/native.js';
 import { authorizationLimits } from '../../src/sigv4/authorization.js';
 import type { SignedRequest } from '../../src/sigv4/canonical-request.js';
 import { signRequest } from '../../src/sigv4/sign.js';
+import { checkSignature } from '../../src/sigv4/signature-check.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { clockSkewMaxMs, type VerificationContext, verifyRequest } from '../../src/sigv4/verify.js';
 import { authenticationFailed, errorBody } from '../../src/xks/errors.js';
@@ -31,15 +34,25 @@ function sign(request: SignedRequest = unsigned, changes: Changes = {}): SignedR
   return { ...request, headers: [...request.headers, ...signRequest(request, context)] };
 }
 
+const native = loadNativeBinding();
+
+/** By Node's cryptography and by the addon, which must agree. */
 function verify(request: SignedRequest, changes: Partial<VerificationContext> = {}) {
-  return verifyRequest(request, {
-    nowMs,
-    service,
-    regions: ['us-east-1', 'eu-west-1'],
-    secretFor: (id) => (id === accessKeyId ? secret : null),
-    signingKeys: new SigningKeyCache(),
-    ...changes,
-  });
+  const [byNode, byAddon] = [checkSignature, native.checkSigV4Signature].map((check) =>
+    verifyRequest(request, {
+      nowMs,
+      service,
+      regions: ['us-east-1', 'eu-west-1'],
+      secretFor: (id) => (id === accessKeyId ? secret : null),
+      signingKeys: new SigningKeyCache(),
+      checkSignature: check,
+      ...changes,
+    }),
+  );
+  if (byNode === undefined || !isDeepStrictEqual(byNode, byAddon)) {
+    throw new Error(`they differ: ${JSON.stringify([byNode, byAddon])}`);
+  }
+  return byNode;
 }
 
 const reasonOf = (result: ReturnType<typeof verify>): string =>

@@ -8,6 +8,7 @@ import { createPipeline, type PipelineDependencies } from '../../src/serving/pip
 import { SecretStore } from '../../src/serving/secret-store.js';
 import { FreshnessTracker } from '../../src/serving/state-freshness.js';
 import { signRequest } from '../../src/sigv4/sign.js';
+import { checkSignature } from '../../src/sigv4/signature-check.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { CapturedLogger } from './captured-logger.js';
 import { SeededRandom } from './seeded-random.js';
@@ -113,6 +114,7 @@ export class PipelineFixture {
       freshness: this.freshness,
       secrets: this.secrets,
       signingKeys: new SigningKeyCache(),
+      checkSignature,
       credentialUse: { used: (accessKeyId) => void this.used.push(accessKeyId) },
       crypto: this.crypto,
       hsmName: () => '0123456789abcdef',
