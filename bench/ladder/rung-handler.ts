@@ -1,5 +1,5 @@
 import { systemClock } from '../../src/base/clock.js';
-import { type Logger, silentLogger } from '../../src/base/logger.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { loadNativeBinding } from '../../src/base/native.js';
 import { systemRandom } from '../../src/base/random.js';
 import { ok } from '../../src/base/result.js';
@@ -33,6 +33,7 @@ export async function rungHandler(rung: RungName, token: LadderToken): Promise<H
 
 function verifiedEcho(): HttpHandler {
   const signingKeys = new SigningKeyCache();
+  const checkSignature = loadNativeBinding().checkSigV4Signature;
   const secret = Buffer.from(ladderAccess.secretAccessKey);
   return (request: HttpRequest) => {
     const verified = verifyRequest(request, {
@@ -41,7 +42,7 @@ function verifiedEcho(): HttpHandler {
       regions: [ladderAccess.region],
       secretFor: (accessKeyId) => (accessKeyId === ladderAccess.accessKeyId ? secret : null),
       signingKeys,
-      checkSignature: loadNativeBinding().checkSigV4Signature,
+      checkSignature,
     });
     if (!verified.ok) return Promise.resolve({ status: 401, body: Buffer.from('{}') });
     return echo(request);
@@ -88,7 +89,7 @@ type Records = Pick<PipelineDependencies, 'metrics' | 'logger'>;
 
 /** On standard output, as a serving process has it. */
 function records(): Records {
-  const logger: Logger = createLogger({ level: 'info', role: 'serving', slot: 1 });
+  const logger = createLogger({ level: 'info', role: 'serving', slot: 1 });
   return { logger, metrics: createServingMetrics({ droppedLogLines: () => 0 }) };
 }
 

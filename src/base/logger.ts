@@ -14,10 +14,23 @@ export interface Logger {
   child(fields: LogFields): Logger;
 }
 
-export const silentLogger: Logger = {
+/** A logger that also takes lines whose fields are JSON already: what is written with every request is worth it. */
+export interface LineLogger extends Logger {
+  /** Whether `infoJson` writes anything: whoever asks first need not make the fields. */
+  readonly infoEnabled: boolean;
+  /**
+   * As `info`. `fields` is `,"name":value` for each field, the values redacted by whoever made them (`redactedJson` of
+   * `ops/redaction.ts`), no name among them that a line has of its own.
+   */
+  infoJson(message: string, fields: string): void;
+}
+
+export const silentLogger: LineLogger = {
   debug: () => {},
   info: () => {},
   warn: () => {},
   error: () => {},
   child: () => silentLogger,
+  infoEnabled: false,
+  infoJson: () => {},
 };

@@ -3,8 +3,8 @@ import type { NativeBinding } from '../base/native.js';
 
 /** What is buffered while the reader of the log stands still: some 20,000 lines. Beyond it lines are dropped. */
 export const logBufferBytesMax = 8 * 1024 * 1024;
-/** Lines wait so long for company, so that a busy process makes a few writes per hundred lines. */
-const batchDelayMs = 5;
+/** Lines wait so long for company: a wake-up, a write and a reader's wake-up cost more than a line does. */
+const batchDelayMs = 20;
 /** A full pipe is tried again after so long. */
 const retryDelayMs = 20;
 /** Bytes per write: what a Linux pipe takes at once. */

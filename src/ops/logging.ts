@@ -1,12 +1,12 @@
 import { pino, stdTimeFunctions } from 'pino';
-import type { LogFields, Logger } from '../base/logger.js';
+import type { LineLogger, LogFields, Logger } from '../base/logger.js';
 import { loadNativeBinding } from '../base/native.js';
 import type { LogLevel } from './config.js';
 import { LogSink, logBufferBytesMax } from './log-sink.js';
 import { redact } from './redaction.js';
 import { type ChildRole, processName } from './supervision.js';
 
-export interface ProcessLogger extends Logger {
+export interface ProcessLogger extends LineLogger {
   /** Writes what is buffered, for at most half a second. Call it last, before the process ends. */
   flush(): void;
   /** Lines that the reader of the log was too slow for, since the start. */
@@ -46,7 +46,35 @@ export function createLogger(options: LoggerOptions): ProcessLogger {
     },
     sink,
   );
-  return { ...adapt(logger), flush: () => sink.flush(), droppedLines: () => sink.dropped };
+  const infoEnabled = logger.isLevelEnabled('info');
+  const time = new LineTime();
+  const own = `"process":${JSON.stringify(base.process)},"pid":${base.pid}`;
+  return {
+    ...adapt(logger),
+    infoEnabled,
+    infoJson: (message, fields) => {
+      if (!infoEnabled) return;
+      const now = time.text(Date.now());
+      sink.write(`{"level":"info","time":"${now}",${own}${fields},"message":${JSON.stringify(message)}}\n`);
+    },
+    flush: () => sink.flush(),
+    droppedLines: () => sink.dropped,
+  };
+}
+
+/** ISO 8601 in UTC with milliseconds; what changes only once a second is made only once a second. */
+class LineTime {
+  #second = Number.NaN;
+  #beforeMs = '';
+
+  text(wallMs: number): string {
+    const second = Math.floor(wallMs / 1_000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#beforeMs = new Date(second * 1_000).toISOString().slice(0, -'000Z'.length);
+    }
+    return `${this.#beforeMs}${String(wallMs - second * 1_000).padStart(3, '0')}Z`;
+  }
 }
 
 /** @param errno what forbidding them ended with; 0 for well. */

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { RequestSeries } from './request-series.js';
 import { softwareVersion } from './version.js';
 
 /** Seconds. Dense around KMS's 250 ms and our own deadline (operations.md). */
@@ -35,11 +36,15 @@ interface MetricsSources {
 export function createServingMetrics(sources: MetricsSources): ServingMetrics {
   const registry = createProcessRegistry(sources);
   const registers = [registry];
-  const requests = new Counter({
+  const series = new RequestSeries((labels) => durations.labels(labels).observe);
+  new Counter({
     name: 'xks_requests_total',
     help: 'Requests answered, by XKS operation, key store, exception (empty: success) and kind of error.',
     labelNames: ['operation', 'key_store', 'exception', 'error_type'] as const,
     registers,
+    collect() {
+      series.takeCounts((labels, count) => this.inc(labels, count));
+    },
   });
   const durations = new Histogram({
     name: 'xks_request_duration_seconds',
@@ -66,10 +71,7 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
   });
   return {
     registry,
-    observeRequest: ({ operation, keyStore, exception, errorType, durationSeconds }) => {
-      requests.inc({ operation, key_store: keyStore, exception, error_type: errorType });
-      durations.observe({ operation, key_store: keyStore }, durationSeconds);
-    },
+    observeRequest: (observation) => series.observe(observation),
     authFailure: (reason) => authFailures.inc({ reason }),
     tlsCertificateNotAfter: (notAfterMs) => certificateNotAfter.set(notAfterMs / 1_000),
     ready: (isReady) => readiness.set(isReady ? 1 : 0),

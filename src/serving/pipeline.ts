@@ -1,7 +1,7 @@
 import { wipe } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { unreachable } from '../base/guards.js';
-import type { Logger } from '../base/logger.js';
+import type { LineLogger } from '../base/logger.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import type { HsmCrypto, HsmFailure } from '../hsm/types.js';
@@ -32,7 +32,7 @@ import type { CredentialUse } from './credential-use.js';
 import { DeadlineGuard } from './deadline-guard.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
 import { checkKeyStore } from './key-lookup.js';
-import { newTrace, type RequestTrace, traceLogFields } from './request-trace.js';
+import { newTrace, type RequestTrace, requestLineFields } from './request-trace.js';
 import type { SecretStore } from './secret-store.js';
 import type { StateFreshness } from './state-freshness.js';
 import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
@@ -62,7 +62,7 @@ export interface PipelineDependencies {
   readonly tokens: () => readonly TokenStatus[];
   readonly proxy: () => ProxyIdentity;
   readonly metrics: Pick<ServingMetrics, 'observeRequest' | 'authFailure'>;
-  readonly logger: Logger;
+  readonly logger: LineLogger;
   readonly clock: Clock;
   readonly timers: Timers;
   /** From the last byte of the body. */
@@ -301,7 +301,9 @@ class Pipeline {
       durationSeconds: durationMs / 1_000,
     });
     if (trace.authFailure !== null) metrics.authFailure(trace.authFailure.reason);
-    logger.info('request', traceLogFields(request, trace, error, error?.status ?? 200, durationMs));
+    if (logger.infoEnabled) {
+      logger.infoJson('request', requestLineFields(request, trace, error, error?.status ?? 200, durationMs));
+    }
   }
 }
 

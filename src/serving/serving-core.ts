@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import { errorText } from '../base/guards.js';
-import type { Logger } from '../base/logger.js';
+import type { LineLogger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import type { Timers } from '../base/timers.js';
 import type { Token } from '../hsm/token.js';
@@ -31,7 +31,7 @@ export interface ServingCoreOptions {
   readonly hello: Omit<Hello, 'linkedBefore'>;
   readonly requestDeadlineMs: number;
   readonly metrics: ServingMetrics;
-  readonly logger: Logger;
+  readonly logger: LineLogger;
   readonly clock: Clock;
   /** CLOCK_BOOTTIME. */
   readonly bootTimeMs: () => number;

@@ -28,7 +28,8 @@ const requestMetadataLimits = {
   extraNameCharactersMax: 64,
 } as const;
 
-const knownFields = [
+/** The fields that we know (X-M1), in the order in which they are logged. */
+export const requestMetadataNames = [
   'kmsRequestId',
   'kmsOperation',
   'awsPrincipalArn',
@@ -38,7 +39,7 @@ const knownFields = [
   'kmsViaService',
 ] as const;
 
-type KnownField = (typeof knownFields)[number];
+type KnownField = (typeof requestMetadataNames)[number];
 
 const arnFields: ReadonlySet<KnownField> = new Set(['awsPrincipalArn', 'kmsKeyArn']);
 
@@ -61,7 +62,7 @@ export function parseRequestMetadata(
   }
   const required = requiredFields[operation];
   const known: Partial<Record<KnownField, string>> = {};
-  for (const name of knownFields) {
+  for (const name of requestMetadataNames) {
     const value = given[name];
     if (typeof value === 'string') {
       if (arnFields.has(name) && value.length > requestMetadataLimits.arnCharactersMax) {
@@ -86,7 +87,7 @@ function extrasOf(given: JsonObject): (readonly [string, string | number | boole
   const extras: (readonly [string, string | number | boolean])[] = [];
   for (const name of Object.keys(given)) {
     if (extras.length === requestMetadataLimits.extrasMax) break;
-    if ((knownFields as readonly string[]).includes(name)) continue;
+    if ((requestMetadataNames as readonly string[]).includes(name)) continue;
     if (name.length > requestMetadataLimits.extraNameCharactersMax) continue;
     const value = given[name];
     if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') {
@@ -96,6 +97,12 @@ function extrasOf(given: JsonObject): (readonly [string, string | number | boole
   return extras;
 }
 
+/** A value as it is logged: cut where it is long. */
+export const loggedText = (value: string): string =>
+  value.length > requestMetadataLimits.loggedCharactersMax
+    ? value.slice(0, requestMetadataLimits.loggedCharactersMax)
+    : value;
+
 /** All of the metadata for the log line (X-M2, X-L2), long values cut. */
 export function requestMetadataLogFields(
   metadata: RequestMetadata,
@@ -104,7 +111,7 @@ export function requestMetadataLogFields(
   return Object.fromEntries(
     [...Object.entries(known), ...extras].map(([name, value]) => [
       name,
-      typeof value === 'string' ? value.slice(0, requestMetadataLimits.loggedCharactersMax) : value,
+      typeof value === 'string' ? loggedText(value) : value,
     ]),
   );
 }

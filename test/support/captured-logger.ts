@@ -1,4 +1,4 @@
-import type { LogFields, Logger } from '../../src/base/logger.js';
+import type { LineLogger, LogFields, Logger } from '../../src/base/logger.js';
 
 export interface LoggedLine {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
@@ -7,8 +7,9 @@ export interface LoggedLine {
 }
 
 /** Keeps every line. */
-export class CapturedLogger implements Logger {
+export class CapturedLogger implements LineLogger {
   readonly lines: LoggedLine[];
+  readonly infoEnabled = true;
   readonly #fields: LogFields;
 
   constructor(lines: LoggedLine[] = [], fields: LogFields = {}) {
@@ -27,6 +28,9 @@ export class CapturedLogger implements Logger {
   }
   error(message: string, fields: LogFields = {}): void {
     this.#keep('error', message, fields);
+  }
+  infoJson(message: string, fields: string): void {
+    this.info(message, JSON.parse(`{${fields.slice(1)}}`) as LogFields);
   }
   child(fields: LogFields): Logger {
     return new CapturedLogger(this.lines, { ...this.#fields, ...fields });
