@@ -52,10 +52,10 @@ bool SignatureMatches(const uint8_t signing_key[kSigningKeyBytes], Bytes to_sign
   Sha256 request;
   request.Update(canonical_head.data, canonical_head.size);
   request.Update(hex, sizeof hex);
-  request.Final(hashed_request);
-  WriteHex(hashed_request, hex);
+  request.Final(digest);
+  WriteHex(digest, hashed_request);
 
-  HmacSha256(signing_key, to_sign_head, {hex, sizeof hex}, digest);
+  HmacSha256(signing_key, to_sign_head, {hashed_request, sizeof hex}, digest);
   WriteHex(digest, hex);
   uint8_t difference = 0;
   for (size_t i = 0; i < sizeof hex; ++i) difference |= static_cast<uint8_t>(hex[i] ^ signature[i]);

@@ -23,7 +23,7 @@ void HmacSha256(const uint8_t key[kSigningKeyBytes], Bytes head, Bytes tail, uin
 
 /**
  * Whether `signature` (64 characters) is that of a request under a signing key: HMAC-SHA-256 of `to_sign_head ‖ hex(h)`
- * with h = SHA-256(`canonical_head ‖ hex(SHA-256(body))`). Compares in constant time. Writes h (32 bytes) to
+ * with h = SHA-256(`canonical_head ‖ hex(SHA-256(body))`). Compares in constant time. Writes hex(h) (64 characters) to
  * `hashed_request` in either case.
  */
 bool SignatureMatches(const uint8_t signing_key[kSigningKeyBytes], Bytes to_sign_head, Bytes canonical_head, Bytes body,

@@ -46,30 +46,33 @@ bool ReadBytes(napi_env env, napi_value value, uint8_t** data, size_t* size) {
 }
 
 napi_value CheckSignature(napi_env env, napi_callback_info info) {
-  napi_value arguments[6];
-  size_t count = 6;
+  napi_value arguments[5];
+  size_t count = 5;
   Latin1 to_sign_head, canonical_head;
-  uint8_t *signing_key, *body, *hashed_request;
-  size_t signing_key_bytes, body_bytes, hashed_request_bytes, signature_characters;
+  uint8_t *signing_key, *body;
+  size_t signing_key_bytes, body_bytes, signature_characters;
   char signature[kSignatureCharacters + 1];
   const bool understood =
-      napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) == napi_ok && count == 6 &&
+      napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr) == napi_ok && count == 5 &&
       ReadBytes(env, arguments[0], &signing_key, &signing_key_bytes) && signing_key_bytes == kSigningKeyBytes &&
       to_sign_head.Read(env, arguments[1]) && canonical_head.Read(env, arguments[2]) &&
       ReadBytes(env, arguments[3], &body, &body_bytes) &&
       napi_get_value_string_latin1(env, arguments[4], nullptr, 0, &signature_characters) == napi_ok &&
       signature_characters == kSignatureCharacters &&
-      napi_get_value_string_latin1(env, arguments[4], signature, sizeof signature, nullptr) == napi_ok &&
-      ReadBytes(env, arguments[5], &hashed_request, &hashed_request_bytes) &&
-      hashed_request_bytes == Sha256::kDigestBytes;
+      napi_get_value_string_latin1(env, arguments[4], signature, sizeof signature, nullptr) == napi_ok;
   if (!understood) {
     napi_throw_type_error(env, nullptr, "checkSigV4Signature: an argument is missing, or of a wrong type or length");
     return nullptr;
   }
+  uint8_t hashed_request[2 * Sha256::kDigestBytes];
   const bool matches = SignatureMatches(signing_key, to_sign_head.bytes(), canonical_head.bytes(), {body, body_bytes},
                                         reinterpret_cast<const uint8_t*>(signature), hashed_request);
   napi_value result = nullptr;
-  napi_get_boolean(env, matches, &result);
+  if (matches) {
+    napi_get_null(env, &result);
+  } else {
+    napi_create_string_latin1(env, reinterpret_cast<const char*>(hashed_request), sizeof hashed_request, &result);
+  }
   return result;
 }
 

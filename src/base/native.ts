@@ -102,10 +102,10 @@ export interface NativeBinding {
   // --- SigV4 -------------------------------------------------------------------------------------------------
 
   /**
-   * Whether `signature` (64 lower-case hexadecimal digits) is that of a request: HMAC-SHA-256 by `signingKey` (32 bytes)
-   * of `toSignHead ‖ hex(h)`, where h is SHA-256(`canonicalHead ‖ hex(SHA-256(body))`). Strings hold one byte per
-   * character. Compares in constant time and leaves nothing of the key on the stack. Writes h to `hashedRequest` (32
-   * bytes) whatever the outcome. Throws a TypeError for anything else.
+   * Checks whether `signature` (64 lower-case hexadecimal digits) is that of a request: HMAC-SHA-256 by `signingKey` (32
+   * bytes) of `toSignHead ‖ hex(h)`, where h is SHA-256(`canonicalHead ‖ hex(SHA-256(body))`). Strings hold one byte per
+   * character. Compares in constant time and leaves nothing of the key on the stack. Throws a TypeError for anything else.
+   * @returns `null` when it is, else hex(h).
    */
   checkSigV4Signature(
     signingKey: Uint8Array,
@@ -113,8 +113,7 @@ export interface NativeBinding {
     canonicalHead: string,
     body: Uint8Array,
     signature: string,
-    hashedRequest: Uint8Array,
-  ): boolean;
+  ): string | null;
 
   // --- processes and sockets ---------------------------------------------------------------------------------
 

@@ -90,12 +90,12 @@ export function canonicalHead(request: SignedRequest, headerLines: string, signe
 }
 
 /**
- * SHA-256 (32 bytes) of the canonical request that begins with `head`, one byte per character, as received. The payload
- * hash is that of the received bytes, whatever `x-amz-content-sha256` says (X-A1).
+ * SHA-256 of the canonical request that begins with `head`, hexadecimal; one byte per character, as received. The
+ * payload hash is that of the received bytes, whatever `x-amz-content-sha256` says (X-A1).
  */
-export function hashCanonicalRequest(head: string, body: Uint8Array): Buffer {
+export function hashCanonicalRequest(head: string, body: Uint8Array): string {
   const payloadHash = hash('sha256', body, 'hex');
-  return hash('sha256', Buffer.from(`${head}${payloadHash}`, 'latin1'), 'buffer');
+  return hash('sha256', Buffer.from(`${head}${payloadHash}`, 'latin1'), 'hex');
 }
 
 /** The string to sign up to the hexadecimal hash of the canonical request. @param amzDate `yyyymmddThhmmssZ` */

@@ -39,7 +39,7 @@ export function signRequest(
   const signedHeaders = names.join(';');
   const scope = { date: amzDate.slice(0, 8), region, service };
   const hashed = hashCanonicalRequest(canonicalHead(request, lines, signedHeaders), request.body);
-  const toSign = `${toSignHead(amzDate, formatScope(scope))}${hashed.toString('hex')}`;
+  const toSign = `${toSignHead(amzDate, formatScope(scope))}${hashed}`;
   const signingKey = deriveSigningKey(context.secretAccessKey, scope);
   const signature = hmacSha256(signingKey, toSign).toString('hex');
   wipe(signingKey);

@@ -19,40 +19,38 @@ t.test('the addon hashes and compares as node:crypto does, whatever the lengths'
     const toSign = Buffer.concat([toSignHead, Buffer.from(hashed.toString('hex'))]);
     const right = createHmac('sha256', signingKey).update(toSign).digest('hex');
 
-    const hashedRequest = Buffer.alloc(32);
-    const check = (signature: string): boolean =>
+    const check = (signature: string): string | null =>
       checkSigV4Signature(
         signingKey,
         toSignHead.toString('latin1'),
         canonicalHead.toString('latin1'),
         body,
         signature,
-        hashedRequest,
       );
-    if (!check(right)) t.fail(`round ${round}: the right signature is refused`);
-    if (!hashedRequest.equals(hashed)) t.fail(`round ${round}: another hash of the request`);
+    if (check(right) !== null) t.fail(`round ${round}: the right signature is refused`);
     const at = random.integer(right.length);
     const wrong = `${right.slice(0, at)}${right[at] === '0' ? '1' : '0'}${right.slice(at + 1)}`;
-    if (check(wrong)) t.fail(`round ${round}: a wrong digit ${at} is accepted`);
+    const refused = check(wrong);
+    if (refused === null) t.fail(`round ${round}: a wrong digit ${at} is accepted`);
+    else if (refused !== hashed.toString('hex')) t.fail(`round ${round}: another hash of the request`);
   }
 });
 
 t.test('what it cannot read is a TypeError, never a verdict', async (t) => {
-  const right = [new Uint8Array(32), 'a', 'b', new Uint8Array(0), '0'.repeat(64), new Uint8Array(32)];
-  const check = checkSigV4Signature as (...given: unknown[]) => boolean;
-  t.equal(check(...right), false);
+  const right = [new Uint8Array(32), 'a', 'b', new Uint8Array(0), '0'.repeat(64)];
+  const check = checkSigV4Signature as (...given: unknown[]) => string | null;
+  t.equal(typeof check(...right), 'string');
   for (const [at, values] of [
     [0, [new Uint8Array(31), new Uint8Array(33), new Uint32Array(32), null, 'x']],
     [1, [null, 1]],
     [2, [null, {}]],
     [3, ['x', null, new DataView(new ArrayBuffer(1))]],
     [4, ['', '0'.repeat(63), '0'.repeat(65), null]],
-    [5, [new Uint8Array(31), new Uint8Array(64), null]],
   ] as const) {
     for (const value of values) {
       const given = right.map((each, position) => (position === at ? value : each));
       t.throws(() => check(...given), TypeError, `argument ${at}`);
     }
   }
-  t.throws(() => check(...right.slice(0, 5)), TypeError);
+  t.throws(() => check(...right.slice(0, 4)), TypeError);
 });

@@ -80,7 +80,7 @@ t.test('X-A1: AWS vectors that apply to XKS are verified', async (t) => {
     const signedHeaders = vector.creq.split('\n').at(-2) ?? '';
     const headerLines = String(canonicalHeaders(request, signedHeaders.split(';')));
     t.equal(
-      hashCanonicalRequest(canonicalHead(request, headerLines, signedHeaders), request.body).toString('hex'),
+      hashCanonicalRequest(canonicalHead(request, headerLines, signedHeaders), request.body),
       createHash('sha256').update(vector.creq).digest('hex'),
       `${vector.name}: canonical request`,
     );
