@@ -104,14 +104,15 @@ const noWitness = {
   tag: new Uint8Array(16),
 };
 
+const copied = { iv: new Uint8Array(12), tag: new Uint8Array(16), integrityValue: new Uint8Array(32) };
+
 /** In place of the HSM: no thread, no call, no cryptography. */
 const copying: HsmCrypto = {
   encrypt: async ({ plaintext, integrityPrefix }) =>
     ok({
-      ciphertext: Uint8Array.from(plaintext),
-      iv: new Uint8Array(12),
-      tag: new Uint8Array(16),
-      integrityValue: integrityPrefix === null ? null : new Uint8Array(32),
+      ...copied,
+      ciphertext: plaintext.slice(),
+      integrityValue: integrityPrefix === null ? null : copied.integrityValue,
     }),
-  decrypt: async ({ ciphertext }) => ok(Uint8Array.from(ciphertext)),
+  decrypt: async ({ ciphertext }) => ok(ciphertext.slice()),
 };

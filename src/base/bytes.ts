@@ -17,29 +17,42 @@ export function encodeBase64(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
 }
 
-const base64Alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+const base64Alphabet = Buffer.from(
+  'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/',
+  'latin1',
+);
 const base64Padding = 0x3d;
 
+/** Characters of the Base64 of so many bytes, padding included. */
+export const base64Length = (bytes: number): number => 4 * Math.ceil(bytes / 3);
+
 /**
- * Writes the Base64 of `bytes` (4 characters for each 3 bytes begun) into `target` as ASCII. For plaintext: unlike
- * `encodeBase64` it makes no string, which nobody could wipe.
+ * Writes the Base64 of `bytes` (`base64Length` characters) into `target` as ASCII. For plaintext: unlike `encodeBase64`
+ * it makes no string, which nobody could wipe. And for the short values of an answer, whose strings would cost more.
+ * @returns the offset behind it.
  */
-export function writeBase64(target: Uint8Array, offset: number, bytes: Uint8Array): void {
+export function writeBase64(target: Uint8Array, offset: number, bytes: Uint8Array): number {
+  const whole = bytes.byteLength - (bytes.byteLength % 3);
   let to = offset;
-  for (let from = 0; from < bytes.byteLength; from += 3) {
-    const group = ((bytes[from] ?? 0) << 16) | ((bytes[from + 1] ?? 0) << 8) | (bytes[from + 2] ?? 0);
-    target[to] = sextetCode(group >>> 18);
-    target[to + 1] = sextetCode(group >>> 12);
-    target[to + 2] = sextetCode(group >>> 6);
-    target[to + 3] = sextetCode(group);
-    to += 4;
+  for (let from = 0; from < whole; from += 3, to += 4) {
+    writeSextets(target, to, byteAt(bytes, from), byteAt(bytes, from + 1), byteAt(bytes, from + 2));
   }
-  const unused = (3 - (bytes.byteLength % 3)) % 3;
-  target.fill(base64Padding, to - unused, to);
+  if (whole === bytes.byteLength) return to;
+  const second = whole + 1 < bytes.byteLength ? byteAt(bytes, whole + 1) : 0;
+  writeSextets(target, to, byteAt(bytes, whole), second, 0);
+  if (whole + 1 === bytes.byteLength) target[to + 2] = base64Padding;
+  target[to + 3] = base64Padding;
+  return to + 4;
 }
 
-function sextetCode(bits: number): number {
-  return base64Alphabet.charCodeAt(bits & 0x3f);
+/** Of a place that is known to be within. */
+const byteAt = (bytes: Uint8Array, at: number): number => bytes[at] as number;
+
+function writeSextets(target: Uint8Array, to: number, first: number, second: number, third: number): void {
+  target[to] = byteAt(base64Alphabet, first >>> 2);
+  target[to + 1] = byteAt(base64Alphabet, ((first & 0x03) << 4) | (second >>> 4));
+  target[to + 2] = byteAt(base64Alphabet, ((second & 0x0f) << 2) | (third >>> 6));
+  target[to + 3] = byteAt(base64Alphabet, third & 0x3f);
 }
 
 /** Decodes lower- or upper-case hexadecimal; `null` unless every character counts. */

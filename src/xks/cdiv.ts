@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
  */
 export function integrityPrefix(aad: Uint8Array, ciphertextMetadata: Uint8Array | null): Uint8Array {
   if (ciphertextMetadata === null) return aad;
-  const prefix = new Uint8Array(aad.byteLength + ciphertextMetadata.byteLength);
+  const prefix = Buffer.allocUnsafe(aad.byteLength + ciphertextMetadata.byteLength);
   prefix.set(aad);
   prefix.set(ciphertextMetadata, aad.byteLength);
   return prefix;

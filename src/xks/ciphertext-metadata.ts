@@ -14,7 +14,11 @@ export function encodeCiphertextMetadata(keyVersion: number): Uint8Array {
   );
   const metadata = new Uint8Array(formatLength);
   metadata[0] = formatKeyVersion;
-  new DataView(metadata.buffer).setUint32(1, keyVersion);
+  // Without a DataView: that would move these few bytes out of V8's heap.
+  metadata[1] = keyVersion >>> 24;
+  metadata[2] = keyVersion >>> 16;
+  metadata[3] = keyVersion >>> 8;
+  metadata[4] = keyVersion;
   return metadata;
 }
 

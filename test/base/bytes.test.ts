@@ -1,5 +1,5 @@
 import t from 'tap';
-import { decodeBase64, encodeBase64, writeBase64 } from '../../src/base/bytes.js';
+import { base64Length, decodeBase64, encodeBase64, writeBase64 } from '../../src/base/bytes.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
 t.test('RFC 4648 §10: test vectors', async (t) => {
@@ -15,7 +15,8 @@ t.test('RFC 4648 §10: test vectors', async (t) => {
     t.equal(encodeBase64(Buffer.from(text)), encoded);
     t.same(decodeBase64(encoded), Buffer.from(text));
     const written = Buffer.alloc(encoded.length + 2, '.');
-    writeBase64(written, 1, Buffer.from(text));
+    t.equal(writeBase64(written, 1, Buffer.from(text)), 1 + encoded.length);
+    t.equal(base64Length(text.length), encoded.length);
     t.equal(written.toString(), `.${encoded}.`);
   }
 });

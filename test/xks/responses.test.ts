@@ -1,5 +1,6 @@
 import t from 'tap';
 import { decryptBody, encryptBody, healthStatusBody, keyMetadataBody } from '../../src/xks/responses.js';
+import { SeededRandom } from '../support/seeded-random.js';
 
 const parsed = (body: Buffer): unknown => JSON.parse(body.toString());
 
@@ -33,6 +34,26 @@ t.test('X-E2: Encrypt, with the published example', async (t) => {
     ciphertext: 'ghxkK1txeDNn3q8Y',
     initializationVector: 'HMrlRw85cAJUd5Ax',
   });
+});
+
+t.test('X-E2: Encrypt, with ciphertexts of any length', async (t) => {
+  const random = new SeededRandom(3);
+  for (const length of [0, 1, 2, 3, 32, 94, 95, 96, 97, 98, 4_300, 16_384]) {
+    const ciphertext = random.bytes(length);
+    const integrityValue = random.bytes(32);
+    const body = encryptBody({
+      ...encrypted,
+      ciphertext,
+      ciphertextMetadata: random.bytes(5),
+      integrityValue,
+    });
+    t.match(parsed(body), {
+      ciphertext: Buffer.from(ciphertext).toString('base64'),
+      authenticationTag: 'vBxN2ncH1oEkR8WVXpmyYQ==',
+      ciphertextDataIntegrityValue: Buffer.from(integrityValue).toString('base64'),
+    });
+    t.equal(body.toString(), JSON.stringify(parsed(body)), 'nothing besides');
+  }
 });
 
 t.test('X-D2: Decrypt', async (t) => {
