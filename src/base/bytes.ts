@@ -6,10 +6,35 @@ import { timingSafeEqual } from 'node:crypto';
  */
 export function decodeBase64(text: string): Buffer | null {
   if (text.length % 4 !== 0) return null;
+  if (text.length <= shortTextMax) return decodeShortBase64(text);
   const decoded = Buffer.from(text, 'base64');
   // Node's decoder skips what it does not know and accepts the URL alphabet; only a canonical text survives the
   // round trip.
   return decoded.toString('base64') === text ? decoded : null;
+}
+
+/** Up to so many characters, decoding them here costs less than two calls of Node's. */
+const shortTextMax = 192;
+
+/** `text` has whole groups of four. */
+function decodeShortBase64(text: string): Buffer | null {
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  const characters = text.length - padding;
+  const decoded = Buffer.allocUnsafe((text.length / 4) * 3 - padding);
+  // Negative once anything was of no sextet.
+  let judged = 0;
+  let bits = 0;
+  let to = 0;
+  for (let at = 0; at < characters; at++) {
+    const sextet = sextetOf[text.charCodeAt(at)] ?? -1;
+    judged |= sextet;
+    bits = (bits << 6) | sextet;
+    if (at % 4 === 0) continue;
+    decoded[to++] = bits >>> (6 - 2 * (at % 4));
+  }
+  // §3.5: the bits of the last character that no byte holds.
+  const unused = padding === 0 ? 0 : bits & (padding === 1 ? 0b11 : 0b1111);
+  return judged < 0 || unused !== 0 ? null : decoded;
 }
 
 /** Encodes as RFC 4648 §4, padded. */
@@ -22,6 +47,10 @@ const base64Alphabet = Buffer.from(
   'latin1',
 );
 const base64Padding = 0x3d;
+
+/** By character code, -1 for what is none of the alphabet. */
+const sextetOf = new Int8Array(128).fill(-1);
+for (const [sextet, code] of base64Alphabet.entries()) sextetOf[code] = sextet;
 
 /** Characters of the Base64 of so many bytes, padding included. */
 export const base64Length = (bytes: number): number => 4 * Math.ceil(bytes / 3);
