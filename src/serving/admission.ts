@@ -45,7 +45,7 @@ export class Admission {
 
   /** Key state as of now; that of `opened` where a link that is being made anew has left none. */
   known({ state }: Opened): Known {
-    return { state: this.#state() ?? state, isCurrent: this.#freshness.isCurrent() };
+    return new KnownNow(this.#state() ?? state, this.#freshness);
   }
 
   /** A key store whose rule is to stop in isolation, on a node that has heard of no quorum for too long. */
@@ -61,6 +61,20 @@ export class Admission {
     // A credential that was retired while the HSM worked gets nothing either.
     const credential = this.#state()?.credential(accessKeyId) ?? null;
     return credential?.keyStore === opened.keyStore.name ? null : authenticationFailed;
+  }
+}
+
+class KnownNow implements Known {
+  readonly state: KeyStateQueries;
+  readonly #freshness: StateFreshness;
+
+  constructor(state: KeyStateQueries, freshness: StateFreshness) {
+    this.state = state;
+    this.#freshness = freshness;
+  }
+
+  get isCurrent(): boolean {
+    return this.#freshness.isCurrent();
   }
 }
 

@@ -14,7 +14,7 @@ export class DeadlineGuard {
   readonly #clock: Clock;
   readonly #timers: Timers;
   readonly #watched = new Set<Watched>();
-  #disarm: (() => void) | null = null;
+  #armed = false;
 
   constructor(clock: Clock, timers: Timers) {
     this.#clock = clock;
@@ -22,49 +22,51 @@ export class DeadlineGuard {
   }
 
   /**
-   * What `work` resolves with, or `null` once `deadlineMs` (monotonic) has passed. What comes later goes to `onLate`:
-   * it may hold plaintext to wipe.
+   * What `work` resolves with, or what `expired` gives once `deadlineMs` (monotonic) has passed. `onEnd` gets what `work` resolved
+   * with as soon as it does: `late` when nobody waits for it any more, and it may hold plaintext to wipe.
    */
-  within<T>(work: Promise<T>, deadlineMs: number, onLate: (value: T) => void): Promise<T | null> {
+  within<T>(
+    work: Promise<T>,
+    deadlineMs: number,
+    expired: () => T,
+    onEnd: (value: T, late: boolean) => void,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
-      let ended = false;
+      let late = false;
       const watched: Watched = {
         deadlineMs,
         expire: () => {
-          ended = true;
-          resolve(null);
+          late = true;
+          resolve(expired());
         },
       };
       this.#watched.add(watched);
       this.#arm();
       work.then(
         (value) => {
-          this.#forget(watched);
-          if (ended) onLate(value);
-          else resolve(value);
+          this.#watched.delete(watched);
+          onEnd(value, late);
+          resolve(value);
         },
         (thrown: unknown) => {
-          this.#forget(watched);
+          this.#watched.delete(watched);
           reject(thrown);
         },
       );
     });
   }
 
-  /** While nothing waits no timer runs: none keeps a process alive. */
-  #forget(watched: Watched): void {
-    this.#watched.delete(watched);
-    if (this.#watched.size > 0) return;
-    this.#disarm?.();
-    this.#disarm = null;
-  }
-
+  /**
+   * A timer that is left with nothing to wait for is left to run out, at most a deadline later: where requests come one
+   * at a time, each would take down one timer and put up another.
+   */
   #arm(): void {
-    if (this.#disarm !== null) return;
+    if (this.#armed) return;
     for (const { deadlineMs } of this.#watched) {
       const delayMs = Math.max(0, Math.ceil(deadlineMs - this.#clock.monotonicMs()));
-      this.#disarm = this.#timers.after(delayMs, () => {
-        this.#disarm = null;
+      this.#armed = true;
+      this.#timers.after(delayMs, () => {
+        this.#armed = false;
         this.#expire();
         this.#arm();
       });

@@ -6,7 +6,7 @@ import { type XksError, xksError } from '../xks/errors.js';
 /** Key state, and whether it is known to be up to date. */
 export interface Known {
   readonly state: KeyStateQueries;
-  /** Whether what is unknown here is unknown everywhere. */
+  /** Whether what is unknown here is unknown everywhere. Asked for only where something is unknown: it reads a clock. */
   readonly isCurrent: boolean;
 }
 
@@ -23,11 +23,11 @@ export const unknownHere = (isCurrent: boolean, definite: XksError): XksError =>
       );
 
 /** Whether a key store serves anything at all: a disabled one answers every API so, health included. */
-export function checkKeyStore({ state, isCurrent }: Known, name: string): XksError | null {
-  const keyStore = state.keyStore(name);
+export function checkKeyStore(known: Known, name: string): XksError | null {
+  const keyStore = known.state.keyStore(name);
   if (keyStore === null) {
     return unknownHere(
-      isCurrent,
+      known.isCurrent,
       xksError('InvalidUriPathException', 'No key store has this URI path prefix.'),
     );
   }
@@ -37,15 +37,11 @@ export function checkKeyStore({ state, isCurrent }: Known, name: string): XksErr
 }
 
 /** A key as key state knows it, whatever its status (X-K2). 404 only for what key state does not know (X-X2). */
-export function findKey(
-  { state, isCurrent }: Known,
-  keyStore: string,
-  externalKeyId: string,
-): Result<Key, XksError> {
-  const key = state.key(keyStore, externalKeyId);
+export function findKey(known: Known, keyStore: string, externalKeyId: string): Result<Key, XksError> {
+  const key = known.state.key(keyStore, externalKeyId);
   if (key !== null) return ok(key);
   const definite = xksError('KeyNotFoundException', `The key store ${keyStore} has no key ${externalKeyId}.`);
-  return err(unknownHere(isCurrent, definite));
+  return err(unknownHere(known.isCurrent, definite));
 }
 
 /** A key that may be used now: it, and its key store, enabled. */

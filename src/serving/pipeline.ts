@@ -4,7 +4,7 @@ import { unreachable } from '../base/guards.js';
 import type { LineLogger } from '../base/logger.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
-import type { HsmCrypto, HsmFailure } from '../hsm/types.js';
+import type { HsmCrypto } from '../hsm/types.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import type { TokenStatus } from '../ops/state-link.js';
@@ -21,6 +21,8 @@ import {
 } from '../xks/errors.js';
 import type { RequestMetadata } from '../xks/request-metadata.js';
 import {
+  type DecryptRequest,
+  type EncryptRequest,
   parseDecryptRequest,
   parseEncryptRequest,
   parseGetHealthStatusRequest,
@@ -32,10 +34,10 @@ import type { CredentialUse } from './credential-use.js';
 import { DeadlineGuard } from './deadline-guard.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
 import { checkKeyStore } from './key-lookup.js';
+import { KeyUse, type KeyUseParts } from './key-use.js';
 import { newTrace, type RequestTrace, requestLineFields } from './request-trace.js';
 import type { SecretStore } from './secret-store.js';
 import type { StateFreshness } from './state-freshness.js';
-import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
 import { decrypt } from './use-cases/decrypt.js';
 import { encrypt } from './use-cases/encrypt.js';
 import { getHealthStatus, type ProxyIdentity } from './use-cases/get-health-status.js';
@@ -74,7 +76,6 @@ type Outcome = Result<Uint8Array, XksError>;
 
 /** A request whose path names a key store and whose signature is its. */
 interface AuthenticRequest {
-  readonly route: Route;
   readonly opened: Opened;
   readonly accessKeyId: string;
 }
@@ -92,14 +93,16 @@ export function createPipeline(dependencies: PipelineDependencies): HttpHandler 
 class Pipeline {
   readonly #deps: PipelineDependencies;
   readonly #admission: Admission;
-  readonly #guard: DeadlineGuard;
+  readonly #keyUseParts: KeyUseParts;
   readonly #inFlightMax: number;
   #inFlight = 0;
 
   constructor(dependencies: PipelineDependencies) {
+    const { crypto, hsmName, clock, timers } = dependencies;
     this.#deps = dependencies;
     this.#admission = new Admission(dependencies.state, dependencies.freshness);
-    this.#guard = new DeadlineGuard(dependencies.clock, dependencies.timers);
+    const guard = new DeadlineGuard(clock, timers);
+    this.#keyUseParts = { admission: this.#admission, guard, crypto, hsmName, clock };
     this.#inFlightMax = dependencies.inFlightMax ?? cryptographicRequestsInFlightMax;
   }
 
@@ -107,7 +110,8 @@ class Pipeline {
     const trace = newTrace();
     let outcome: Outcome;
     try {
-      outcome = await this.#serve(request, trace);
+      const served = this.#serve(request, trace);
+      outcome = served instanceof Promise ? await served : served;
     } catch (thrown) {
       this.#deps.logger.error('a bug ended a request', { operation: trace.operation, error: thrown });
       outcome = err(xksError('InternalException', 'The proxy failed; its log says how.'));
@@ -119,7 +123,8 @@ class Pipeline {
     return answerOf(outcome, trace);
   }
 
-  async #serve(request: HttpRequest, trace: RequestTrace): Promise<Outcome> {
+  /** A promise only where the HSM is asked. */
+  #serve(request: HttpRequest, trace: RequestTrace): Outcome | Promise<Outcome> {
     const route = routeTarget(request.target);
     if (route === null) return err(noSuchPath);
     trace.operation = route.operation;
@@ -127,7 +132,7 @@ class Pipeline {
     if ('externalKeyId' in route) trace.externalKeyId = route.externalKeyId;
 
     const authentic = this.#authenticate(request, route, trace);
-    return authentic.ok ? this.#dispatch(request, authentic.value, trace) : authentic;
+    return authentic.ok ? this.#dispatch(request, route, authentic.value, trace) : authentic;
   }
 
   /** X-A1 to X-A5: nothing of the body or of a key is looked at before. */
@@ -170,11 +175,16 @@ class Pipeline {
     const { accessKeyId } = verified.value;
     trace.accessKeyId = accessKeyId;
     this.#deps.credentialUse.used(accessKeyId, nowMs);
-    return ok({ route, opened: found.value, accessKeyId });
+    return ok({ opened: found.value, accessKeyId });
   }
 
-  async #dispatch(request: HttpRequest, authentic: AuthenticRequest, trace: RequestTrace): Promise<Outcome> {
-    const { route, opened } = authentic;
+  #dispatch(
+    request: HttpRequest,
+    route: Route,
+    authentic: AuthenticRequest,
+    trace: RequestTrace,
+  ): Outcome | Promise<Outcome> {
+    const { opened } = authentic;
     const { name } = opened.keyStore;
     const keepMetadata = (metadata: RequestMetadata): void => {
       trace.requestMetadata = metadata;
@@ -201,59 +211,79 @@ class Pipeline {
         const parsed = parseEncryptRequest(request.body, keepMetadata);
         wipe(request.body);
         if (!parsed.ok) return parsed;
-        try {
-          return await this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
-            encrypt(parsed.value, context),
-          );
-        } finally {
-          // Where the deadline ended it the pool may read zeroes now: nobody gets what comes of them.
-          wipe(parsed.value.plaintext);
-        }
+        return this.#encrypt(parsed.value, request, authentic, route.externalKeyId, trace);
       }
       case 'Decrypt': {
         const parsed = parseDecryptRequest(request.body, keepMetadata);
         if (!parsed.ok) return parsed;
-        return this.#admitted(request, authentic, route.externalKeyId, trace, (context) =>
-          decrypt(parsed.value, context),
-        );
+        return this.#decrypt(parsed.value, request, authentic, route.externalKeyId, trace);
       }
       default:
         return unreachable(route);
     }
   }
 
-  /** Runs what needs the HSM, if there is room and time for it. */
-  async #admitted(
+  async #encrypt(
+    asked: EncryptRequest,
     request: HttpRequest,
-    { opened, accessKeyId }: AuthenticRequest,
+    authentic: AuthenticRequest,
     externalKeyId: string,
     trace: RequestTrace,
-    run: (context: KeyUseContext) => Promise<Outcome>,
   ): Promise<Outcome> {
-    const fault = this.#deadlineFault(request) ?? this.#admission.isolationFault(opened);
-    if (fault !== null) return err(fault);
-    if (this.#inFlight >= this.#inFlightMax) {
-      return err(
-        xksError('ThrottlingException', 'More requests are waiting for the HSM than this proxy takes.'),
-      );
+    try {
+      const fault = this.#admissionFault(request, authentic.opened);
+      if (fault !== null) return err(fault);
+      this.#inFlight += 1;
+      try {
+        const use = this.#keyUse(request, authentic.opened, externalKeyId, trace);
+        return this.#leaving(await encrypt(asked, use), authentic, trace);
+      } finally {
+        this.#inFlight -= 1;
+      }
+    } finally {
+      // Where the deadline ended it the pool may read zeroes now: nobody gets what comes of them.
+      wipe(asked.plaintext);
     }
+  }
+
+  async #decrypt(
+    asked: DecryptRequest,
+    request: HttpRequest,
+    authentic: AuthenticRequest,
+    externalKeyId: string,
+    trace: RequestTrace,
+  ): Promise<Outcome> {
+    const fault = this.#admissionFault(request, authentic.opened);
+    if (fault !== null) return err(fault);
     this.#inFlight += 1;
     try {
-      const outcome = await run({
-        known: () => this.#admission.known(opened),
-        hsm: this.#deadlined(request.receivedAtMs + this.#deps.requestDeadlineMs, trace),
-        keyStore: opened.keyStore.name,
-        externalKeyId,
-      });
-      if (!outcome.ok) return outcome;
-      const refused = this.#admission.leavingFault(opened, accessKeyId);
-      if (refused === null) return outcome;
-      wipe(outcome.value);
-      if (refused === authenticationFailed) trace.note = 'the credential was retired while the HSM worked';
-      return err(refused);
+      const use = this.#keyUse(request, authentic.opened, externalKeyId, trace);
+      return this.#leaving(await decrypt(asked, use), authentic, trace);
     } finally {
       this.#inFlight -= 1;
     }
+  }
+
+  /** Whether there is room and time for a request that needs the HSM. */
+  #admissionFault(request: HttpRequest, opened: Opened): XksError | null {
+    const fault = this.#deadlineFault(request) ?? this.#admission.isolationFault(opened);
+    if (fault !== null || this.#inFlight < this.#inFlightMax) return fault;
+    return xksError('ThrottlingException', 'More requests are waiting for the HSM than this proxy takes.');
+  }
+
+  #keyUse(request: HttpRequest, opened: Opened, externalKeyId: string, trace: RequestTrace): KeyUse {
+    const deadlineMs = request.receivedAtMs + this.#deps.requestDeadlineMs;
+    return new KeyUse(this.#keyUseParts, opened, externalKeyId, deadlineMs, trace);
+  }
+
+  /** What was made with a key leaves only if it still may. */
+  #leaving(outcome: Outcome, { opened, accessKeyId }: AuthenticRequest, trace: RequestTrace): Outcome {
+    if (!outcome.ok) return outcome;
+    const refused = this.#admission.leavingFault(opened, accessKeyId);
+    if (refused === null) return outcome;
+    wipe(outcome.value);
+    if (refused === authenticationFailed) trace.note = 'the credential was retired while the HSM worked';
+    return err(refused);
   }
 
   /** Who comes too late has waited for us, not for the HSM. */
@@ -262,31 +292,6 @@ class Pipeline {
     return elapsedMs < this.#deps.requestDeadlineMs
       ? null
       : xksError('ThrottlingException', 'This proxy is overloaded: the request was not looked at in time.');
-  }
-
-  /** The pool answers by the deadline itself; the guard makes sure. */
-  #deadlined(deadlineMs: number, trace: RequestTrace): DeadlinedCrypto {
-    const { crypto, clock } = this.#deps;
-    const timed = async <T>(
-      start: () => Promise<Result<T, HsmFailure>>,
-      discard: (value: T) => void,
-    ): Promise<Result<T, HsmFailure>> => {
-      const startedAtMs = clock.monotonicMs();
-      trace.hsm = this.#deps.hsmName();
-      const result = await this.#guard.within(start(), deadlineMs, (late) => {
-        if (late.ok) discard(late.value);
-      });
-      trace.hsmMs = clock.monotonicMs() - startedAtMs;
-      return result ?? err({ kind: 'deadline', rv: null, functionName: null });
-    };
-    return {
-      encrypt: (operation) =>
-        timed(
-          () => crypto.encrypt(operation, deadlineMs),
-          () => {},
-        ),
-      decrypt: (operation) => timed(() => crypto.decrypt(operation, deadlineMs), wipe),
-    };
   }
 
   #report(request: HttpRequest, trace: RequestTrace, outcome: Outcome): void {
@@ -308,20 +313,19 @@ class Pipeline {
 }
 
 function answerOf(outcome: Outcome, trace: RequestTrace): HttpAnswer {
-  // With a credential that was retired meanwhile it is not.
-  const refused = !outcome.ok && outcome.error === authenticationFailed;
-  const authentic = trace.accessKeyId === null || refused ? {} : ({ authenticated: true } as const);
   if (outcome.ok) {
-    const answer: HttpAnswer = { status: 200, body: outcome.value, ...authentic };
-    return trace.operation === 'Decrypt' ? { ...answer, secret: true } : answer;
+    const body = outcome.value;
+    return trace.operation === 'Decrypt'
+      ? { status: 200, body, authenticated: true, secret: true }
+      : { status: 200, body, authenticated: true };
   }
   const { error } = outcome;
-  return {
-    status: error.status,
-    body: errorBody(error),
-    ...authentic,
-    ...(error.status === 405 && { headers: { allow: 'POST' } }),
-  };
+  const { status } = error;
+  const body = errorBody(error);
+  if (status === 405) return { status, body, headers: { allow: 'POST' } };
+  // With a credential that was retired meanwhile it is not.
+  const refused = trace.accessKeyId === null || error === authenticationFailed;
+  return refused ? { status, body } : { status, body, authenticated: true };
 }
 
 const noSecretsYet = xksError(

@@ -13,6 +13,14 @@ interface Opened {
   readonly secretAccessKey: Uint8Array;
 }
 
+/**
+ * The tag depends on key, nonce, owner and secret: with the same owner, tag and nonce it is the same secret. Key state
+ * replaces its objects, it never changes one, so most often it is the very same seal.
+ */
+const isSameSeal = (known: SealedBytes, sealed: SealedBytes): boolean =>
+  known === sealed ||
+  (equalInConstantTime(known.tag, sealed.tag) && equalInConstantTime(known.nonce, sealed.nonce));
+
 /** The cluster secret and what it has opened, in this process's memory only. */
 export class SecretStore {
   readonly #random: RandomSource;
@@ -61,12 +69,7 @@ export class SecretStore {
     const { accessKeyId, sealedSecret } = credential;
     const known = this.#opened.get(accessKeyId);
     if (known !== undefined) {
-      // The tag depends on key, nonce, owner and secret: with the same owner, tag and nonce it is the same secret.
-      if (
-        known.keyStore === credential.keyStore &&
-        equalInConstantTime(known.sealed.tag, sealedSecret.tag) &&
-        equalInConstantTime(known.sealed.nonce, sealedSecret.nonce)
-      ) {
+      if (known.keyStore === credential.keyStore && isSameSeal(known.sealed, sealedSecret)) {
         return known.secretAccessKey;
       }
       this.forget(accessKeyId);

@@ -78,8 +78,10 @@ t.test('one timer stands for all that waits', async (t) => {
   const guard = new DeadlineGuard(time, time);
   const ended: string[] = [];
   const wait = (name: string, deadlineMs: number, work: Promise<string>) => {
-    const ignore = () => {};
-    return guard.within(work, deadlineMs, ignore).then((value) => ended.push(`${name} ${value}`));
+    const onEnd = (value: string, late: boolean) => late && ended.push(`${name} ${value} too late`);
+    return guard
+      .within(work, deadlineMs, () => 'expired', onEnd)
+      .then((value) => ended.push(`${name} ${value}`));
   };
   const works = [later<string>(), later<string>(), later<string>()] as const;
   const waits = [
@@ -92,14 +94,19 @@ t.test('one timer stands for all that waits', async (t) => {
   await waits[0];
   time.advance(25);
   await waits[1];
-  t.strictSame(ended, ['a done', 'b null']);
+  t.strictSame(ended, ['a done', 'b expired']);
   time.advance(5);
   await waits[2];
-  t.strictSame(ended, ['a done', 'b null', 'c null']);
+  t.strictSame(ended, ['a done', 'b expired', 'c expired']);
   t.equal(time.pending, 0, 'nothing waits, no timer runs');
   const work = later<string>();
   const last = wait('d', 60, work.promise);
   work.answer('done');
   await last;
-  t.equal(time.pending, 0, 'nor when all were done in time');
+  t.equal(time.pending, 1, 'when all were done in time it runs out by itself');
+  time.advance(30);
+  t.equal(time.pending, 0);
+  works[1].answer('done');
+  await works[1].promise;
+  t.strictSame(ended, ['a done', 'b expired', 'c expired', 'd done', 'b done too late']);
 });

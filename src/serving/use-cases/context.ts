@@ -5,7 +5,7 @@ import type { Known } from '../key-lookup.js';
 /** What a use case on a key gets: an authentic, admitted request's surroundings. */
 export interface KeyUseContext {
   /** Key state as of now; another object after the replica has sent a new snapshot. */
-  readonly known: () => Known;
+  known(): Known;
   /** Operations that end by the request's deadline. */
   readonly hsm: DeadlinedCrypto;
   readonly keyStore: string;

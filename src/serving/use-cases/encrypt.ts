@@ -50,5 +50,6 @@ export async function encrypt(
   if (!encrypted.ok) return err(hsmFailureAnswer('Encrypt', encrypted.error));
   const fault = checkStillUsable(context.known(), keyStore, externalKeyId, version.value);
   if (fault !== null) return err(fault);
-  return ok(encryptBody({ ...encrypted.value, ciphertextMetadata }));
+  const { ciphertext, iv, tag, integrityValue } = encrypted.value;
+  return ok(encryptBody({ ciphertext, ciphertextMetadata, iv, tag, integrityValue }));
 }

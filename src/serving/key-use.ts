@@ -1,0 +1,98 @@
+import { wipe } from '../base/bytes.js';
+import type { Clock } from '../base/clock.js';
+import { err, type Result } from '../base/result.js';
+import type {
+  DecryptOperation,
+  EncryptOperation,
+  EncryptResult,
+  HsmCrypto,
+  HsmFailure,
+} from '../hsm/types.js';
+import type { Admission, Opened } from './admission.js';
+import type { DeadlineGuard } from './deadline-guard.js';
+import type { Known } from './key-lookup.js';
+import type { RequestTrace } from './request-trace.js';
+import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
+
+/** What all requests on keys share. */
+export interface KeyUseParts {
+  readonly admission: Admission;
+  readonly guard: DeadlineGuard;
+  readonly crypto: HsmCrypto;
+  readonly hsmName: () => string | null;
+  readonly clock: Clock;
+}
+
+const beyondDeadline = err<HsmFailure>({ kind: 'deadline', rv: null, functionName: null });
+
+/** The surroundings of one authentic, admitted request on a key. */
+export class KeyUse implements KeyUseContext, DeadlinedCrypto {
+  readonly externalKeyId: string;
+  readonly #parts: KeyUseParts;
+  readonly #opened: Opened;
+  readonly #deadlineMs: number;
+  readonly #trace: RequestTrace;
+
+  constructor(
+    parts: KeyUseParts,
+    opened: Opened,
+    externalKeyId: string,
+    deadlineMs: number,
+    trace: RequestTrace,
+  ) {
+    this.externalKeyId = externalKeyId;
+    this.#parts = parts;
+    this.#opened = opened;
+    this.#deadlineMs = deadlineMs;
+    this.#trace = trace;
+  }
+
+  get keyStore(): string {
+    return this.#opened.keyStore.name;
+  }
+
+  get hsm(): DeadlinedCrypto {
+    return this;
+  }
+
+  known(): Known {
+    return this.#parts.admission.known(this.#opened);
+  }
+
+  encrypt(operation: EncryptOperation): Promise<Result<EncryptResult, HsmFailure>> {
+    const startedAtMs = this.#begin();
+    return this.#within(this.#parts.crypto.encrypt(operation, this.#deadlineMs), startedAtMs, () => {});
+  }
+
+  decrypt(operation: DecryptOperation): Promise<Result<Uint8Array, HsmFailure>> {
+    const startedAtMs = this.#begin();
+    return this.#within(this.#parts.crypto.decrypt(operation, this.#deadlineMs), startedAtMs, wipe);
+  }
+
+  #begin(): number {
+    this.#trace.hsm = this.#parts.hsmName();
+    return this.#parts.clock.monotonicMs();
+  }
+
+  /** The pool answers by the deadline itself; the guard makes sure. */
+  #within<T>(
+    work: Promise<Result<T, HsmFailure>>,
+    startedAtMs: number,
+    discard: (value: T) => void,
+  ): Promise<Result<T, HsmFailure>> {
+    const { guard, clock } = this.#parts;
+    const trace = this.#trace;
+    return guard.within<Result<T, HsmFailure>>(
+      work,
+      this.#deadlineMs,
+      () => {
+        trace.hsmMs = clock.monotonicMs() - startedAtMs;
+        return beyondDeadline;
+      },
+      (result, late) => {
+        if (!late) trace.hsmMs = clock.monotonicMs() - startedAtMs;
+        else if (result.ok) discard(result.value);
+      },
+    );
+  }
+}
