@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { climb, ladderTable, makeLadderToken } from './ladder/climb.js';
+import type { RungName } from './ladder/rungs.js';
 import { type MicroResult, microBenchmarks } from './micro/micro-benchmarks.js';
 import type { LoadOptions } from './options.js';
 import { failedOf } from './report/bench-report.js';
@@ -12,12 +13,16 @@ import { makeWorkDirectory } from './work-directory.js';
 const secondsDefault = 5;
 
 /** `npm run bench -- ladder`: where the CPU of a request goes. @returns the exit status. */
-export async function ladderCommand(root: string, options: LoadOptions): Promise<number> {
+export async function ladderCommand(
+  root: string,
+  options: LoadOptions,
+  names: readonly RungName[],
+): Promise<number> {
   const out = join(root, 'var/bench');
   const directory = makeWorkDirectory(out);
   const { traffic, rate } = options;
   const seconds = Math.min(options.seconds, secondsDefault);
-  const results = await climb({ root, directory, traffic, rate, seconds });
+  const results = await climb({ root, directory, traffic, rate, seconds, names });
   console.log(ladderTable(results, rate));
   writeFileSync(
     join(out, 'ladder.json'),

@@ -1,9 +1,10 @@
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { errorText } from '../src/base/guards.js';
 import { autocannonCommand } from './autocannon-command.js';
 import { k6Command } from './k6-command.js';
+import { type RungName, rungs } from './ladder/rungs.js';
 import { ladderCommand, microCommand } from './ladder-command.js';
 import { leakCommand } from './leak-command.js';
 import { loadCommand } from './load-command.js';
@@ -11,6 +12,13 @@ import { loadOptions, withLoadOptions } from './options.js';
 
 /** `npm run bench`: every way in which the proxy is measured. docs: bench/README.md. */
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+
+function rungNames(text: string): readonly RungName[] {
+  const asked = text.split(',');
+  const found = rungs.map(({ name }) => name).filter((name) => asked.includes(name));
+  if (found.length === asked.length) return found;
+  throw new InvalidArgumentError(`The rungs are ${rungs.map(({ name }) => name).join(', ')}.`);
+}
 
 const program = withLoadOptions(
   new Command('bench').description(
@@ -21,9 +29,16 @@ const program = withLoadOptions(
 });
 withLoadOptions(
   program.command('ladder').description('where the CPU of a request goes, from a bare HTTPS server upwards'),
-).action(async (_flags, command: Command) => {
-  process.exitCode = await ladderCommand(root, loadOptions(command));
-});
+)
+  .addOption(
+    new Option('--rungs <names>', 'only these, separated by commas').argParser(rungNames).default(
+      rungs.map(({ name }) => name),
+      'all',
+    ),
+  )
+  .action(async (flags: { readonly rungs: readonly RungName[] }, command: Command) => {
+    process.exitCode = await ladderCommand(root, loadOptions(command), flags.rungs);
+  });
 withLoadOptions(
   program.command('k6').description('the same load by k6 (https://k6.io), which must be installed'),
 ).action(async (_flags, command: Command) => {

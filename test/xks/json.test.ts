@@ -114,3 +114,86 @@ t.test('X-X1: agrees with JSON.parse on 3,000 seeded mutations', async (t) => {
   }
   t.ok(accepted > 100, `${accepted} still JSON`);
 });
+
+/** The verdict on a repeated name, by a parser that remembers all names of an object. Only for what is JSON. */
+function repeatsName(text: string): boolean {
+  let repeats = false;
+  let at = 0;
+  const skip = (): void => {
+    while (/[ \t\r\n]/.test(text[at] ?? '')) at++;
+  };
+  const string = (): string => {
+    const start = at++;
+    while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1;
+    at++;
+    return JSON.parse(text.slice(start, at)) as string;
+  };
+  const value = (): void => {
+    skip();
+    if (text[at] === '"') string();
+    else if (text[at] === '{' || text[at] === '[') {
+      const close = text[at] === '{' ? '}' : ']';
+      const names = new Set<string>();
+      at++;
+      for (skip(); text[at] !== close; skip()) {
+        if (text[at] === ',') at++;
+        skip();
+        if (close === '}') {
+          const name = string();
+          repeats ||= names.has(name);
+          names.add(name);
+          skip();
+          at++;
+        }
+        value();
+      }
+      at++;
+    } else while (/[-+.\w]/.test(text[at] ?? '')) at++;
+  };
+  value();
+  return repeats;
+}
+
+t.test(
+  'X-X1: of what is JSON, 20,000 seeded objects: refused exactly where a name is repeated',
+  async (t) => {
+    const random = new SeededRandom(9);
+    const names = [
+      '"a"',
+      '"b"',
+      '"\\u0061"',
+      '"a:"',
+      '"\\"a"',
+      '"__proto__"',
+      '"1"',
+      '"01"',
+      '""',
+      '"toString"',
+    ];
+    const space = (): string => random.text(random.integer(2), ' \n');
+    const pick = (from: readonly string[]): string => from[random.integer(from.length)] ?? '';
+    const value = (depth: number): string => {
+      const kind = random.integer(depth > 3 ? 2 : 4);
+      if (kind === 0) return pick(['1', 'null', 'true', '-1.5e3']);
+      if (kind === 1) return pick([...names, '"{"', '"]:"', '"\\\\"']);
+      const count = random.integer(4);
+      const members = Array.from({ length: count }, () =>
+        kind === 2
+          ? `${space()}${pick(names)}${space()}:${space()}${value(depth + 1)}`
+          : `${space()}${value(depth + 1)}`,
+      ).join(`${space()},`);
+      return kind === 2 ? `{${members}${space()}}` : `[${members}${space()}]`;
+    };
+    let refused = 0;
+    for (let round = 0; round < 20_000; round++) {
+      const text = `{"x":${value(0)},"y":${value(0)}}`;
+      const expected = repeatsName(text);
+      const result = parse(text);
+      if (result.ok === expected) t.fail(text);
+      if (result.ok && JSON.stringify(result.value) !== JSON.stringify(JSON.parse(text))) t.fail(text);
+      if (!result.ok && result.error !== 'The body holds a field twice.') t.fail(`${result.error} ${text}`);
+      if (expected) refused++;
+    }
+    t.ok(refused > 2_000 && refused < 18_000, `${refused} repeat a name`);
+  },
+);
