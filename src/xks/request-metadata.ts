@@ -76,11 +76,11 @@ export function parseRequestMetadata(
       return err(xksError('ValidationException', `requestMetadata.${name} is not a string.`));
     }
   }
-  const { kmsRequestId, kmsOperation, ...rest } = known;
+  const { kmsRequestId, kmsOperation } = known;
   if (kmsRequestId === undefined || kmsOperation === undefined) {
     return err(xksError('ValidationException', 'requestMetadata is incomplete.'));
   }
-  return ok({ kmsRequestId, kmsOperation, ...rest, extras: extrasOf(given) });
+  return ok({ ...known, kmsRequestId, kmsOperation, extras: extrasOf(given) });
 }
 
 function extrasOf(given: JsonObject): (readonly [string, string | number | boolean])[] {
