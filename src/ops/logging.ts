@@ -2,6 +2,7 @@ import { pino, stdTimeFunctions } from 'pino';
 import type { LineLogger, LogFields, Logger } from '../base/logger.js';
 import { loadNativeBinding } from '../base/native.js';
 import type { LogLevel } from './config.js';
+import { LineTime } from './line-time.js';
 import { LogSink, logBufferBytesMax } from './log-sink.js';
 import { redact } from './redaction.js';
 import { type ChildRole, processName } from './supervision.js';
@@ -60,21 +61,6 @@ export function createLogger(options: LoggerOptions): ProcessLogger {
     flush: () => sink.flush(),
     droppedLines: () => sink.dropped,
   };
-}
-
-/** ISO 8601 in UTC with milliseconds; what changes only once a second is made only once a second. */
-class LineTime {
-  #second = Number.NaN;
-  #beforeMs = '';
-
-  text(wallMs: number): string {
-    const second = Math.floor(wallMs / 1_000);
-    if (second !== this.#second) {
-      this.#second = second;
-      this.#beforeMs = new Date(second * 1_000).toISOString().slice(0, -'000Z'.length);
-    }
-    return `${this.#beforeMs}${String(wallMs - second * 1_000).padStart(3, '0')}Z`;
-  }
 }
 
 /** @param errno what forbidding them ended with; 0 for well. */
