@@ -5,6 +5,7 @@ import { systemRandom } from '../../src/base/random.js';
 import { ok } from '../../src/base/result.js';
 import { systemTimers } from '../../src/base/timers.js';
 import type { HsmCrypto } from '../../src/hsm/types.js';
+import type { SealedBytes } from '../../src/keystate/types.js';
 import { createLogger } from '../../src/ops/logging.js';
 import { createServingMetrics } from '../../src/ops/metrics.js';
 import type { HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
@@ -28,7 +29,15 @@ const echo: HttpHandler = ({ body }) => Promise.resolve({ status: 200, body: jso
 export async function rungHandler(rung: RungName, token: LadderToken): Promise<HttpHandler> {
   if (rung === 'node' || rung === 'http') return echo;
   if (rung === 'sigv4') return verifiedEcho();
-  return pipeline(rung, token);
+  const recorded = rung === 'records' ? records(process.stdout.fd) : unrecorded;
+  if (rung === 'pipeline') return pipeline(recorded, token, copying, noWitness);
+  const { crypto, witness } = await withToken(token);
+  return pipeline(recorded, token, crypto, witness);
+}
+
+/** The pipeline past an HSM that does nothing; `logFd` is where its request log goes, `null` for no log and metrics. */
+export function pipelineAlone(token: LadderToken, logFd: number | null): HttpHandler {
+  return pipeline(logFd === null ? unrecorded : records(logFd), token, copying, noWitness);
 }
 
 function verifiedEcho(): HttpHandler {
@@ -49,9 +58,12 @@ function verifiedEcho(): HttpHandler {
   };
 }
 
-async function pipeline(rung: RungName, token: LadderToken): Promise<HttpHandler> {
-  const { crypto, witness } =
-    rung === 'pipeline' ? { crypto: copying, witness: noWitness } : await withToken(token);
+function pipeline(
+  recorded: Records,
+  token: LadderToken,
+  crypto: HsmCrypto,
+  witness: SealedBytes,
+): HttpHandler {
   const secrets = new SecretStore(systemRandom);
   secrets.install(systemRandom.bytes(clusterSecretBytes));
   const state = ladderState(secrets, token.objectId, witness);
@@ -70,7 +82,7 @@ async function pipeline(rung: RungName, token: LadderToken): Promise<HttpHandler
     hsmName: () => token.label,
     tokens: () => [],
     proxy: () => ({ fleetSize: 1, version: 'bench' }),
-    ...(rung === 'records' ? records() : unrecorded),
+    ...recorded,
     clock: systemClock,
     timers: systemTimers,
     requestDeadlineMs,
@@ -87,9 +99,9 @@ async function withToken(token: LadderToken) {
 
 type Records = Pick<PipelineDependencies, 'metrics' | 'logger'>;
 
-/** On standard output, as a serving process has it. */
-function records(): Records {
-  const logger = createLogger({ level: 'info', role: 'serving', slot: 1 });
+/** As a serving process has them. */
+function records(fd: number): Records {
+  const logger = createLogger({ level: 'info', role: 'serving', slot: 1, fd });
   return { logger, metrics: createServingMetrics({ droppedLogLines: () => 0 }) };
 }
 

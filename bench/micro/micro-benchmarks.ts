@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { openSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { systemClock } from '../../src/base/clock.js';
@@ -9,11 +10,13 @@ import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
 import { type EncryptOperation, objectId } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
 import { KeyState } from '../../src/keystate/key-state.js';
+import type { HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
 import { SigningKeyCache } from '../../src/sigv4/signing-key.js';
 import { verifyRequest } from '../../src/sigv4/verify.js';
 import { signedParts } from '../driver/prepared-requests.js';
-import { encryptBody } from '../driver/xks-messages.js';
+import { decryptBody, encryptBody } from '../driver/xks-messages.js';
 import { applyTo } from '../ladder/ladder-state.js';
+import { pipelineAlone } from '../ladder/rung-handler.js';
 import { type LadderToken, ladderAccess } from '../ladder/rungs.js';
 import { logIn, openToken } from '../ladder/token-pool.js';
 
@@ -47,19 +50,32 @@ async function best(name: string, some: (count: number) => void | Promise<void>)
   return { name, perSecond };
 }
 
-/** SigV4 of requests as KMS signs them, the signing key known. */
-function signatures(): Promise<MicroResult> {
-  const authority = 'xks.example.com';
-  const nowMs = Date.now();
-  const requests = Array.from({ length: atOnce }, () => {
-    const message = {
-      plaintext: randomBytes(32).toString('base64'),
-      aad: randomBytes(200).toString('base64'),
+const authority = 'xks.example.com';
+
+/** Requests as KMS signs them, half of them Encrypts. */
+function signedRequests(nowMs: number): readonly Omit<HttpRequest, 'receivedAtMs'>[] {
+  return Array.from({ length: atOnce }, (_, at) => {
+    const operation = at % 2 === 0 ? 'encrypt' : 'decrypt';
+    const text = (bytes: number): string => randomBytes(bytes).toString('base64');
+    const [plaintext, aad] = [text(32), text(200)];
+    const encrypted = {
+      ciphertext: text(32),
+      ciphertextMetadata: 'AQAAAAE=',
+      initializationVector: text(12),
+      authenticationTag: text(16),
     };
-    const body = encryptBody(message, true);
-    const { path, headers } = signedParts(ladderAccess, authority, 'encrypt', body, nowMs);
-    return { method: 'POST', target: path, authority, headers, body };
+    const body =
+      operation === 'encrypt' ? encryptBody({ plaintext, aad }, true) : decryptBody(encrypted, aad);
+    const { path, headers } = signedParts(ladderAccess, authority, operation, body, nowMs);
+    const remoteAddress = '127.0.0.1';
+    return { method: 'POST', target: path, authority, headers, body, httpVersion: '1.1', remoteAddress };
   });
+}
+
+/** SigV4, the signing key known. */
+function signatures(): Promise<MicroResult> {
+  const nowMs = Date.now();
+  const requests = signedRequests(nowMs);
   const secret = Buffer.from(ladderAccess.secretAccessKey);
   const context = {
     nowMs,
@@ -73,6 +89,28 @@ function signatures(): Promise<MicroResult> {
     for (const request of requests)
       if (!verifyRequest(request, context).ok) throw new Error('a good signature was refused');
   });
+}
+
+/** What a request costs between the HTTP layer and the HSM, all together, with and without request log and metrics. */
+async function requestsAlone(token: LadderToken): Promise<readonly MicroResult[]> {
+  const requests = signedRequests(Date.now());
+  // Stays open: lines are written some milliseconds later.
+  const nowhere = openSync('/dev/null', 'w');
+  const measured = (name: string, answer: HttpHandler): Promise<MicroResult> =>
+    best(name, async () => {
+      const receivedAtMs = systemClock.monotonicMs();
+      // The pipeline wipes the body that it was given.
+      const given = requests.map((request) => ({
+        ...request,
+        receivedAtMs,
+        body: Buffer.from(request.body),
+      }));
+      for (const { status } of await Promise.all(given.map(answer)))
+        if (status !== 200) throw new Error(`a good request was answered ${status}`);
+    });
+  const bare = await measured('requests past an HSM that does nothing', pipelineAlone(token, null));
+  const logged = await measured('the same, logged and counted', pipelineAlone(token, nowhere));
+  return [bare, logged];
 }
 
 const keyStores = 1_000;
@@ -191,7 +229,12 @@ export async function microBenchmarks(
   directory: string,
   token: LadderToken,
 ): Promise<readonly MicroResult[]> {
-  const results = [await signatures(), await lookups(), await ceiling(root, directory, token)];
+  const results = [
+    await signatures(),
+    ...(await requestsAlone(token)),
+    await lookups(),
+    await ceiling(root, directory, token),
+  ];
   const slotId = logIn(token);
   results.push(await nativeEncrypts(token, slotId));
   const { pool } = await openToken(token, slotId);

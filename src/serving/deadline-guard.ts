@@ -22,8 +22,8 @@ export class DeadlineGuard {
   }
 
   /**
-   * What `work` resolves with, or what `expired` gives once `deadlineMs` (monotonic) has passed. `onEnd` gets what `work` resolved
-   * with as soon as it does: `late` when nobody waits for it any more, and it may hold plaintext to wipe.
+   * What `work` resolves with, or what `expired` gives once `deadlineMs` (monotonic) has passed. `onEnd` gets what `work`
+   * resolved with as soon as it does: `late` when nobody waits for it any more, and it may hold plaintext to wipe.
    */
   within<T>(
     work: Promise<T>,
