@@ -1,7 +1,9 @@
+import type { Clock } from '../../base/clock.js';
 import { errorText } from '../../base/guards.js';
 import type { Logger } from '../../base/logger.js';
 import { errorBody, type XksError, xksError } from '../../xks/errors.js';
 import { isLoadBalancerPath } from '../../xks/uri-path.js';
+import { AnswerBytes } from './answer-bytes.js';
 import type { ArrivalClock } from './arrival-clock.js';
 import type { Connection } from './connection.js';
 import type { HttpAnswer, HttpHandler, HttpRefusal, HttpRequest } from './exchange.js';
@@ -16,8 +18,10 @@ const failed = xksError('InternalException', 'The proxy failed.');
 /** What both HTTP versions stand behind: limits, the handler, and the answers that need no handler. */
 export class Front {
   readonly limits: HttpLimits;
+  readonly clock: Clock;
   readonly arrivals: ArrivalClock;
   readonly budget: ReceivingBudget;
+  readonly answerBytes: AnswerBytes;
   readonly #handler: HttpHandler;
   readonly #readiness: () => { readonly ready: boolean };
   readonly #onRefusal: (refused: HttpRefusal) => void;
@@ -26,6 +30,7 @@ export class Front {
 
   constructor(deps: {
     readonly limits: HttpLimits;
+    readonly clock: Clock;
     readonly arrivals: ArrivalClock;
     readonly budget: ReceivingBudget;
     readonly handler: HttpHandler;
@@ -34,8 +39,10 @@ export class Front {
     readonly logger: Logger;
   }) {
     this.limits = deps.limits;
+    this.clock = deps.clock;
     this.arrivals = deps.arrivals;
     this.budget = deps.budget;
+    this.answerBytes = new AnswerBytes(deps.clock, deps.limits);
     this.#handler = deps.handler;
     this.#readiness = deps.readiness;
     this.#onRefusal = deps.onRefusal;
@@ -61,7 +68,7 @@ export class Front {
 
   /** Never rejects. */
   async answer(request: HttpRequest): Promise<HttpAnswer> {
-    if (isLoadBalancerPath(request.target) && (request.method === 'GET' || request.method === 'HEAD')) {
+    if ((request.method === 'GET' || request.method === 'HEAD') && isLoadBalancerPath(request.target)) {
       // Ready or not and no more (X-H4): this listener faces the network.
       const { ready } = this.#readiness();
       return ready && !this.#draining

@@ -1,16 +1,11 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-  STATUS_CODES,
-} from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { wipe } from '../../base/bytes.js';
 import type { XksError } from '../../xks/errors.js';
 import { discardBody, receiveBody } from './body.js';
 import type { Connection } from './connection.js';
 import type { HttpAnswer } from './exchange.js';
+import { farewell } from './farewell.js';
 import type { Front } from './front.js';
 import { isRefusal, refusal } from './refusal.js';
 import { declaredLength, expectation, type RequestHead, readHead1 } from './request-head.js';
@@ -42,7 +37,7 @@ interface State {
   lastWords: Buffer | null;
 }
 
-/** HTTP/1.0 and 1.1 on connections that are handed to it. */
+/** HTTP/1.0 and 1.1, all that there is of it, by Node's server on connections that are handed to it. */
 export class Http1 {
   readonly #front: Front;
   readonly #server: Server;
@@ -82,7 +77,8 @@ export class Http1 {
     this.#server.emit('listening');
   }
 
-  take(connection: Connection): void {
+  /** `received`: what the connection has brought already; `ended`: and that the peer's side has ended since. */
+  take(connection: Connection, received: Buffer | null = null, ended = false): void {
     const state: State = {
       connection,
       receiving: null,
@@ -100,7 +96,13 @@ export class Http1 {
     connection.closePolitely = () => {
       if (connection.inFlight === 0) this.#finish(state, null);
     };
-    this.#server.emit('connection', connection.socket);
+    const { socket } = connection;
+    this.#server.emit('connection', socket);
+    if (received === null) return;
+    // As events, so that all of it is read here and now: before what comes next, and with no copy left behind.
+    socket.emit('data', received);
+    if (ended && !socket.destroyed) socket.emit('end');
+    wipe(received);
   }
 
   close(): void {
@@ -275,22 +277,16 @@ export class Http1 {
   /** Refuses where there is no request to answer, and closes. Answers still owed go first. */
   #refuseConnection(state: State, refused: XksError, detail?: string): void {
     state.closing = true;
-    const bytes = answerBytes(this.#front.refuse(refused, state.connection, detail));
+    const bytes = this.#front.answerBytes.of(this.#front.refuse(refused, state.connection, detail), 'close');
     if (state.connection.inFlight === 0) this.#finish(state, bytes);
     else state.lastWords = bytes;
   }
 
   /** Ends our side and gives the peer a moment to read. */
   #finish(state: State, bytes: Buffer | null): void {
-    const { socket } = state.connection;
     state.closing = true;
     state.lastWords = null;
-    if (socket.destroyed) return;
-    const timer = setTimeout(() => socket.destroy(), this.#front.limits.lingerMs);
-    socket.once('close', () => clearTimeout(timer));
-    if (bytes === null) socket.end();
-    else socket.end(bytes);
-    socket.resume();
+    farewell(state.connection.socket, bytes, this.#front.limits.lingerMs);
   }
 }
 
@@ -298,17 +294,4 @@ export class Http1 {
 function isUnknownMethod({ rawPacket, bytesParsed = Number.POSITIVE_INFINITY }: ParserError): boolean {
   if (rawPacket === undefined || bytesParsed > methodCharactersMax) return false;
   return unknownMethodPattern.test(rawPacket.toString('latin1', 0, firstLineCharactersMax));
-}
-
-/** An answer as bytes, for a connection on which Node's server has given up. */
-function answerBytes(answer: HttpAnswer): Buffer {
-  const head = [
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
-    ...Object.entries(answer.headers ?? {}).map(([name, value]) => `${name}: ${value}`),
-    'content-type: application/json',
-    `content-length: ${answer.body.byteLength}`,
-    `Date: ${new Date().toUTCString()}`,
-    'connection: close',
-  ];
-  return Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`, 'latin1'), answer.body]);
 }

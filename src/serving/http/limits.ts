@@ -10,6 +10,8 @@ export interface HttpLimits {
   readonly headersTimeoutMs: number;
   /** From the end of the header section to the last byte of the body. */
   readonly bodyTimeoutMs: number;
+  /** For the rest of a request that came in pieces, before its connection is left to Node's HTTP server. */
+  readonly restWaitMs: number;
   /** From the answer to the peer having taken it: one that doesn't read is cut off. */
   readonly answerTimeoutMs: number;
   /** Request line and header fields together. More gets 400 (X-T6). */
@@ -47,6 +49,7 @@ export function httpLimits(xks: Config['xks']): HttpLimits {
     handshakeTimeoutMs: 5_000,
     headersTimeoutMs: 10_000,
     bodyTimeoutMs: 5_000,
+    restWaitMs: 100,
     answerTimeoutMs: 10_000,
     headerBytesMax: 16 * 1024,
     headerFieldsMax: 100,

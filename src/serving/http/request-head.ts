@@ -11,7 +11,7 @@ export interface RequestHead {
 }
 
 /** RFC 3986 §3.2 without user information: a name, an IPv4 address or a bracketed IPv6 address, perhaps a port. */
-const authorityPattern = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?$/;
+export const authorityPattern = /^(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?$/;
 
 /** Pairs up Node's flat list of header fields, in order, names in lower case; pseudo headers (RFC 9113 §8.3) left out. */
 function headerPairs(rawHeaders: readonly string[]): (readonly [string, string])[] {

@@ -7,6 +7,7 @@ import { ArrivalClock } from './arrival-clock.js';
 import { Connection } from './connection.js';
 import { ConnectionTable } from './connection-table.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
+import { ExpressLane } from './express-lane.js';
 import { Front } from './front.js';
 import { Http1 } from './http1.js';
 import { Http2 } from './http2.js';
@@ -193,7 +194,8 @@ class XksServer {
     // HTTP/1 answers a client that has closed its side already. Not for the whole listener: clients that leave during
     // the handshake would go unnoticed.
     socket.allowHalfOpen = !isHttp2;
-    (isHttp2 ? this.#http2 : this.#http1).take(connection);
+    if (isHttp2) this.#http2.take(connection);
+    else new ExpressLane(connection, this.#front, this.#http1).start();
   }
 
   #clientCertificateFault(socket: TLSSocket): string | null {
