@@ -24,7 +24,13 @@ import {
 } from '../support/raw-http.js';
 import { echo, jsonAnswer, startServer, type TestServer, testLimits } from '../support/xks-server.js';
 
-const post = 'POST /kms HTTP/1.1\r\nHost: a\r\n\r\n';
+/** A plain request takes the express lane; without a length the same one is for Node's server. */
+const lanes = { 'Node’s server': '', 'the express lane': 'Content-Length: 0\r\n' } as const;
+
+const postBy = (lengthField: string, target = '/kms'): string =>
+  `POST ${target} HTTP/1.1\r\nHost: a\r\n${lengthField}\r\n`;
+
+const post = postBy('');
 
 /** What curl prints for a request: status, HTTP version, body. */
 function curl(
@@ -193,67 +199,70 @@ t.test('X-H4: a connection to the health listener that asks nothing in time is c
   t.pass('all were closed');
 });
 
-t.test(
-  'draining: not ready, still accepting, each answer the last on its connection, then closed',
-  async (t) => {
-    const release: (() => void)[] = [];
-    const server = await startServer(t, {
-      handler: async ({ target }) => {
-        if (target === '/slow') await new Promise<void>((resolve) => release.push(resolve));
-        return jsonAnswer({ target });
-      },
-    });
-    const kept = await openTls(server);
-    kept.write(post);
-    await once(kept, 'data');
-    const idle = await openTls(server);
-    const idleClosed = untilClose(idle);
-    const slow = await openTls(server);
-    const slowReceived = untilClose(slow);
-    slow.write('POST /slow HTTP/1.1\r\nHost: a\r\n\r\n');
-    while (release.length === 0) await new Promise((resolve) => setImmediate(resolve));
+for (const [lane, lengthField] of Object.entries(lanes)) {
+  const post = postBy(lengthField);
+  t.test(
+    `draining: not ready, still accepting, each answer the last on its connection, then closed, by ${lane}`,
+    async (t) => {
+      const release: (() => void)[] = [];
+      const server = await startServer(t, {
+        handler: async ({ target }) => {
+          if (target === '/slow') await new Promise<void>((resolve) => release.push(resolve));
+          return jsonAnswer({ target });
+        },
+      });
+      const kept = await openTls(server);
+      kept.write(post);
+      await once(kept, 'data');
+      const idle = await openTls(server);
+      const idleClosed = untilClose(idle);
+      const slow = await openTls(server);
+      const slowReceived = untilClose(slow);
+      slow.write(postBy(lengthField, '/slow'));
+      while (release.length === 0) await new Promise((resolve) => setImmediate(resolve));
 
-    const drained = server.server.drain(60_000);
-    const [check] = await sendRaw(server, 'GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
-    t.equal(check?.status, 503, 'load balancers send nobody here any more');
-    const [fresh] = await sendRaw(server, post);
-    t.strictSame(
-      [fresh?.status, fresh?.headers['connection']],
-      [200, 'close'],
-      'a new connection is still served',
-    );
-    const keptReceived = untilClose(kept);
-    kept.write(post);
-    t.equal(parseAnswers(await keptReceived)[0]?.headers['connection'], 'close');
-    const http2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
-    http2.on('error', () => {});
-    const goaway = once(http2, 'goaway');
-    const stream = http2.request({ ':method': 'POST', ':path': '/kms' });
-    stream.end();
-    const [headers] = await once(stream, 'response');
-    t.equal(headers[':status'], 200);
-    stream.resume();
-    await goaway;
+      const drained = server.server.drain(60_000);
+      const [check] = await sendRaw(server, 'GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+      t.equal(check?.status, 503, 'load balancers send nobody here any more');
+      const [fresh] = await sendRaw(server, post);
+      t.strictSame(
+        [fresh?.status, fresh?.headers['connection']],
+        [200, 'close'],
+        'a new connection is still served',
+      );
+      const keptReceived = untilClose(kept);
+      kept.write(post);
+      t.equal(parseAnswers(await keptReceived)[0]?.headers['connection'], 'close');
+      const http2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
+      http2.on('error', () => {});
+      const goaway = once(http2, 'goaway');
+      const stream = http2.request({ ':method': 'POST', ':path': '/kms' });
+      stream.end();
+      const [headers] = await once(stream, 'response');
+      t.equal(headers[':status'], 200);
+      stream.resume();
+      await goaway;
 
-    const hurried = server.server.drain(0);
-    t.equal((await idleClosed).byteLength, 0, 'an idle connection is closed');
-    await t.rejects(openTls(server), { code: 'ECONNREFUSED' }, 'nothing is accepted any more');
-    for (const go of release) go();
-    t.equal(parseAnswers(await slowReceived)[0]?.status, 200, 'what was in flight is finished');
-    await Promise.all([drained, hurried]);
-    t.equal(server.server.connections(), 0);
-  },
-);
+      const hurried = server.server.drain(0);
+      t.equal((await idleClosed).byteLength, 0, 'an idle connection is closed');
+      await t.rejects(openTls(server), { code: 'ECONNREFUSED' }, 'nothing is accepted any more');
+      for (const go of release) go();
+      t.equal(parseAnswers(await slowReceived)[0]?.status, 200, 'what was in flight is finished');
+      await Promise.all([drained, hurried]);
+      t.equal(server.server.connections(), 0);
+    },
+  );
 
-t.test('draining: what does not finish is cut off', async (t) => {
-  const server = await startServer(t, { limits: { finishMs: 50 }, handler: () => new Promise(() => {}) });
-  const stuck = await openTls(server);
-  const received = untilClose(stuck);
-  stuck.write(post);
-  while (server.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
-  await server.server.drain(0);
-  t.equal((await received).byteLength, 0);
-});
+  t.test(`draining: what does not finish is cut off, by ${lane}`, async (t) => {
+    const server = await startServer(t, { limits: { finishMs: 50 }, handler: () => new Promise(() => {}) });
+    const stuck = await openTls(server);
+    const received = untilClose(stuck);
+    stuck.write(post);
+    while (server.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    await server.server.drain(0);
+    t.equal((await received).byteLength, 0);
+  });
+}
 
 /** Answers as the pipeline does: `/authentic` stands for what has a good signature. */
 const authenticating: HttpHandler = async (request) => ({
@@ -262,48 +271,57 @@ const authenticating: HttpHandler = async (request) => ({
 });
 
 /** Asks on a connection that is kept. */
-async function askOn(socket: TLSSocket, target: string): Promise<RawAnswer | undefined> {
-  socket.write(`POST ${target} HTTP/1.1\r\nHost: a\r\n\r\n`);
+async function askOn(socket: TLSSocket, target: string, lengthField = ''): Promise<RawAnswer | undefined> {
+  socket.write(postBy(lengthField, target));
   const [chunk] = (await once(socket, 'data')) as [Buffer];
   return parseAnswers(chunk)[0];
 }
 
-t.test('one connection more than allowed: the longest silent of those not authentic goes', async (t) => {
-  const server = await startServer(t, { limits: { connectionsMax: 3 }, handler: authenticating });
-  const authentic = await openTls(server);
-  t.equal((await askOn(authentic, '/authentic'))?.status, 200);
-  const active = await openTls(server);
-  const idle = await openTls(server);
-  const idleReceived = untilClose(idle);
-  t.equal((await askOn(active, '/'))?.status, 200);
-  const fourth = await openTls(server);
-  t.equal((await idleReceived).byteLength, 0, 'the idle one is closed');
-  t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
-  t.equal((await askOn(fourth, '/'))?.status, 200);
-  const activeReceived = untilClose(active);
-  const fifth = await openTls(server);
-  await activeReceived;
-  t.equal((await askOn(fifth, '/'))?.status, 200, 'then the one that asked, but was not authentic');
-  t.equal((await askOn(authentic, '/'))?.status, 200, 'the authentic one stays');
-  for (const socket of [authentic, fourth, fifth]) socket.destroy();
-  while (server.server.connections() > 0) await new Promise((resolve) => setImmediate(resolve));
-});
+for (const [lane, lengthField] of Object.entries(lanes)) {
+  t.test(
+    `one connection more than allowed: the longest silent of those not authentic goes, by ${lane}`,
+    async (t) => {
+      const server = await startServer(t, { limits: { connectionsMax: 3 }, handler: authenticating });
+      const authentic = await openTls(server);
+      t.equal((await askOn(authentic, '/authentic', lengthField))?.status, 200);
+      const active = await openTls(server);
+      const idle = await openTls(server);
+      const idleReceived = untilClose(idle);
+      t.equal((await askOn(active, '/', lengthField))?.status, 200);
+      const fourth = await openTls(server);
+      t.equal((await idleReceived).byteLength, 0, 'the idle one is closed');
+      t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
+      t.equal((await askOn(fourth, '/', lengthField))?.status, 200);
+      const activeReceived = untilClose(active);
+      const fifth = await openTls(server);
+      await activeReceived;
+      t.equal(
+        (await askOn(fifth, '/', lengthField))?.status,
+        200,
+        'then the one that asked, but was not authentic',
+      );
+      t.equal((await askOn(authentic, '/', lengthField))?.status, 200, 'the authentic one stays');
+      for (const socket of [authentic, fourth, fifth]) socket.destroy();
+      while (server.server.connections() > 0) await new Promise((resolve) => setImmediate(resolve));
+    },
+  );
 
-t.test('a newcomer is turned away when all others are authentic', async (t) => {
-  const server = await startServer(t, { limits: { connectionsMax: 2 }, handler: authenticating });
-  const sockets = [await openTls(server), await openTls(server)];
-  for (const socket of sockets) await askOn(socket, '/authentic');
-  await t.rejects(openTls(server));
-  t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
-  for (const socket of sockets) t.equal((await askOn(socket, '/'))?.status, 200);
-  const [one, two] = sockets;
-  one?.destroy();
-  while (server.server.connections() > 1) await new Promise((resolve) => setImmediate(resolve));
-  const third = await openTls(server);
-  t.equal((await askOn(third, '/'))?.status, 200, 'there is room again');
-  two?.destroy();
-  third.destroy();
-});
+  t.test(`a newcomer is turned away when all others are authentic, by ${lane}`, async (t) => {
+    const server = await startServer(t, { limits: { connectionsMax: 2 }, handler: authenticating });
+    const sockets = [await openTls(server), await openTls(server)];
+    for (const socket of sockets) await askOn(socket, '/authentic', lengthField);
+    await t.rejects(openTls(server));
+    t.match(server.refusals, [{ status: 0, reason: 'The connection limit is reached.' }]);
+    for (const socket of sockets) t.equal((await askOn(socket, '/', lengthField))?.status, 200);
+    const [one, two] = sockets;
+    one?.destroy();
+    while (server.server.connections() > 1) await new Promise((resolve) => setImmediate(resolve));
+    const third = await openTls(server);
+    t.equal((await askOn(third, '/', lengthField))?.status, 200, 'there is room again');
+    two?.destroy();
+    third.destroy();
+  });
+}
 
 t.test('handshakes that never begin keep nobody out', async (t) => {
   const server = await startServer(t, { limits: { connectionsMax: 2 } });
@@ -319,50 +337,55 @@ t.test('handshakes that never begin keep nobody out', async (t) => {
   for (const socket of [honest, ...silent]) socket.destroy();
 });
 
-t.test('a connection without an authentic request is not kept for long', async (t) => {
-  const server = await startServer(t, {
-    limits: { headersTimeoutMs: 100, strangerKeepAliveMs: 200 },
-    handler: authenticating,
+for (const [lane, lengthField] of Object.entries(lanes)) {
+  t.test(`a connection without an authentic request is not kept for long, by ${lane}`, async (t) => {
+    const server = await startServer(t, {
+      limits: { headersTimeoutMs: 100, strangerKeepAliveMs: 200 },
+      handler: authenticating,
+    });
+    const authentic = await openTls(server);
+    const kept = await askOn(authentic, '/authentic', lengthField);
+    t.equal(kept?.headers['keep-alive'], 'timeout=60');
+    const http2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
+    http2.on('error', () => {});
+    t.teardown(() => http2.destroy());
+    const ask2 = async (client: ClientHttp2Session, path: string): Promise<unknown> => {
+      const stream = client.request({ ':method': 'POST', ':path': path }, { endStream: true });
+      const [headers] = await once(stream.resume(), 'response');
+      return headers[':status'];
+    };
+    t.equal(await ask2(http2, '/authentic'), 200);
+
+    const stranger = await openTls(server);
+    const strangerClosed = untilClose(stranger);
+    const answer = await askOn(stranger, '/', lengthField);
+    t.strictSame(
+      [answer?.headers['connection'], answer?.headers['keep-alive']],
+      ['keep-alive', 'timeout=0'],
+      'it is not promised more than it gets',
+    );
+    const stranger2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
+    stranger2.on('error', () => {});
+    const stranger2Closed = new Promise<void>((resolve) => stranger2.once('close', () => resolve()));
+    t.equal(await ask2(stranger2, '/'), 200);
+    await Promise.all([strangerClosed, stranger2Closed]);
+    t.equal((await askOn(authentic, '/', lengthField))?.status, 200, 'the authentic ones stay');
+    t.equal(await ask2(http2, '/'), 200);
+    authentic.destroy();
   });
-  const authentic = await openTls(server);
-  const kept = await askOn(authentic, '/authentic');
-  t.equal(kept?.headers['keep-alive'], 'timeout=60');
-  const http2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
-  http2.on('error', () => {});
-  t.teardown(() => http2.destroy());
-  const ask2 = async (client: ClientHttp2Session, path: string): Promise<unknown> => {
-    const stream = client.request({ ':method': 'POST', ':path': path }, { endStream: true });
-    const [headers] = await once(stream.resume(), 'response');
-    return headers[':status'];
-  };
-  t.equal(await ask2(http2, '/authentic'), 200);
 
-  const stranger = await openTls(server);
-  const strangerClosed = untilClose(stranger);
-  const answer = await askOn(stranger, '/');
-  t.strictSame(
-    [answer?.headers['connection'], answer?.headers['keep-alive']],
-    ['keep-alive', 'timeout=0'],
-    'it is not promised more than it gets',
+  t.test(
+    `an old HTTP/1.1 connection is left with Connection: close, an idle one closed, by ${lane}`,
+    async (t) => {
+      const old = await startServer(t, { limits: { connectionAgeMaxMs: 0 } });
+      const [answer] = await sendRaw(old, postBy(lengthField));
+      t.strictSame([answer?.status, answer?.headers['connection']], [200, 'close']);
+      const patient = await startServer(t, { limits: { keepAliveMs: 50 }, certificates: old.certificates });
+      const [kept] = await sendRaw(patient, postBy(lengthField));
+      t.strictSame([kept?.status, kept?.headers['connection']], [200, 'keep-alive']);
+    },
   );
-  const stranger2 = connectHttp2(`https://localhost:${server.port}`, { ca: server.certificates.ca });
-  stranger2.on('error', () => {});
-  const stranger2Closed = new Promise<void>((resolve) => stranger2.once('close', () => resolve()));
-  t.equal(await ask2(stranger2, '/'), 200);
-  await Promise.all([strangerClosed, stranger2Closed]);
-  t.equal((await askOn(authentic, '/'))?.status, 200, 'the authentic ones stay');
-  t.equal(await ask2(http2, '/'), 200);
-  authentic.destroy();
-});
-
-t.test('an old HTTP/1.1 connection is left with Connection: close, an idle one closed', async (t) => {
-  const old = await startServer(t, { limits: { connectionAgeMaxMs: 0 } });
-  const [answer] = await sendRaw(old, post);
-  t.strictSame([answer?.status, answer?.headers['connection']], [200, 'close']);
-  const patient = await startServer(t, { limits: { keepAliveMs: 50 }, certificates: old.certificates });
-  const [kept] = await sendRaw(patient, post);
-  t.strictSame([kept?.status, kept?.headers['connection']], [200, 'keep-alive']);
-});
+}
 
 t.test('listens on a descriptor that it inherited', async (t) => {
   const native = loadNativeBinding();
