@@ -7,7 +7,7 @@ import { farewell } from './farewell.js';
 import type { Front } from './front.js';
 import { type PlainHead, readPlainHead } from './plain-request.js';
 import { refusal } from './refusal.js';
-import type { RequestHead } from './request-head.js';
+import { type RequestHead, receivedRequest } from './request-head.js';
 
 /** What a request may come in here: many clients send head and body apart. */
 const piecesMax = 4;
@@ -149,13 +149,10 @@ export class ExpressLane {
   };
 
   #ask(head: RequestHead, body: Buffer, receivedAtMs: number): void {
-    const { method, target, authority, headers, httpVersion } = head;
     const { remoteAddress } = this.#connection;
     this.#phase = 'answering';
     this.#connection.begin();
-    void this.#front
-      .answer({ method, target, authority, headers, body, httpVersion, receivedAtMs, remoteAddress })
-      .then(this.#onAnswer);
+    void this.#front.answer(receivedRequest(head, body, receivedAtMs, remoteAddress)).then(this.#onAnswer);
   }
 
   readonly #onAnswer = (answer: HttpAnswer): void => {

@@ -8,7 +8,7 @@ import type { HttpAnswer } from './exchange.js';
 import { farewell } from './farewell.js';
 import type { Front } from './front.js';
 import { isRefusal, refusal } from './refusal.js';
-import { declaredLength, expectation, type RequestHead, readHead1 } from './request-head.js';
+import { declaredLength, expectation, type RequestHead, readHead1, receivedRequest } from './request-head.js';
 
 /** How often connections are looked over for header sections that take too long. */
 const connectionsCheckingIntervalMs = 1_000;
@@ -187,9 +187,8 @@ export class Http1 {
 
   #handle(state: State, res: ServerResponse, head: RequestHead, body: Uint8Array): void {
     const { connection } = state;
-    const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     void this.#front
-      .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
+      .answer(receivedRequest(head, body, this.#front.arrivals.arrivedAtMs(), connection.remoteAddress))
       .then((answer) => {
         if (answer.authenticated) connection.authenticate();
         this.#send(state, res, answer, this.#front.mustClose(connection));

@@ -13,7 +13,7 @@ import type { HttpAnswer } from './exchange.js';
 import type { Front } from './front.js';
 import type { HttpLimits } from './limits.js';
 import { isRefusal, refusal } from './refusal.js';
-import { declaredLength, expectation, type RequestHead, readHead2 } from './request-head.js';
+import { declaredLength, expectation, type RequestHead, readHead2, receivedRequest } from './request-head.js';
 
 /** What only HTTP/2 knows (RFC 9113 §10.5); nghttp2 bounds resets, CONTINUATION frames and unread acknowledgements. */
 const http2Limits = {
@@ -38,6 +38,10 @@ interface Exchange {
   readonly withoutBody: boolean;
   /** Counted by the connection as one that nothing more will come of. */
   stuck: boolean;
+  /** Runs while the peer has not taken the answer. */
+  answerTimer: NodeJS.Timeout | undefined;
+  /** The body of the answer, where it is secret. */
+  secret: Uint8Array | null;
 }
 
 /** HTTP/2 on connections that are handed to it, by the `'stream'` API: raw header lists, no HTTP/1.1 look-alikes. */
@@ -85,8 +89,19 @@ export class Http2 {
         stream.on('error', () => {});
         connection.begin();
         const withoutBody = rawMethod(rawHeaders) === 'HEAD';
-        const exchange: Exchange = { connection, stream, withoutBody, stuck: false };
+        const exchange: Exchange = {
+          connection,
+          stream,
+          withoutBody,
+          stuck: false,
+          answerTimer: undefined,
+          secret: null,
+        };
         stream.once('close', () => {
+          clearTimeout(exchange.answerTimer);
+          // Until then nghttp2 reads it where it lies, and still in this turn: a stream that has ended says so while its
+          // last frame is being packed.
+          if (exchange.secret !== null) setImmediate(wipe, exchange.secret);
           const leave = this.#front.mustClose(connection);
           connection.end();
           if (exchange.stuck) connection.stuck -= 1;
@@ -173,10 +188,9 @@ export class Http2 {
 
   #handle(exchange: Exchange, head: RequestHead, body: Uint8Array): void {
     const { connection } = exchange;
-    const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     connection.answering += 1;
     void this.#front
-      .answer({ ...head, body, receivedAtMs, remoteAddress: connection.remoteAddress })
+      .answer(receivedRequest(head, body, this.#front.arrivals.arrivedAtMs(), connection.remoteAddress))
       .then((answer) => {
         connection.answering -= 1;
         if (answer.authenticated) connection.authenticate();
@@ -209,18 +223,13 @@ export class Http2 {
       if (answer.secret) wipe(answer.body);
       return;
     }
-    const timer = setTimeout(() => {
+    exchange.answerTimer = setTimeout(() => {
       exchange.stuck = true;
       connection.stuck += 1;
       if (connection.onlyStuck) connection.socket.destroy();
       else connection.closePolitely();
     }, this.#front.limits.answerTimeoutMs);
-    stream.once('close', () => {
-      clearTimeout(timer);
-      // Until then nghttp2 reads it where it lies, and still in this turn: a stream that has ended says so while its last
-      // frame is being packed.
-      if (answer.secret) setImmediate(wipe, answer.body);
-    });
+    if (answer.secret) exchange.secret = answer.body;
     stream.respond(
       {
         ...answer.headers,

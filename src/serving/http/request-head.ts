@@ -1,4 +1,5 @@
 import type { XksError } from '../../xks/errors.js';
+import type { HttpRequest } from './exchange.js';
 import { refusal } from './refusal.js';
 
 /** A request's header section, before its body. */
@@ -8,6 +9,17 @@ export interface RequestHead {
   readonly authority: string | null;
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly httpVersion: '1.0' | '1.1' | '2';
+}
+
+/** The request that `head` and `body` make. Field by field: a spread costs a microsecond and more. */
+export function receivedRequest(
+  head: RequestHead,
+  body: Uint8Array,
+  receivedAtMs: number,
+  remoteAddress: string,
+): HttpRequest {
+  const { method, target, authority, headers, httpVersion } = head;
+  return { method, target, authority, headers, body, httpVersion, receivedAtMs, remoteAddress };
 }
 
 /** RFC 3986 §3.2 without user information: a name, an IPv4 address or a bracketed IPv6 address, perhaps a port. */
