@@ -83,12 +83,13 @@ async function openLanes(
       arrived[index] += bytes.toString('latin1');
     });
     new ExpressLane(connection, front, {
-      take: (taken, bytes, ended) => {
+      take: (taken, received) => {
+        const { bytes, ended } = received;
         left.push({ text: bytes.toString('latin1'), bytes, ended });
         // Node's server is not overheard.
         socket.removeAllListeners('data');
         Object.assign(socket, { write });
-        http1.take(taken, bytes, ended);
+        http1.take(taken, received);
       },
     }).start();
   });
@@ -288,6 +289,19 @@ t.test('X-T5: a request that comes before its turn is answered in turn, and its 
   release[3]?.();
   release[2]?.();
   t.strictSame(bodiesOf(await received), ['one', 'two', 'three', 'four']);
+  const other = await connectTo(lanes);
+  const otherReceived = untilClose(other);
+  other.write(requestOf('five'));
+  await until(() => release.length === 5);
+  other.write(requestOf('six') + requestOf('seven', { field: 'Connection: close\r\n' }));
+  await until(() => lanes.connections[1]?.socket.isPaused() ?? false);
+  const readBeforeMs = systemClock.monotonicMs();
+  await until(() => systemClock.monotonicMs() > readBeforeMs);
+  release[4]?.();
+  await until(() => release.length === 7);
+  t.ok(Math.max(...receivedAtMs.slice(5)) <= readBeforeMs, 'nor does time stand still for what goes to Node');
+  for (const go of release) go();
+  t.strictSame(bodiesOf(await otherReceived), ['five', 'six', 'seven']);
 });
 
 t.test(

@@ -24,9 +24,18 @@ type Phase =
   /** Closed, closing, or Node's. */
   | 'left';
 
+/** What a connection has brought that nobody has answered. */
+export interface Received {
+  readonly bytes: Buffer;
+  /** Monotonic milliseconds at which the last of them had arrived. */
+  readonly atMs: number;
+  /** The peer's side has ended since. */
+  readonly ended: boolean;
+}
+
 /** Where a connection goes that carries anything unusual: `Http1`. */
 export interface OrdinaryLane {
-  take(connection: Connection, received: Buffer, ended: boolean): void;
+  take(connection: Connection, received: Received): void;
 }
 
 /**
@@ -41,8 +50,9 @@ export class ExpressLane {
   readonly #front: Front;
   readonly #ordinary: OrdinaryLane;
   #phase: Phase = 'reading';
-  /** The beginning of a request, its head where that is complete, and in how many pieces it came. */
+  /** The beginning of a request, when it came, its head where that is complete, and in how many pieces it came. */
   #held: Buffer | null = null;
+  #heldAtMs = 0;
   #heldHead: PlainHead | null = null;
   #heldPieces = 0;
   /** What came before its turn, and when. */
@@ -104,25 +114,26 @@ export class ExpressLane {
   /** `bytes` are all that came of a request so far. */
   #judge(bytes: Buffer, receivedAtMs: number): void {
     const plain = readPlainHead(bytes, this.#front.limits);
-    if (plain === 'not-plain') this.#leave(bytes);
-    else if (plain === 'incomplete') this.#hold(bytes, null);
+    if (plain === 'not-plain') this.#leave(bytes, receivedAtMs);
+    else if (plain === 'incomplete') this.#hold(bytes, receivedAtMs, null);
     else {
       const missing = plain.headBytes + plain.bodyBytes - bytes.length;
       if (missing === 0) {
         this.#letGo();
         this.#ask(plain.head, bytes.subarray(plain.headBytes), receivedAtMs);
-      } else if (missing > 0) this.#hold(bytes, plain);
-      else this.#leave(bytes);
+      } else if (missing > 0) this.#hold(bytes, receivedAtMs, plain);
+      else this.#leave(bytes, receivedAtMs);
     }
   }
 
-  #hold(bytes: Buffer, head: PlainHead | null): void {
+  #hold(bytes: Buffer, receivedAtMs: number, head: PlainHead | null): void {
     // Heads are bounded by themselves, and as small as those that Node's parser holds.
     this.#held = bytes;
+    this.#heldAtMs = receivedAtMs;
     this.#heldHead = head;
     const isRoom = head === null || this.#front.budget.hold(this.#giveWay, bytes.buffer.byteLength);
     if (!isRoom || this.#heldPieces + 1 >= piecesMax) {
-      this.#leave(bytes);
+      this.#leave(bytes, receivedAtMs);
       return;
     }
     if (this.#restTimer === undefined)
@@ -139,7 +150,7 @@ export class ExpressLane {
   }
 
   readonly #onRestLate = (): void => {
-    if (this.#held !== null) this.#leave(this.#held);
+    if (this.#held !== null) this.#leave(this.#held, this.#heldAtMs);
   };
 
   readonly #giveWay = (): void => {
@@ -201,7 +212,7 @@ export class ExpressLane {
     // A client may close its side after its last request and still read (RFC 9112 §9.6).
     if (this.#phase !== 'reading') return;
     if (this.#held === null) this.#finish(null);
-    else this.#leave(this.#held);
+    else this.#leave(this.#held, this.#heldAtMs);
   };
 
   readonly #onClose = (): void => {
@@ -213,16 +224,16 @@ export class ExpressLane {
 
   #closePolitely(): void {
     if (this.#held !== null) {
-      this.#leave(this.#held);
+      this.#leave(this.#held, this.#heldAtMs);
       this.#connection.closePolitely();
     } else if (this.#phase === 'reading') this.#finish(null);
     else this.#closing = true;
   }
 
   /** Gives the connection to Node's server, with the `bytes` that it did not see. */
-  #leave(bytes: Buffer): void {
+  #leave(bytes: Buffer, atMs: number): void {
     this.#stop();
-    this.#ordinary.take(this.#connection, bytes, this.#ended);
+    this.#ordinary.take(this.#connection, { bytes, atMs, ended: this.#ended });
   }
 
   #finish(lastWords: Buffer | null): void {

@@ -5,6 +5,7 @@ import type { XksError } from '../../xks/errors.js';
 import { discardBody, receiveBody } from './body.js';
 import type { Connection } from './connection.js';
 import type { HttpAnswer } from './exchange.js';
+import type { Received } from './express-lane.js';
 import { farewell } from './farewell.js';
 import type { Front } from './front.js';
 import { isRefusal, refusal } from './refusal.js';
@@ -35,6 +36,8 @@ interface State {
   readonly secrets: Set<Uint8Array>;
   /** Bytes to write, and to close after, when the requests in flight have been answered. */
   lastWords: Buffer | null;
+  /** When what is being read now had arrived, if it had to wait for its turn; monotonic milliseconds. */
+  arrivedAtMs: number;
 }
 
 /** HTTP/1.0 and 1.1, all that there is of it, by Node's server on connections that are handed to it. */
@@ -77,8 +80,7 @@ export class Http1 {
     this.#server.emit('listening');
   }
 
-  /** `received`: what the connection has brought already; `ended`: and that the peer's side has ended since. */
-  take(connection: Connection, received: Buffer | null = null, ended = false): void {
+  take(connection: Connection, received: Received): void {
     const state: State = {
       connection,
       receiving: null,
@@ -86,6 +88,7 @@ export class Http1 {
       ignored: 0,
       secrets: new Set(),
       lastWords: null,
+      arrivedAtMs: received.atMs,
     };
     this.#states.set(connection.socket, state);
     connection.socket.once('close', () => {
@@ -98,11 +101,14 @@ export class Http1 {
     };
     const { socket } = connection;
     this.#server.emit('connection', socket);
-    if (received === null) return;
     // As events, so that all of it is read here and now: before what comes next, and with no copy left behind.
-    socket.emit('data', received);
-    if (ended && !socket.destroyed) socket.emit('end');
-    wipe(received);
+    socket.emit('data', received.bytes);
+    if (received.ended && !socket.destroyed) socket.emit('end');
+    wipe(received.bytes);
+    // The requests in it are complete in this turn.
+    setImmediate(() => {
+      state.arrivedAtMs = Number.POSITIVE_INFINITY;
+    });
   }
 
   close(): void {
@@ -187,8 +193,9 @@ export class Http1 {
 
   #handle(state: State, res: ServerResponse, head: RequestHead, body: Uint8Array): void {
     const { connection } = state;
+    const receivedAtMs = Math.min(this.#front.arrivals.arrivedAtMs(), state.arrivedAtMs);
     void this.#front
-      .answer(receivedRequest(head, body, this.#front.arrivals.arrivedAtMs(), connection.remoteAddress))
+      .answer(receivedRequest(head, body, receivedAtMs, connection.remoteAddress))
       .then((answer) => {
         if (answer.authenticated) connection.authenticate();
         this.#send(state, res, answer, this.#front.mustClose(connection));
