@@ -127,10 +127,10 @@ export class ExpressLane {
   }
 
   #hold(bytes: Buffer, receivedAtMs: number, head: PlainHead | null): void {
-    // Heads are bounded by themselves, and as small as those that Node's parser holds.
     this.#held = bytes;
     this.#heldAtMs = receivedAtMs;
     this.#heldHead = head;
+    // An unfinished head is within `headerBytesMax`, and no more counted than what Node's parser holds of one.
     const isRoom = head === null || this.#front.budget.hold(this.#giveWay, bytes.buffer.byteLength);
     if (!isRoom || this.#heldPieces + 1 >= piecesMax) {
       this.#leave(bytes, receivedAtMs);
