@@ -183,6 +183,12 @@ export class ChaosCluster {
     return this.nodes.filter((node) => !not.includes(node));
   }
 
+  /** Until the balancer sends nothing more to a node, or does again. */
+  balancerHolds(node: ChaosNode, state: 'up' | 'down'): Promise<void> {
+    const holds = (): boolean => this.#balancer.isUp(node.name) === (state === 'up');
+    return eventually(`the balancer holds ${node.name} for ${state}`, holds, node.demo.logFile);
+  }
+
   /** How to call one node past the balancer. */
   accessTo(node: ChaosNode): XksAccess {
     return { ...this.#access, host: node.host };

@@ -109,6 +109,14 @@ export class ChaosNode {
     return status;
   }
 
+  /** Whether each of its serving processes is ready. */
+  isWhole(): Promise<boolean> {
+    return this.call('status', {}).then(
+      ({ servingProcesses: { configured, ready } }) => ready === configured,
+      () => false,
+    );
+  }
+
   /** What its health listener says; 0: nothing. */
   health(): Promise<number> {
     return fetch(this.demo.description.healthUrl, { headers: { connection: 'close' } }).then(

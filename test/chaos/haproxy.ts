@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync, writeFileSync } from 'node:fs';
+import { openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DebianPackage } from '../../src/demo/debian-packages.js';
 
@@ -13,7 +13,7 @@ export interface Target {
 }
 
 /** Between two looks at a node's health, and how many must fail or succeed in a row. */
-export const healthCheck = { intervalMs: 200, fall: 2, rise: 2 } as const;
+const healthCheck = { intervalMs: 200, fall: 2, rise: 2 } as const;
 
 /**
  * As near to a Network Load Balancer as it gets: it passes bytes on, tries one node per connection and never another,
@@ -43,27 +43,36 @@ ${targets.map(({ name, xksPort, healthPort }) => `  server ${name} 127.0.0.1:${x
 export class HaProxy {
   readonly port: number;
   readonly #child: ChildProcess;
+  readonly #logFile: string;
 
-  private constructor(port: number, child: ChildProcess) {
+  private constructor(port: number, child: ChildProcess, logFile: string) {
     this.port = port;
     this.#child = child;
+    this.#logFile = logFile;
   }
 
   static async start(directory: string, port: number, targets: readonly Target[]): Promise<HaProxy> {
     const file = join(directory, 'haproxy.cfg');
     writeFileSync(file, configuration(port, targets));
-    const log = openSync(join(directory, 'haproxy.log'), 'a');
+    const logFile = join(directory, 'haproxy.log');
+    const log = openSync(logFile, 'a');
     // `-db`: in the foreground, one process.
     const child = spawn('haproxy', ['-db', '-f', file], {
       stdio: ['ignore', log, log],
       env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
     });
     await once(child, 'spawn');
-    return new HaProxy(port, child);
+    return new HaProxy(port, child, logFile);
   }
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  /** Whether it sends new connections to a target: by its last word on it. Up is what it takes them for at first. */
+  isUp(target: string): boolean {
+    const said = [...readFileSync(this.#logFile, 'utf8').matchAll(/Server nodes\/(\S+) is (UP|DOWN)/g)];
+    return said.findLast(([, name]) => name === target)?.[2] !== 'DOWN';
   }
 
   async stop(): Promise<void> {

@@ -1,17 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../../support/running-node.js';
 import type { CaseContext, ChaosCase } from '../chaos-case.js';
 import { loadKeys } from '../chaos-cluster.js';
 import type { ChaosNode } from '../chaos-node.js';
-import { healthCheck } from '../haproxy.js';
 import { Prober } from '../prober.js';
 import { setOnIsolation, smallestBoundMs } from './freshness.js';
 import { replicaBack } from './kills.js';
 
 const killsMin = 10;
 const shownMax = 5;
-/** Until the balancer sends nothing more to a node that is gone, and knows what became of what it had sent. */
-const balancerSeesWithinMs = (healthCheck.fall + 1) * healthCheck.intervalMs + 1_000;
 
 /** The process that leads, and nothing else of its node. */
 async function killReplica({ cluster }: CaseContext, leader: ChaosNode): Promise<void> {
@@ -26,10 +22,12 @@ async function killNode({ cluster }: CaseContext, leader: ChaosNode, probers: re
   const over = cluster.load.expect(['connection'], 'sent to a killed node');
   own?.pause();
   await leader.killAll();
-  await delay(balancerSeesWithinMs);
+  await cluster.balancerHolds(leader, 'down');
   over();
   leader.start();
-  await eventually(`${leader.name} ready`, async () => (await leader.health()) === 200, leader.demo.logFile);
+  // All of it: a connection that a process took when none was ready stays with that process.
+  await eventually(`${leader.name} whole`, () => leader.isWhole(), leader.demo.logFile);
+  await cluster.balancerHolds(leader, 'up');
   own?.resume();
   await cluster.settledLeader();
 }
