@@ -4,6 +4,7 @@
       "target_name": "xksd",
       "sources": [
         "native/addon.cc",
+        "native/operation_queue.cc",
         "native/pkcs11_binding.cc",
         "native/pkcs11_module.cc",
         "native/pkcs11_pool.cc",

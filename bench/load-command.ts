@@ -172,7 +172,7 @@ export function settingsOf(options: LoadOptions): Readonly<Record<string, string
       ? {
           nodes: target.nodes,
           'serving processes': target.servingProcesses,
-          'sessions each': target.sessions,
+          ...(target.sessions !== null && { 'sessions each': target.sessions }),
           'token delay ms': target.tokenDelayMs,
         }
       : { target: target.urls.join(' ') }),

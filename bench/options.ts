@@ -9,7 +9,8 @@ export type TargetOptions =
       readonly kind: 'own';
       readonly nodes: number;
       readonly servingProcesses: number;
-      readonly sessions: number;
+      /** Of a serving process at most; `null`: the product's own default. */
+      readonly sessions: number | null;
       readonly tokenDelayMs: number;
       readonly profile: boolean;
     }
@@ -39,9 +40,7 @@ export interface LoadOptions {
   readonly outDirectory: string | null;
 }
 
-/** Sessions by which a slow token keeps up with the rate (Little's law), 1 for one as fast as SoftHSM2. */
-const sessionsFor = (tokenDelayMs: number): number => (tokenDelayMs > 0 ? 64 : 1);
-/** The same for requests on the way at once. */
+/** Requests on the way at once by which a slow token keeps up with the rate (Little's law). */
 const connectionsFor = (tokenDelayMs: number): number => (tokenDelayMs > 0 ? 256 : 32);
 
 /** A write that no other node acknowledges says little of what one costs. */
@@ -131,7 +130,7 @@ export function withLoadOptions(command: Command): Command {
     )
     .option('--nodes <count>', 'nodes of ours (1; 3 with --writes)', count)
     .option('--serving-processes <count>', 'serving processes of a node', count, 2)
-    .option('--sessions <count>', 'PKCS#11 sessions of a serving process (1; 64 with --token-delay)', count)
+    .option('--sessions <count>', 'most PKCS#11 sessions of a serving process', count)
     .option('--token-delay <ms>', 'what every PKCS#11 call takes on top', notNegative, 0)
     .option('--profile', 'CPU profile of every process, and where it went', false)
     .option('--out <directory>', 'where report.json and report.html go')
@@ -178,7 +177,7 @@ function targetOptions(command: Command, flags: Flags): TargetOptions {
   if (flags.target === undefined) {
     const { servingProcesses, tokenDelay, profile } = flags;
     const nodes = flags.nodes ?? (flags.writes === undefined ? 1 : nodesOfACluster);
-    const sessions = flags.sessions ?? sessionsFor(tokenDelay);
+    const sessions = flags.sessions ?? null;
     return { kind: 'own', nodes, servingProcesses, sessions, tokenDelayMs: tokenDelay, profile };
   }
   // The names that var/demo/env and AWS's test client use.

@@ -1,5 +1,5 @@
-// PKCS#11 as JavaScript sees it (src/base/native.ts). One environment (thread) has its own references to modules and
-// its own session pools; they are given back when it ends.
+// PKCS#11 as JavaScript sees it (src/base/native.ts). One environment (thread) has its own references to modules, its
+// own operation queues and session pools; they are given back when it ends.
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,8 +16,6 @@ namespace {
 
 /** How long the end of an environment waits for calls that are out. */
 constexpr std::chrono::milliseconds kEnvironmentGrace{500};
-/** Operations in one batch; more is a bug. */
-constexpr uint32_t kBatchCellsMax = 1024;
 
 Napi::Object ToObject(Napi::Env env, const Outcome& outcome) {
   Napi::Object object = Napi::Object::New(env);
@@ -29,47 +27,88 @@ Napi::Object ToObject(Napi::Env env, const Outcome& outcome) {
   return object;
 }
 
-// --- batches of a threaded pool ---------------------------------------------------------------------------------
+// --- what an environment holds ------------------------------------------------------------------------------------
 
-class NapiBatch;
-
-/** Wakes the worker's thread. Null once its environment has begun to end: late completions then go nowhere. */
+/** Wakes the thread that collects. Null once its environment has begun to end: late completions then go nowhere. */
 struct Wakeup {
   std::mutex mutex;
   napi_threadsafe_function function = nullptr;
-};
 
-class NapiBatch : public Batch {
- public:
-  NapiBatch(std::shared_ptr<Wakeup> wakeup, napi_deferred deferred) : wakeup_(std::move(wakeup)), deferred_(deferred) {}
-
-  void Done() override {
-    const std::lock_guard lock(wakeup_->mutex);
-    if (wakeup_->function == nullptr) return;
-    // One uv_async for the whole batch. The status says at most that the environment is ending: nobody waits then.
-    napi_call_threadsafe_function(wakeup_->function, deferred_, napi_tsfn_nonblocking);
+  void Wake() {
+    const std::lock_guard lock(mutex);
+    if (function == nullptr) return;
+    // The status says at most that the environment is ending: nobody waits then.
+    napi_call_threadsafe_function(function, nullptr, napi_tsfn_nonblocking);
   }
 
-  /** Runs on the worker's thread. */
-  static void Resolve(napi_env env, napi_value, void*, void* data) {
-    if (env == nullptr) return;
-    // Statuses are ignored: a worker that is being ended refuses everything, and must not abort for it.
-    napi_value undefined = nullptr;
-    if (napi_get_undefined(env, &undefined) != napi_ok) return;
-    napi_resolve_deferred(env, static_cast<napi_deferred>(data), undefined);
+  /** From here on completions go nowhere. @returns what to release, once. */
+  napi_threadsafe_function Take() {
+    const std::lock_guard lock(mutex);
+    const napi_threadsafe_function taken = function;
+    function = nullptr;
+    return taken;
+  }
+};
+
+/** Queues by number, for the workers of this process to find. */
+class QueueRegistry {
+ public:
+  // Never destroyed: environments may end after every static.
+  static QueueRegistry& Instance() {
+    static auto* instance = new QueueRegistry();
+    return *instance;
+  }
+
+  uint32_t Add(const std::shared_ptr<OperationQueue>& queue) {
+    const std::lock_guard lock(mutex_);
+    queues_.emplace(++last_, queue);
+    return last_;
+  }
+  std::shared_ptr<OperationQueue> Find(uint32_t id) {
+    const std::lock_guard lock(mutex_);
+    const auto found = queues_.find(id);
+    return found == queues_.end() ? nullptr : found->second.lock();
+  }
+  void Remove(uint32_t id) {
+    const std::lock_guard lock(mutex_);
+    queues_.erase(id);
   }
 
  private:
-  std::shared_ptr<Wakeup> wakeup_;
-  napi_deferred deferred_;
+  std::mutex mutex_;
+  uint32_t last_ = 0;
+  std::map<uint32_t, std::weak_ptr<OperationQueue>> queues_;
 };
 
-// --- what an environment holds ------------------------------------------------------------------------------------
+/** The submitting side of a queue, behind the object that JavaScript holds. */
+struct QueueHandle {
+  std::shared_ptr<Wakeup> wakeup = std::make_shared<Wakeup>();
+  std::shared_ptr<OperationQueue> queue;
+  uint32_t id = 0;
+  /** Where Collect puts index and generation in turn. */
+  uint32_t* done = nullptr;
+  size_t done_pairs = 0;
+  napi_ref done_array = nullptr;
+
+  void Stop() {
+    queue->Stop();
+    QueueRegistry::Instance().Remove(id);
+  }
+
+  /**
+   * The environment ends. Registered after the thread-safe function was made, so it runs before Node takes that down;
+   * no thread may call it afterwards.
+   */
+  static void End(void* data) {
+    auto* handle = static_cast<QueueHandle*>(data);
+    handle->wakeup->Take();
+    handle->Stop();
+  }
+};
 
 /** A session pool of an environment, behind the object that JavaScript holds. */
 struct CryptoHandle {
   std::shared_ptr<SessionPool> pool;
-  std::shared_ptr<Wakeup> wakeup = std::make_shared<Wakeup>();
   napi_ref memory = nullptr;
 
   size_t Close(std::chrono::milliseconds grace) {
@@ -79,29 +118,15 @@ struct CryptoHandle {
     return left;
   }
 
-  /** From here on completions go nowhere. @returns what to release, once. */
-  napi_threadsafe_function TakeWakeup() {
-    const std::lock_guard lock(wakeup->mutex);
-    const napi_threadsafe_function taken = wakeup->function;
-    wakeup->function = nullptr;
-    return taken;
-  }
-
-  /**
-   * The environment ends. Registered after the thread-safe function was made, so it runs before Node takes that down;
-   * no thread may call it afterwards.
-   */
-  static void End(void* data) {
-    auto* handle = static_cast<CryptoHandle*>(data);
-    handle->TakeWakeup();
-    handle->Close(kEnvironmentGrace);
-  }
+  /** The environment ends. */
+  static void End(void* data) { static_cast<CryptoHandle*>(data)->Close(kEnvironmentGrace); }
 };
 
 struct Environment {
   /** References by real path: one entry for each `loadPkcs11Module` that was not released. */
   std::multimap<std::string, ModuleRef> modules;
   std::vector<std::unique_ptr<CryptoHandle>> handles;
+  std::vector<std::unique_ptr<QueueHandle>> queues;
 
   static void End(void* data) {
     auto* environment = static_cast<Environment*>(data);
@@ -109,93 +134,155 @@ struct Environment {
   }
 };
 
-// --- Pkcs11Crypto -------------------------------------------------------------------------------------------------
+// --- Pkcs11OperationQueue and Pkcs11Crypto ------------------------------------------------------------------------
 // Raw Node-API: a worker may be ended at any moment, also while it is in here, and every call then fails; the C++
 // wrapper would throw, and abort the process for want of an environment to throw in.
 
-bool ReadBatch(napi_env env, napi_callback_info info, CryptoHandle** handle, std::vector<CellRef>* cells) {
-  size_t count = 1;
-  napi_value array = nullptr;
+constexpr size_t kArgumentsMax = 3;
+
+/** The data of a function, and its first `count` arguments as numbers. @returns null when they are none. */
+template <typename Handle>
+Handle* ReadCall(napi_env env, napi_callback_info info, uint32_t* numbers, size_t count) {
+  size_t given = kArgumentsMax;
+  napi_value arguments[kArgumentsMax];
   void* data = nullptr;
-  uint32_t length = 0;
-  if (napi_get_cb_info(env, info, &count, &array, nullptr, &data) != napi_ok || count != 1) return false;
-  if (napi_get_array_length(env, array, &length) != napi_ok || length > 2 * kBatchCellsMax) return false;
-  *handle = static_cast<CryptoHandle*>(data);
-  cells->reserve(length / 2);
-  for (uint32_t i = 0; i + 1 < length; i += 2) {
-    napi_value index = nullptr;
-    napi_value generation = nullptr;
-    CellRef cell{};
-    if (napi_get_element(env, array, i, &index) != napi_ok ||
-        napi_get_element(env, array, i + 1, &generation) != napi_ok ||
-        napi_get_value_uint32(env, index, &cell.index) != napi_ok ||
-        napi_get_value_uint32(env, generation, &cell.generation) != napi_ok) {
-      return false;
-    }
-    cells->push_back(cell);
+  if (napi_get_cb_info(env, info, &given, arguments, nullptr, &data) != napi_ok || given < count) return nullptr;
+  for (size_t i = 0; i < count; ++i) {
+    if (napi_get_value_uint32(env, arguments[i], &numbers[i]) != napi_ok) return nullptr;
   }
-  return true;
+  return static_cast<Handle*>(data);
 }
 
-napi_value RunBatch(napi_env env, napi_callback_info info) {
-  CryptoHandle* handle = nullptr;
-  std::vector<CellRef> cells;
-  if (ReadBatch(env, info, &handle, &cells) && handle->pool != nullptr) {
-    const std::shared_ptr<SessionPool> pool = handle->pool;
-    pool->Run(cells);
-  }
+napi_value ToNumber(napi_env env, size_t number) {
+  napi_value value = nullptr;
+  napi_create_uint32(env, static_cast<uint32_t>(number), &value);
+  return value;
+}
+
+napi_value Submit(napi_env env, napi_callback_info info) {
+  uint32_t numbers[3];
+  auto* handle = ReadCall<QueueHandle>(env, info, numbers, 3);
+  napi_value accepted = nullptr;
+  napi_get_boolean(env, handle != nullptr && handle->queue->Submit(CellRef{numbers[0], numbers[1]}, numbers[2]),
+                   &accepted);
+  return accepted;
+}
+
+napi_value Forget(napi_env env, napi_callback_info info) {
+  uint32_t numbers[2];
+  auto* handle = ReadCall<QueueHandle>(env, info, numbers, 2);
+  if (handle != nullptr) handle->queue->Forget(CellRef{numbers[0], numbers[1]});
   return nullptr;
 }
 
-napi_value StartBatch(napi_env env, napi_callback_info info) {
-  CryptoHandle* handle = nullptr;
-  std::vector<CellRef> cells;
-  napi_deferred deferred = nullptr;
-  napi_value promise = nullptr;
-  if (!ReadBatch(env, info, &handle, &cells)) return nullptr;
-  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return nullptr;
-  if (handle->pool != nullptr) handle->pool->Submit(cells, std::make_shared<NapiBatch>(handle->wakeup, deferred));
-  return promise;
+napi_value AllowLanes(napi_env env, napi_callback_info info) {
+  uint32_t lanes = 0;
+  auto* handle = ReadCall<QueueHandle>(env, info, &lanes, 1);
+  if (handle != nullptr) handle->queue->AllowLanes(lanes);
+  return nullptr;
+}
+
+napi_value Collect(napi_env env, napi_callback_info info) {
+  static_assert(sizeof(CellRef) == 2 * sizeof(uint32_t));
+  auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
+  if (handle == nullptr || handle->done == nullptr) return ToNumber(env, 0);
+  return ToNumber(env, handle->queue->Collect(reinterpret_cast<CellRef*>(handle->done), handle->done_pairs));
+}
+
+template <size_t (OperationQueue::*count)()>
+napi_value CountOf(napi_env env, napi_callback_info info) {
+  auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
+  return ToNumber(env, handle == nullptr ? 0 : (*handle->queue.*count)());
+}
+
+napi_value StopQueue(napi_env env, napi_callback_info info) {
+  auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
+  if (handle != nullptr) handle->Stop();
+  return nullptr;
+}
+
+napi_value CloseQueue(napi_env env, napi_callback_info info) {
+  auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
+  if (handle == nullptr) return nullptr;
+  handle->Stop();
+  const napi_threadsafe_function wakeup = handle->wakeup->Take();
+  if (wakeup != nullptr) napi_release_threadsafe_function(wakeup, napi_tsfn_release);
+  if (handle->done_array != nullptr) napi_delete_reference(env, handle->done_array);
+  handle->done_array = nullptr;
+  handle->done = nullptr;
+  return nullptr;
+}
+
+napi_value Work(napi_env env, napi_callback_info info) {
+  uint32_t shift_ms = 0;
+  auto* handle = ReadCall<CryptoHandle>(env, info, &shift_ms, 1);
+  if (handle == nullptr || handle->pool == nullptr) return ToNumber(env, 0);
+  const std::shared_ptr<SessionPool> pool = handle->pool;
+  return ToNumber(env, pool->Work(std::chrono::milliseconds(shift_ms)));
 }
 
 napi_value CloseCrypto(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument = nullptr;
-  void* data = nullptr;
   uint32_t grace_ms = 0;
-  if (napi_get_cb_info(env, info, &count, &argument, nullptr, &data) != napi_ok) return nullptr;
-  if (count == 1) napi_get_value_uint32(env, argument, &grace_ms);
-  auto* handle = static_cast<CryptoHandle*>(data);
+  auto* handle = ReadCall<CryptoHandle>(env, info, &grace_ms, 1);
+  if (handle == nullptr) return ToNumber(env, 0);
   const size_t left = handle->Close(std::chrono::milliseconds(grace_ms));
-  const napi_threadsafe_function wakeup = handle->TakeWakeup();
-  if (wakeup != nullptr) napi_release_threadsafe_function(wakeup, napi_tsfn_release);
   if (handle->memory != nullptr) napi_delete_reference(env, handle->memory);
   handle->memory = nullptr;
-  napi_value result = nullptr;
-  napi_create_uint32(env, static_cast<uint32_t>(left), &result);
-  return result;
+  return ToNumber(env, left);
 }
 
-bool DefineMethod(napi_env env, napi_value object, const char* name, napi_callback callback, CryptoHandle* handle) {
+bool DefineMethod(napi_env env, napi_value object, const char* name, napi_callback callback, void* handle) {
   napi_value function = nullptr;
   return napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, handle, &function) == napi_ok &&
          napi_set_named_property(env, object, name, function) == napi_ok;
 }
 
+/** Runs on the thread that collects. Statuses are ignored: an environment that is ending refuses everything. */
+void CallCompleted(napi_env env, napi_value completed, void*, void*) {
+  napi_value global = nullptr;
+  if (env == nullptr || napi_get_global(env, &global) != napi_ok) return;
+  napi_call_function(env, global, completed, 0, nullptr, nullptr);
+}
+
+Napi::Value OpenQueue(const Napi::CallbackInfo& info, Environment* environment) {
+  const Napi::Env env = info.Env();
+  const auto options = info[0].As<Napi::Object>();
+  auto done = options.Get("done").As<Napi::Uint32Array>();
+  const Napi::Value completed = options.Get("completed");
+
+  auto handle = std::make_unique<QueueHandle>();
+  handle->done = done.Data();
+  handle->done_pairs = done.ElementLength() / 2;
+  handle->queue = std::make_shared<OperationQueue>([wakeup = handle->wakeup] { wakeup->Wake(); });
+  napi_value name = Napi::String::New(env, "xksd completions");
+  Napi::Object queue = Napi::Object::New(env);
+  // Unreferenced: operations that are out do not keep a loop alive, their caller does.
+  if (napi_create_reference(env, done, 1, &handle->done_array) != napi_ok ||
+      napi_create_threadsafe_function(env, completed, nullptr, name, 0, 1, nullptr, nullptr, nullptr, CallCompleted,
+                                      &handle->wakeup->function) != napi_ok ||
+      napi_unref_threadsafe_function(env, handle->wakeup->function) != napi_ok ||
+      !DefineMethod(env, queue, "submit", Submit, handle.get()) ||
+      !DefineMethod(env, queue, "forget", Forget, handle.get()) ||
+      !DefineMethod(env, queue, "allowLanes", AllowLanes, handle.get()) ||
+      !DefineMethod(env, queue, "collect", Collect, handle.get()) ||
+      !DefineMethod(env, queue, "waiting", CountOf<&OperationQueue::waiting>, handle.get()) ||
+      !DefineMethod(env, queue, "lanes", CountOf<&OperationQueue::lanes>, handle.get()) ||
+      !DefineMethod(env, queue, "provenLanes", CountOf<&OperationQueue::proven>, handle.get()) ||
+      !DefineMethod(env, queue, "stop", StopQueue, handle.get()) ||
+      !DefineMethod(env, queue, "close", CloseQueue, handle.get())) {
+    handle->wakeup->Take();
+    throw Napi::Error::New(env, "the environment refused a function");
+  }
+  handle->id = QueueRegistry::Instance().Add(handle->queue);
+  queue["id"] = Napi::Number::New(env, handle->id);
+  napi_add_env_cleanup_hook(env, QueueHandle::End, handle.get());
+  environment->queues.push_back(std::move(handle));
+  return queue;
+}
+
 std::vector<uint8_t> BytesOf(const Napi::Value& value) {
   const auto array = value.As<Napi::Uint8Array>();
   return std::vector<uint8_t>(array.Data(), array.Data() + array.ByteLength());
-}
-
-bool CreateWakeup(napi_env env, CryptoHandle* handle) {
-  napi_value name = nullptr;
-  if (napi_create_string_utf8(env, "xksd batch", NAPI_AUTO_LENGTH, &name) != napi_ok) return false;
-  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, NapiBatch::Resolve,
-                                      &handle->wakeup->function) != napi_ok) {
-    return false;
-  }
-  // Work that is out does not keep a loop alive: its caller does.
-  return napi_unref_threadsafe_function(env, handle->wakeup->function) == napi_ok;
 }
 
 Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment) {
@@ -207,7 +294,8 @@ Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment)
   pool_options.init_args = options.Get("initArgs").As<Napi::String>();
   bool lossless = false;
   pool_options.slot = options.Get("slotId").As<Napi::BigInt>().Uint64Value(&lossless);
-  pool_options.sessions = options.Get("sessions").As<Napi::Number>().Uint32Value();
+  pool_options.sessions_max = options.Get("sessionsMax").As<Napi::Number>().Uint32Value();
+  pool_options.queue = QueueRegistry::Instance().Find(options.Get("queueId").As<Napi::Number>().Uint32Value());
   pool_options.memory = memory.Data();
   pool_options.memory_bytes = memory.ByteLength();
   pool_options.witness_plaintext = BytesOf(options.Get("witnessPlaintext"));
@@ -219,11 +307,9 @@ Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment)
   result["crypto"] = env.Null();
   if (!outcome.ok()) return result;
   const Napi::Object crypto = Napi::Object::New(env);
-  if (!CreateWakeup(env, handle.get()) || napi_create_reference(env, memory, 1, &handle->memory) != napi_ok ||
-      !DefineMethod(env, crypto, "run", RunBatch, handle.get()) ||
-      !DefineMethod(env, crypto, "start", StartBatch, handle.get()) ||
+  if (napi_create_reference(env, memory, 1, &handle->memory) != napi_ok ||
+      !DefineMethod(env, crypto, "work", Work, handle.get()) ||
       !DefineMethod(env, crypto, "close", CloseCrypto, handle.get())) {
-    handle->TakeWakeup();
     handle->Close(std::chrono::milliseconds(0));
     throw Napi::Error::New(env, "the environment refused a function");
   }
@@ -255,6 +341,8 @@ void DefinePkcs11Functions(Napi::Env env, Napi::Object exports) {
     }
     return ToObject(info.Env(), outcome);
   });
+  exports["openPkcs11OperationQueue"] = Napi::Function::New(
+      env, [environment](const Napi::CallbackInfo& info) { return OpenQueue(info, environment); });
   exports["openPkcs11Crypto"] = Napi::Function::New(
       env, [environment](const Napi::CallbackInfo& info) { return OpenCrypto(info, environment); });
   exports["pkcs11RvName"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {

@@ -8,7 +8,8 @@
 namespace xksd {
 namespace {
 
-constexpr std::chrono::milliseconds kRefusedThreadsGrace{500};
+/** How long no further session is asked for after the token refused one. */
+constexpr std::chrono::seconds kRefusedSessionPause{10};
 
 uint32_t* WordOf(uint8_t* cell) { return reinterpret_cast<uint32_t*>(cell); }
 
@@ -18,8 +19,6 @@ bool Move(uint8_t* cell, uint32_t from, uint32_t to) {
 }
 
 constexpr uint32_t Word(uint32_t generation, uint32_t state) { return generation << cell::kStateBits | state; }
-
-constexpr uint32_t GenerationOf(uint32_t word) { return word >> cell::kStateBits; }
 
 /** The lengths come from our own JavaScript, but an out-of-bounds read is not how to learn of a bug in it. */
 bool IsSane(const cell::Header& header, size_t variable_bytes) {
@@ -31,11 +30,20 @@ bool IsSane(const cell::Header& header, size_t variable_bytes) {
          header.canary.witness_bytes <= cell::kWitnessBytesMax;
 }
 
+/** The token is well but has no session left (PKCS#11 v2.40 §5.6, C_OpenSession): that is no failure of an operation. */
+bool IsSessionRefused(const Outcome& outcome) {
+  constexpr CK_RV kHostMemory = 0x2, kDeviceMemory = 0x31, kSessionCount = 0xb1, kTokenResourceExceeded = 0x201;
+  return outcome.function == Function::kOpenSession &&
+         (outcome.rv == kSessionCount || outcome.rv == kDeviceMemory || outcome.rv == kHostMemory ||
+          outcome.rv == kTokenResourceExceeded);
+}
+
 }  // namespace
 
 Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* opened) {
   const auto invalid = [](const char* message) { return Outcome{CKR_OK, false, Function::kNone, message}; };
-  if (options.sessions < 1 || options.sessions > kSessionsMax) return invalid("sessions are out of range");
+  if (options.sessions_max < 1 || options.sessions_max > kSessionsMax) return invalid("sessions are out of range");
+  if (options.queue == nullptr) return invalid("the operation queue is gone");
   if (options.memory_bytes < sizeof(cell::Control)) return invalid("the cells are too small");
   cell::Control control;
   memcpy(&control, options.memory, sizeof control);
@@ -48,7 +56,9 @@ Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* ope
   }
 
   std::shared_ptr<SessionPool> pool(new SessionPool());
-  pool->memory_bytes_ = options.memory_bytes;
+  pool->queue_ = std::move(options.queue);
+  pool->memory_ = options.memory;
+  pool->sessions_max_ = options.sessions_max;
   pool->small_cells_ = control.small_cells;
   pool->small_cell_bytes_ = control.small_cell_bytes;
   pool->large_cells_ = control.large_cells;
@@ -58,25 +68,11 @@ Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* ope
   pool->context_.witness_aad = std::move(options.witness_aad);
   const Outcome loaded = pool->context_.module.Acquire(options.module_path, options.init_args);
   if (!loaded.ok()) return loaded;
-  for (size_t i = 0; i < options.sessions; ++i) {
-    pool->lanes_.push_back(std::make_unique<Lane>(pool->context_));
-    pool->lanes_.back()->memory = options.memory;
-    pool->lanes_.back()->request.variable.reserve(control.large_cell_bytes);
-  }
-  const Outcome first = pool->lanes_.front()->session.Open(pool->LoginEpoch(options.memory));
+  Lane* const lane = pool->FreeLane();
+  const Outcome first = lane->session.Open(pool->LoginEpoch(options.memory));
   if (!first.ok()) return first;
-  if (options.sessions > 1) {
-    try {
-      for (auto& lane : pool->lanes_) {
-        // Each thread keeps the pool, and with it the module: both outlive a call that never returns.
-        lane->thread = std::thread([pool, &lane = *lane] { pool->RunLane(lane); });
-      }
-    } catch (const std::system_error&) {
-      for (auto& lane : pool->lanes_) lane->ended = !lane->thread.joinable();
-      pool->Close(kRefusedThreadsGrace);
-      return invalid("the system refused a thread for every session");
-    }
-  }
+  pool->queue_->Join(lane->place, true);
+  pool->queue_->AddSource(pool);
   *opened = std::move(pool);
   return {};
 }
@@ -86,6 +82,43 @@ SessionPool::~SessionPool() {
     // The last reference may be that of a thread which was left to itself and has now come back.
     if (lane->thread.joinable()) lane->thread.detach();
   }
+}
+
+/** A lane that nobody is in; `nullptr` when there is none left. */
+SessionPool::Lane* SessionPool::FreeLane() {
+  for (size_t i = 1; i < lanes_.size(); ++i) {
+    if (lanes_[i]->ended) return lanes_[i].get();
+  }
+  if (lanes_.size() >= sessions_max_) return nullptr;
+  auto lane = std::make_unique<Lane>(context_);
+  lane->memory = memory_;
+  lane->request.variable.reserve(large_cell_bytes_);
+  lanes_.push_back(std::move(lane));
+  return lanes_.back().get();
+}
+
+bool SessionPool::OpenLane() {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  if (refused_epoch_ == LoginEpoch(memory_) &&
+      std::chrono::steady_clock::now() - refused_at_ < kRefusedSessionPause) {
+    return false;
+  }
+  Lane* const lane = FreeLane();
+  if (lane == nullptr) return false;
+  if (lane->thread.joinable()) lane->thread.join();
+  queue_->Join(lane->place, false);
+  try {
+    // The thread keeps the pool, and with it the module: both outlive a call that never returns.
+    lane->thread = std::thread([pool = shared_from_this(), lane] { pool->RunLane(*lane); });
+  } catch (const std::system_error&) {
+    queue_->Leave(lane->place);
+    refused_epoch_ = LoginEpoch(memory_);
+    refused_at_ = std::chrono::steady_clock::now();
+    return false;
+  }
+  lane->ended = false;
+  return true;
 }
 
 uint32_t SessionPool::LoginEpoch(const uint8_t* memory) const {
@@ -106,8 +139,10 @@ uint8_t* SessionPool::CellAt(uint8_t* memory, uint32_t index, size_t* cell_bytes
 
 void SessionPool::Execute(Lane& lane, CellRef ref) {
   Request& request = lane.request;
+  const uint32_t running = Word(ref.generation, cell::kRunning);
   uint32_t login_epoch = 0;
   bool sane = false;
+  bool completed = false;
   {
     const std::lock_guard lease(lane.lease);
     if (lane.memory == nullptr) return;
@@ -115,10 +150,9 @@ void SessionPool::Execute(Lane& lane, CellRef ref) {
     uint8_t* const taken = CellAt(lane.memory, ref.index, &cell_bytes);
     if (taken == nullptr) return;
     // Withdrawn at its deadline, and perhaps somebody else's by now: not ours to touch.
-    const uint32_t running = Word(ref.generation, cell::kRunning);
     if (!Move(taken, Word(ref.generation, cell::kSubmitted), running)) return;
     lane.taken = taken;
-    lane.taken_word = running;
+    lane.taken_ref = ref;
     memcpy(&request.header, taken, sizeof request.header);
     sane = IsSane(request.header, cell_bytes - sizeof request.header);
     if (sane) {
@@ -150,78 +184,95 @@ void SessionPool::Execute(Lane& lane, CellRef ref) {
           memcpy(lane.taken + sizeof request.header + before_data, request.data(), request.header.data_bytes);
         }
       }
-      Move(lane.taken, lane.taken_word, Word(GenerationOf(lane.taken_word), cell::kDone));
+      Move(lane.taken, running, Word(ref.generation, cell::kDone));
       lane.taken = nullptr;
+      completed = true;
     }
   }
+  if (completed) queue_->Complete(ref);
   if (!request.variable.empty()) explicit_bzero(request.variable.data(), request.variable.size());
 }
 
-void SessionPool::Run(const std::vector<CellRef>& cells) {
-  for (const CellRef cell : cells) Execute(*lanes_.front(), cell);
-}
-
-void SessionPool::Submit(const std::vector<CellRef>& cells, std::shared_ptr<Batch> batch) {
-  batch->remaining.store(cells.size());
-  if (cells.empty()) {
-    batch->Done();
-    return;
-  }
+size_t SessionPool::Work(std::chrono::milliseconds shift) {
+  const auto until = OperationQueue::Clock::now() + shift;
+  Lane* lane = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return;
-    for (const CellRef cell : cells) jobs_.push_back(Job{cell, batch});
+    if (closed_) return 0;
+    lane = lanes_.front().get();
+    lane->ended = false;
   }
-  if (cells.size() == 1) {
-    work_or_stop_.notify_one();
-  } else {
-    work_or_stop_.notify_all();
+  size_t carried = 0;
+  CellRef cell{};
+  while (queue_->Take(lane->place, &until, &cell) == OperationQueue::Next::kOperation) {
+    Execute(*lane, cell);
+    ++carried;
+    if (OperationQueue::Clock::now() >= until) break;
   }
+  queue_->Pause(lane->place);
+  const std::lock_guard lock(mutex_);
+  // Closed meanwhile, and given up on: the session is still this thread's to close.
+  if (closed_) lane->session.Close();
+  lane->ended = true;
+  lane_ended_.notify_all();
+  return carried;
+}
+
+bool SessionPool::HasSession(Lane& lane) {
+  uint32_t login_epoch = 0;
+  {
+    const std::lock_guard lease(lane.lease);
+    if (lane.memory == nullptr) return false;
+    login_epoch = LoginEpoch(lane.memory);
+  }
+  const Outcome opened = lane.session.Open(login_epoch);
+  // Any other failure is the operation's to meet, and to report.
+  if (opened.ok() || !IsSessionRefused(opened)) return true;
+  const std::lock_guard lock(mutex_);
+  refused_epoch_ = login_epoch;
+  refused_at_ = std::chrono::steady_clock::now();
+  return false;
 }
 
 void SessionPool::RunLane(Lane& lane) {
-  for (;;) {
-    Job job;
-    {
-      std::unique_lock lock(mutex_);
-      work_or_stop_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
-      if (stopping_) break;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
+  CellRef cell{};
+  // The session is there before an operation is taken, which others could carry out meanwhile.
+  while (HasSession(lane) && queue_->Take(lane.place, nullptr, &cell) == OperationQueue::Next::kOperation) {
+    // There may have been another login meanwhile.
+    if (!HasSession(lane)) {
+      queue_->PutBack(cell);
+      break;
     }
-    Execute(lane, job.cell);
-    if (job.batch->remaining.fetch_sub(1) == 1) job.batch->Done();
+    Execute(lane, cell);
   }
+  EndLane(lane);
+}
+
+void SessionPool::EndLane(Lane& lane) {
   lane.session.Close();
   const std::lock_guard lock(mutex_);
+  if (!lane.left) queue_->Leave(lane.place);
   lane.ended = true;
   lane_ended_.notify_all();
 }
 
 size_t SessionPool::Close(std::chrono::milliseconds grace) {
-  const bool threaded = lanes_.size() > 1;
+  std::unique_lock lock(mutex_);
+  if (closed_) return 0;
+  closed_ = true;
+  for (auto& lane : lanes_) queue_->Dismiss(lane->place);
+  lane_ended_.wait_for(lock, grace, [&] {
+    return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->ended; });
+  });
   size_t left = 0;
-  {
-    std::unique_lock lock(mutex_);
-    if (stopping_) return 0;
-    stopping_ = true;
-    jobs_.clear();
-    if (threaded) {
-      work_or_stop_.notify_all();
-      lane_ended_.wait_for(lock, grace, [&] {
-        return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->ended; });
-      });
-      for (auto& lane : lanes_) {
-        if (!lane->ended) ++left;
-      }
-    }
-  }
   for (auto& lane : lanes_) {
-    bool ended = true;
-    if (threaded) {
-      const std::lock_guard lock(mutex_);
-      ended = lane->ended;
+    if (!lane->ended) {
+      ++left;
+      // Whoever is in it counts for nothing any more.
+      lane->left = true;
+      queue_->Leave(lane->place);
     }
+    bool given_back = false;
     {
       const std::lock_guard lease(lane->lease);
       if (lane->taken != nullptr) {
@@ -230,20 +281,28 @@ size_t SessionPool::Close(std::chrono::milliseconds grace) {
         header->rv = 0;
         header->function = 0;
         header->login_lost = 0;
-        Move(lane->taken, lane->taken_word, Word(GenerationOf(lane->taken_word), cell::kDone));
+        const uint32_t generation = lane->taken_ref.generation;
+        Move(lane->taken, Word(generation, cell::kRunning), Word(generation, cell::kDone));
         lane->taken = nullptr;
+        given_back = true;
       }
       lane->memory = nullptr;
     }
-    if (!threaded) {
-      lane->session.Close();
-    } else if (!lane->thread.joinable()) {
-      lane->session.Close();
-    } else if (ended) {
+    if (given_back) queue_->Complete(lane->taken_ref);
+    if (!lane->thread.joinable()) continue;
+    if (lane->ended) {
       lane->thread.join();
     } else {
       lane->thread.detach();
     }
+  }
+  memory_ = nullptr;
+  Lane& first = *lanes_.front();
+  const bool first_ended = first.ended;
+  lock.unlock();
+  if (first_ended) {
+    queue_->Leave(first.place);
+    first.session.Close();
   }
   // What is left keeps the module; otherwise it is given back here, where C_Finalize may be waited for.
   if (left == 0) context_.module.Release();

@@ -13,6 +13,7 @@ export interface OpenToken {
 }
 
 const openWithinMs = 10_000;
+const sessionsMax = 64;
 
 /** Slot of a token after logging in to it; the session that keeps the login stays open until the process ends. */
 export function logIn(token: LadderToken): bigint {
@@ -30,14 +31,14 @@ export function logIn(token: LadderToken): bigint {
   return slot.readBigUInt64LE();
 }
 
-/** The pool of a serving process as it is by default: one worker, one session. `slotId`: from `logIn`. */
+/** The pool of a serving process as it is by default. `slotId`: from `logIn`. */
 export async function openToken(token: LadderToken, slotId: bigint): Promise<OpenToken> {
   const opened = await openCryptoPool({
     modulePath: token.modulePath,
     initArgs: '',
     slotId,
     workers: 1,
-    sessions: 1,
+    sessionsMax,
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,
     onSessionsLost: (rv) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { systemClock } from '../../src/base/clock.js';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { Cells } from '../../src/hsm/cells.js';
+import { Cells, cellsMax } from '../../src/hsm/cells.js';
 import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
 import { type EncryptOperation, objectId } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
@@ -172,11 +172,14 @@ const batch = 32;
 /** The addon alone, on this thread: encrypt, integrity value, verifying decrypt. */
 function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult> {
   const cells = new Cells();
+  const done = new Uint32Array(2 * cellsMax);
+  const queue = loadNativeBinding().openPkcs11OperationQueue({ done, completed: () => {} });
   const opened = loadNativeBinding().openPkcs11Crypto({
     modulePath: token.modulePath,
     initArgs: '',
     slotId,
-    sessions: 1,
+    sessionsMax: 1,
+    queueId: queue.id,
     memory: new Uint8Array(cells.memory),
     witnessPlaintext,
     witnessAad,
@@ -190,7 +193,9 @@ function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult
       const refs = Array.from({ length: batch }, () => cells.putEncrypt(operation, null)).flatMap(
         (ref) => ref ?? [],
       );
-      crypto.run(refs.flatMap(({ index, generation }) => [index, generation]));
+      for (const { index, generation } of refs) queue.submit(index, generation, 1);
+      while (crypto.work(0) > 0);
+      queue.collect();
       for (const ref of refs) {
         if (cells.outcome(ref).result !== 'ok')
           throw new Error(`an encrypt failed: ${JSON.stringify(cells.outcome(ref))}`);

@@ -18,8 +18,8 @@ export interface OwnProxyOptions {
   readonly directory: string;
   readonly nodes: number;
   readonly servingProcesses: number;
-  /** PKCS#11 sessions of a serving process. */
-  readonly sessions: number;
+  /** PKCS#11 sessions of a serving process at most; `null`: the product's own default. */
+  readonly sessions: number | null;
   /** What every PKCS#11 call of the data path takes on top, milliseconds; 0 for the token as it is. */
   readonly tokenDelayMs: number;
   /** Where every process writes a CPU profile when it ends; `null`: nowhere. */
@@ -72,7 +72,7 @@ export async function startOwnProxy(options: OwnProxyOptions): Promise<BenchTarg
     requestDeadlineMs,
     logLevel: 'info',
     servingProcesses: options.servingProcesses,
-    sessions: options.sessions,
+    ...(options.sessions !== null && { sessionsMax: options.sessions * options.servingProcesses }),
     nodeArguments: profileDirectory === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`],
     onPidChange: () => {},
   });

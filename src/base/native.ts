@@ -12,14 +12,54 @@ export interface Pkcs11Outcome {
   readonly message: string | null;
 }
 
+/** The submitting side of an operation queue. */
+export interface Pkcs11OperationQueueOptions {
+  /** Where `collect` puts cell number and generation in turn; two elements for each cell. */
+  readonly done: Uint32Array;
+  /** Called on this thread, once for all completions that have not been collected. Does not keep the loop alive. */
+  readonly completed: () => void;
+}
+
+/**
+ * Operations on their way to the lanes of this process: one lane is one session and its thread. Cells are named by
+ * number and generation (see src/hsm/cells.ts). Nothing here throws or waits.
+ */
+export interface Pkcs11OperationQueue {
+  /** By which workers find it (`Pkcs11CryptoOptions.queueId`), until it is stopped. */
+  readonly id: number;
+  /**
+   * Adds an operation, lets up to `lanes` lanes work, wakes one that rests and opens those that are missing.
+   * @returns false when the queue is full or stopped.
+   */
+  submit(index: number, generation: number, lanes: number): boolean;
+  /** Takes out an operation that has been withdrawn. */
+  forget(index: number, generation: number): void;
+  /** Lets up to `lanes` lanes work. Those above that rest after what they have in hand. */
+  allowLanes(lanes: number): void;
+  /** Fills `done`. @returns how many operations are in it; 0 when there is nothing more to collect. */
+  collect(): number;
+  /** Operations that no lane has taken. */
+  waiting(): number;
+  /** Lanes that there are, those inside a call that does not return included. */
+  lanes(): number;
+  /** Lanes that are known to work: the first of each worker, and those that have carried out an operation. */
+  provenLanes(): number;
+  /** Sends every lane away; nothing is taken any more. */
+  stop(): void;
+  /** Stops it, and lets go of `done` and `completed`. */
+  close(): void;
+}
+
 /** What a worker needs to open its sessions. */
 export interface Pkcs11CryptoOptions {
   readonly modulePath: string;
   /** `LibraryParameters` for C_Initialize; empty for none. */
   readonly initArgs: string;
   readonly slotId: bigint;
-  /** 1: calls are made on the calling thread. More: each session has a native thread of its own. */
-  readonly sessions: number;
+  /** Sessions (lanes) at most, 1 to 256. All but the first have native threads, started when they are wanted. */
+  readonly sessionsMax: number;
+  /** Where operations come from: `Pkcs11OperationQueue.id`, of any thread of this process. */
+  readonly queueId: number;
   /** The cells, a view of the whole SharedArrayBuffer (see src/hsm/cells.ts). */
   readonly memory: Uint8Array;
   /** What witnesses are made of: their plaintext and AAD. */
@@ -30,12 +70,11 @@ export interface Pkcs11CryptoOptions {
 /** The sessions of one worker. Ends with its environment, or by `close`. */
 export interface Pkcs11Crypto {
   /**
-   * Runs the operations in these cells on this thread, one after the other. `batch` alternates cell numbers and
-   * generations. Results are in the cells; never throws.
+   * Carries operations out on this thread and its session until `shiftMs` are over or the queue is stopped; waits
+   * where there are none. 0: one operation, if there is one. Results are in the cells; never throws.
+   * @returns how many operations it took.
    */
-  run(batch: readonly number[]): void;
-  /** Spreads the operations over the sessions' threads; resolves when the last of them is done. */
-  start(batch: readonly number[]): Promise<void>;
+  work(shiftMs: number): number;
   /**
    * Closes the sessions. Threads that do not come back within `graceMs` are left to themselves: they keep the module
    * loaded and touch no cell any more. @returns how many were left.
@@ -85,7 +124,9 @@ export interface NativeBinding {
    * session in it. A module with a call that never returned is not finalised.
    */
   releasePkcs11Module(modulePath: string): Pkcs11Outcome;
-  /** Opens the sessions of a worker on a module (and takes a reference to it). Expects the token to be logged in. */
+  /** A new operation queue; this thread submits and collects. Ends with its environment, or by `close`. */
+  openPkcs11OperationQueue(options: Pkcs11OperationQueueOptions): Pkcs11OperationQueue;
+  /** Opens the first session of a worker on a module (and takes a reference to it). Expects the token to be logged in. */
   openPkcs11Crypto(options: Pkcs11CryptoOptions): Pkcs11Outcome & { readonly crypto: Pkcs11Crypto | null };
   /** `CKR_…` for a return value; unknown ones as `CKR_0x…`, vendor-defined ones as `CKR_VENDOR_DEFINED+0x…`. */
   pkcs11RvName(rv: number): string;

@@ -37,8 +37,8 @@ export interface DemoNodeOptions {
   readonly drainSeconds?: number;
   /** `[serving] processes`; without it, 2. */
   readonly servingProcesses?: number;
-  /** `[[hsm]] sessions`; without it, 1. */
-  readonly sessions?: number;
+  /** `[[hsm]] sessions_max`; without it, what xksd takes by itself. */
+  readonly sessionsMax?: number;
   /** Of Node itself, for every process of the node: a profiler's. */
   readonly nodeArguments?: readonly string[];
   /** `[xks] request_deadline_ms`. */
@@ -192,7 +192,7 @@ private_key = ${toml(peer.privateKey)}
       logLevel,
       drainSeconds,
       servingProcesses,
-      sessions,
+      sessionsMax,
     } = this.#options;
     return `# Written by the demo; every start of the demo writes it anew.
 [node]
@@ -219,8 +219,7 @@ ${cluster}
 [[hsm]]
 uri = ${toml(hsmUri)}
 init_args = ${toml(initArgs)}
-sessions = ${sessions ?? 1}
-
+${sessionsMax === undefined ? '' : `sessions_max = ${sessionsMax}\n`}
 [log]
 level = ${toml(logLevel)}
 `;

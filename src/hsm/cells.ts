@@ -2,7 +2,7 @@ import { invariant } from '../base/guards.js';
 import type { DecryptOperation, EncryptOperation, EncryptResult, KeyObject } from './types.js';
 
 /**
- * Shared memory that carries operations between this thread, the workers and their native threads.
+ * Shared memory that carries operations between this thread and the lanes: the workers and their native threads.
  * `native/crypto_cell.h` is the twin of this layout and draws the states of a cell.
  *
  * A cell that native code has taken belongs to it until its completion has been consumed here, whatever became of the
@@ -173,6 +173,11 @@ export class Cells {
   /** Whether native code has finished this use of the cell. */
   isDone(ref: CellRef): boolean {
     return Atomics.load(this.#words, this.#start(ref.index) >> 2) === packed(ref.generation, state.done);
+  }
+
+  /** Whether native code has taken this use of the cell, and not finished it. */
+  isRunning(ref: CellRef): boolean {
+    return Atomics.load(this.#words, this.#start(ref.index) >> 2) === packed(ref.generation, state.running);
   }
 
   /** Takes the cell back and frees it, unless native code has taken it. @returns whether it was withdrawn. */

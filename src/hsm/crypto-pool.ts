@@ -1,6 +1,11 @@
 import { Piscina } from 'piscina';
 import type { Clock } from '../base/clock.js';
-import { loadNativeBinding, type NativeBinding, type Pkcs11Outcome } from '../base/native.js';
+import {
+  loadNativeBinding,
+  type NativeBinding,
+  type Pkcs11OperationQueue,
+  type Pkcs11Outcome,
+} from '../base/native.js';
 import { err, ok, type Result } from '../base/result.js';
 import {
   type CellOutcome,
@@ -12,6 +17,7 @@ import {
   isSealWellFormed,
 } from './cells.js';
 import type { CryptoWorkerData, CryptoWorkerReport } from './crypto-worker.js';
+import { isQuick, lanesWanted, typicalMicros } from './lanes.js';
 import type {
   DecryptOperation,
   EncryptOperation,
@@ -21,19 +27,15 @@ import type {
   KeyObject,
 } from './types.js';
 
-/** Operations in one task. */
-const batchOperationsMax = 32;
-/** A task is not made longer than this on one session, going by the recent average. */
-const batchMicrosMax = 5_000;
-/** Tasks that a worker with native threads holds at once, so that a slow operation keeps no session idle. */
-const tasksPerThreadedWorker = 16;
-/** Operations handed to native threads, per session: the second is at hand when the first is done. */
-const operationsPerSession = 2;
-/** Operations waiting for a worker. */
+/** How long a worker takes operations off the queue before it sees to its event loop. */
+const shiftMs = 1_000;
+/** Without an operation for so long, workers go home. Longer than between two health checks (X-H3). */
+const idleMsMax = 2_500;
+/** Operations waiting for a lane. */
 const queuedMax = 256;
 /** Cells whose call is still out although their request was answered; at the bound the token counts as stuck. */
 const stuckCellsMax = 64;
-/** How often deadlines, and completions inside unfinished tasks, are looked for while anything is out. */
+/** How often deadlines and overdue calls are looked for while anything is out. */
 const sweepMs = 5;
 /** The same while only abandoned calls are out. */
 const stuckSweepMs = 50;
@@ -51,8 +53,8 @@ export interface CryptoPoolOptions {
   readonly slotId: bigint;
   /** Piscina workers (threads). */
   readonly workers: number;
-  /** Sessions per worker. 1: blocking calls on the worker's thread. More: a native thread for each. */
-  readonly sessions: number;
+  /** Sessions (lanes) of each worker at most, 1 to 256; `lanes.ts` says how many of them work. */
+  readonly sessionsMax: number;
   /** What every witness is made of: its plaintext and its AAD. */
   readonly witness: { readonly plaintext: Uint8Array; readonly gcmAad: Uint8Array };
   readonly clock: Clock;
@@ -64,15 +66,16 @@ export interface CryptoPoolOptions {
 }
 
 export interface CryptoPoolStats {
+  /** Sessions that are known to work or have worked: the first of each worker, and those that did something. */
   readonly sessions: number;
   readonly cells: number;
   /** Cells with an operation or an abandoned call in them. */
   readonly cellsInUse: number;
   /** Cells whose request was answered at its deadline while the call is still out. */
   readonly stuckCells: number;
-  /** Operations waiting for a worker. */
+  /** Operations waiting for a session. */
   readonly queued: number;
-  /** Operations handed to workers. */
+  /** Operations being carried out. */
   readonly inFlight: number;
   /** Since the pool was opened. */
   readonly operations: number;
@@ -111,24 +114,33 @@ interface Pending {
   readonly deadlineMs: number;
   /** Copies the result out of the cell and answers; `null`: answer with `failure`. */
   readonly settle: (failure: HsmFailure | null) => void;
+  /** Sweeps that found its call out; from the second on it is overdue. */
+  sweepsRunning: number;
   /** Answered, while native code still has the cell. */
   abandoned: boolean;
 }
 
+/**
+ * This thread fills a cell and submits it to the native operation queue; a lane takes it, and its completion comes back
+ * through `#collect`. Piscina's tasks are shifts: a worker's thread is the first lane of its sessions meanwhile.
+ */
 class PiscinaCryptoPool implements CryptoPool {
   readonly #options: CryptoPoolOptions;
   readonly #binding: NativeBinding = loadNativeBinding();
   readonly #cells = new Cells();
+  readonly #done = new Uint32Array(2 * cellsMax);
+  readonly #queue: Pkcs11OperationQueue;
   readonly #piscina: Piscina;
-  readonly #threaded: boolean;
+  readonly #lanesMax: number;
   readonly #opened: Promise<HsmFailure | null>;
 
   #canary: KeyObject | null = null;
-  #waiting: Pending[] = [];
-  readonly #out = new Set<Pending>();
-  #tasksOut = 0;
+  /** By cell number, in the order of their arrival. */
+  readonly #pending = new Map<number, Pending>();
+  #overdue = 0;
   #stuck = 0;
-  #dispatchScheduled = false;
+  #shifts = 0;
+  #lastOperationMs = 0;
   #sweepTimer: NodeJS.Timeout | null = null;
   /** The `CKR_…` by which the login went, until it is back. */
   #lostRv: string | null = null;
@@ -138,29 +150,29 @@ class PiscinaCryptoPool implements CryptoPool {
   #operations = 0;
   #roundTrips = 0;
   #operationMicros = 0;
+  #typicalMicros = 0;
 
   constructor(options: CryptoPoolOptions) {
     this.#options = options;
-    this.#threaded = options.sessions > 1;
+    this.#lanesMax = options.workers * options.sessionsMax;
+    this.#queue = this.#binding.openPkcs11OperationQueue({ done: this.#done, completed: this.#collect });
     const workerData: CryptoWorkerData = {
       memory: this.#cells.memory,
+      queueId: this.#queue.id,
       modulePath: options.modulePath,
       initArgs: options.initArgs,
       slotId: options.slotId,
-      sessions: options.sessions,
+      sessionsMax: options.sessionsMax,
       witnessPlaintext: options.witness.plaintext,
       witnessAad: options.witness.gcmAad,
     };
-    const tasksPerWorker = this.#threaded ? tasksPerThreadedWorker : 1;
     this.#piscina = new Piscina({
       filename: new URL('./crypto-worker.js', import.meta.url).href,
-      name: 'runBatch',
+      name: 'workShift',
       minThreads: options.workers,
       maxThreads: options.workers,
-      concurrentTasksPerWorker: tasksPerWorker,
-      maxQueue: options.workers * tasksPerWorker,
-      // hsm.md: inside Atomics.wait asynchronous completions don't arrive.
-      atomics: this.#threaded ? 'disabled' : 'sync',
+      concurrentTasksPerWorker: 1,
+      maxQueue: options.workers,
       recordTiming: false,
       workerData,
     });
@@ -172,7 +184,7 @@ class PiscinaCryptoPool implements CryptoPool {
         resolve(failure);
       };
       const timer = setTimeout(() => end(failed('deadline', null, 'C_OpenSession')), openMsMax);
-      // A worker that ends later fails its tasks and is replaced; there is nothing else to do about it.
+      // A worker that ends later fails its shift and is replaced; there is nothing else to do about it.
       this.#piscina.on('error', () => end(failed('failed')));
       this.#piscina.on('message', (report: CryptoWorkerReport) => {
         toReport -= 1;
@@ -223,13 +235,14 @@ class PiscinaCryptoPool implements CryptoPool {
   }
 
   stats(): CryptoPoolStats {
+    const queued = this.#queue.waiting();
     return {
-      sessions: this.#sessions,
+      sessions: this.#queue.provenLanes(),
       cells: cellsMax,
       cellsInUse: cellsMax - this.#cells.free,
       stuckCells: this.#stuck,
-      queued: this.#waiting.length,
-      inFlight: this.#out.size - this.#stuck,
+      queued,
+      inFlight: Math.max(0, this.#outstanding - queued),
       operations: this.#operations,
       roundTrips: this.#roundTrips,
       operationMicros: Math.round(this.#operationMicros),
@@ -240,7 +253,7 @@ class PiscinaCryptoPool implements CryptoPool {
     if (this.#closed) return;
     this.#closed = true;
     this.#failWaiting(failed('token-unavailable'));
-    if (this.#out.size > this.#stuck) {
+    if (this.#outstanding > 0) {
       await bounded(
         new Promise<void>((resolve) => {
           this.#onIdle = resolve;
@@ -248,15 +261,18 @@ class PiscinaCryptoPool implements CryptoPool {
         closeMsMax,
       );
     }
+    // So that the workers come back from their shifts.
+    this.#queue.stop();
     const threads = [...this.#piscina.threads];
     const ended = await bounded(
       this.#piscina.destroy().then(() => true),
       closeMsMax,
     );
-    for (const pending of this.#out) {
+    this.#queue.close();
+    for (const pending of this.#pending.values()) {
       if (!pending.abandoned) pending.settle(failed('token-unavailable'));
     }
-    this.#out.clear();
+    this.#pending.clear();
     if (this.#sweepTimer !== null) clearTimeout(this.#sweepTimer);
     this.#sweepTimer = null;
     if (ended === true) {
@@ -267,12 +283,26 @@ class PiscinaCryptoPool implements CryptoPool {
     }
   }
 
-  get #sessions(): number {
-    return this.#options.workers * this.#options.sessions;
+  /** Operations that wait or are being carried out, abandoned ones apart. */
+  get #outstanding(): number {
+    return this.#pending.size - this.#stuck;
+  }
+
+  get #lanes(): number {
+    return lanesWanted({
+      outstanding: this.#outstanding,
+      overdue: this.#overdue,
+      abandoned: this.#stuck,
+      typicalMicros: this.#typicalMicros,
+      lanesMin: this.#options.workers,
+      lanesMax: this.#lanesMax,
+    });
   }
 
   readonly #onExit = (code: number): void => {
-    // Node joins its workers before it exits; one inside a call that never returns would hold the process for ever.
+    // Node joins its workers before it exits: those on shift come back at once, and one inside a call that never
+    // returns would hold the process for ever.
+    this.#queue.stop();
     this.#binding.exitDespiteHungCalls(code, exitMsMax);
   };
 
@@ -283,113 +313,126 @@ class PiscinaCryptoPool implements CryptoPool {
     if (this.#closed) return failed('token-unavailable');
     if (this.#lostRv !== null) return failed('token-unavailable', this.#lostRv);
     const nowMs = this.#options.clock.monotonicMs();
+    this.#lastOperationMs = nowMs;
     if (nowMs >= deadlineMs) return failed('deadline');
-    if (this.#stuck >= stuckCellsMax || this.#stuck >= this.#sessions) return failed('token-unavailable');
-    if (this.#waiting.length >= queuedMax) return failed('overloaded');
-    const ahead = this.#waiting.length + this.#out.size - this.#stuck;
-    const waitMs = (ahead * this.#operationMicros) / 1_000 / (this.#sessions - this.#stuck);
+    if (this.#stuck >= stuckCellsMax || this.#stuck >= this.#lanesMax) return failed('token-unavailable');
+    const ahead = this.#outstanding;
     // With nothing ahead there is always one that measures the token anew.
-    return ahead > 0 && nowMs + waitMs > deadlineMs ? failed('overloaded') : null;
+    if (ahead === 0) return null;
+    const lanes = this.#lanesAtHand(ahead);
+    if (ahead - lanes >= queuedMax) return failed('overloaded');
+    const waitMs = (ahead * this.#operationMicros) / 1_000 / lanes;
+    return nowMs + waitMs > deadlineMs ? failed('overloaded') : null;
+  }
+
+  /** Lanes that share the operations ahead, as far as is known. */
+  #lanesAtHand(ahead: number): number {
+    if (isQuick(this.#typicalMicros)) return this.#options.workers;
+    const open = this.#queue.lanes();
+    // There is one for each operation already, unless the token refused a session.
+    const lanes = open < Math.min(this.#lanesMax, ahead) ? open : this.#lanesMax;
+    return Math.max(1, lanes - this.#stuck);
   }
 
   #submit<T>(cell: CellRef, deadlineMs: number, read: () => T): Promise<Result<T, HsmFailure>> {
     return new Promise((resolve) => {
-      this.#waiting.push({
+      const pending: Pending = {
         cell,
         deadlineMs,
         settle: (failure) => resolve(failure === null ? ok(read()) : err(failure)),
+        sweepsRunning: 0,
         abandoned: false,
-      });
-      this.#armSweep();
-      if (this.#dispatchScheduled || this.#room() === 0) return;
-      // After the poll phase: everything that arrived in this turn of the loop goes together, and nothing waits
-      // longer for it.
-      this.#dispatchScheduled = true;
-      setImmediate(() => {
-        this.#dispatchScheduled = false;
-        this.#dispatch();
-      });
+      };
+      this.#pending.set(cell.index, pending);
+      if (this.#queue.submit(cell.index, cell.generation, this.#lanes)) {
+        this.#callWorkers();
+        this.#armSweep();
+      } else {
+        this.#withdraw(pending, failed('overloaded'));
+      }
     });
   }
 
-  /** How many operations may go out now. */
-  #room(): number {
-    const { workers, sessions } = this.#options;
-    if (!this.#threaded) return (workers - this.#tasksOut) * batchOperationsMax;
-    if (this.#tasksOut >= workers * tasksPerThreadedWorker) return 0;
-    return Math.max(0, workers * sessions * operationsPerSession - this.#out.size);
-  }
-
-  #batchSize(): number {
-    const { workers } = this.#options;
-    const sharers = this.#threaded ? workers : workers - this.#tasksOut;
-    const fair = Math.ceil(this.#waiting.length / sharers);
-    const quick =
-      this.#threaded || this.#operationMicros === 0
-        ? batchOperationsMax
-        : Math.max(1, Math.floor(batchMicrosMax / this.#operationMicros));
-    return Math.min(fair, quick, batchOperationsMax, this.#room());
-  }
-
-  #dispatch(): void {
-    while (this.#waiting.length > 0 && this.#room() > 0) {
-      const batch = this.#waiting.splice(0, this.#batchSize());
-      const message: number[] = [];
-      for (const pending of batch) {
-        this.#out.add(pending);
-        message.push(pending.cell.index, pending.cell.generation);
-      }
-      this.#tasksOut += 1;
-      this.#piscina.run(message).then(
+  #callWorkers(): void {
+    while (this.#shifts < this.#options.workers) {
+      this.#shifts += 1;
+      this.#piscina.run(shiftMs).then(
         (outcome: Pkcs11Outcome | null) =>
-          this.#taskEnded(batch, outcome === null ? null : this.#outcomeFailure(outcome)),
-        // The worker ended.
-        () => this.#taskEnded(batch, failed('token-unavailable')),
+          this.#shiftOver(outcome === null ? null : this.#outcomeFailure(outcome)),
+        // The worker ended. What was only queued is for the one that replaces it.
+        () => this.#shiftOver(null),
       );
     }
   }
 
-  /** `unopened`: why the worker looked at none of the cells. */
-  #taskEnded(batch: readonly Pending[], unopened: HsmFailure | null): void {
-    this.#tasksOut -= 1;
-    for (const pending of batch) {
-      if (!this.#out.has(pending) || this.#collect(pending)) continue;
-      // Neither looked at nor in a call: the worker had no session, or is no more.
-      if (this.#cells.withdraw(pending.cell)) {
-        this.#finish(pending, unopened ?? failed('token-unavailable'));
-      }
+  /** `unopened`: why the worker had no session. */
+  #shiftOver(unopened: HsmFailure | null): void {
+    this.#shifts -= 1;
+    if (this.#closed) return;
+    if (unopened !== null) {
+      // The next operation lets it try again.
+      if (this.#queue.lanes() > 0) return;
+      this.#failWaiting(unopened);
+      if (unopened.rv !== null) this.#lose(unopened.rv);
+      return;
     }
-    if (unopened?.rv) this.#lose(unopened.rv);
-    if (this.#out.size <= this.#stuck) this.#onIdle?.();
-    this.#dispatch();
+    // Nothing but work keeps the process alive.
+    const idleMs = this.#options.clock.monotonicMs() - this.#lastOperationMs;
+    if (this.#outstanding > 0 || idleMs < idleMsMax) this.#callWorkers();
   }
 
-  /** Consumes the completion of an operation, if there is one. */
-  #collect(pending: Pending): boolean {
+  /** Consumes all completions that there are. */
+  readonly #collect = (): void => {
+    for (let count = this.#queue.collect(); count > 0; count = this.#queue.collect()) {
+      for (let at = 0; at < 2 * count; at += 2) {
+        const pending = this.#pending.get(this.#done[at] ?? 0);
+        if (pending !== undefined && pending.cell.generation === this.#done[at + 1]) this.#consume(pending);
+      }
+    }
+    if (this.#outstanding === 0) this.#onIdle?.();
+  };
+
+  #consume(pending: Pending): void {
     const { cell } = pending;
-    if (!this.#cells.isDone(cell)) return false;
     const outcome = this.#cells.outcome(cell);
     this.#measure(outcome);
     const failure = outcome.result === 'ok' ? null : this.#cellFailure(outcome);
     this.#finish(pending, failure);
     this.#cells.release(cell);
     if (outcome.loginLost && failure?.rv) this.#lose(failure.rv);
-    return true;
   }
 
   #finish(pending: Pending, failure: HsmFailure | null): void {
-    this.#out.delete(pending);
+    this.#pending.delete(pending.cell.index);
     if (pending.abandoned) {
       // Too late: nobody sees it, and the cell is wiped like any other.
       this.#stuck -= 1;
     } else {
+      if (isOverdue(pending)) this.#overdue -= 1;
       pending.settle(failure);
     }
+  }
+
+  /** Ends an operation that no lane has taken. @returns whether that is so. */
+  #withdraw(pending: Pending, failure: HsmFailure): boolean {
+    if (!this.#cells.withdraw(pending.cell)) return false;
+    this.#queue.forget(pending.cell.index, pending.cell.generation);
+    this.#finish(pending, failure);
+    return true;
+  }
+
+  /** Answers a request whose call is out. */
+  #abandon(pending: Pending): void {
+    if (isOverdue(pending)) this.#overdue -= 1;
+    pending.abandoned = true;
+    this.#stuck += 1;
+    pending.settle(failed('deadline'));
   }
 
   #measure(outcome: CellOutcome): void {
     this.#operations += 1;
     this.#roundTrips += outcome.roundTrips;
+    this.#typicalMicros = typicalMicros(this.#typicalMicros, outcome.micros);
     // One call that hung must not make every later one look impossible.
     const known = this.#operationMicros;
     const sample = known === 0 ? outcome.micros : Math.min(outcome.micros, 8 * known + 1_000);
@@ -404,17 +447,14 @@ class PiscinaCryptoPool implements CryptoPool {
   }
 
   #failWaiting(failure: HsmFailure): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const pending of waiting) {
-      this.#cells.withdraw(pending.cell);
-      pending.settle(failure);
+    for (const pending of this.#pending.values()) {
+      if (!pending.abandoned) this.#withdraw(pending, failure);
     }
   }
 
   #armSweep(): void {
     if (this.#sweepTimer !== null) return;
-    const onlyStuck = this.#waiting.length === 0 && this.#out.size <= this.#stuck;
+    const onlyStuck = this.#outstanding === 0;
     this.#sweepTimer = setTimeout(this.#sweep, onlyStuck ? stuckSweepMs : sweepMs);
     // An abandoned call is nothing to stay alive for.
     if (onlyStuck) this.#sweepTimer.unref();
@@ -422,29 +462,21 @@ class PiscinaCryptoPool implements CryptoPool {
 
   readonly #sweep = (): void => {
     this.#sweepTimer = null;
+    // Timers come before the completions that lie ready in the same turn of the loop.
+    this.#collect();
     const nowMs = this.#options.clock.monotonicMs();
-    for (const pending of this.#out) {
-      if (this.#collect(pending) || pending.abandoned || nowMs < pending.deadlineMs) continue;
-      if (this.#cells.withdraw(pending.cell)) {
-        this.#finish(pending, failed('deadline'));
-      } else {
-        pending.abandoned = true;
-        this.#stuck += 1;
-        pending.settle(failed('deadline'));
+    for (const pending of this.#pending.values()) {
+      if (pending.abandoned) continue;
+      if (nowMs >= pending.deadlineMs) {
+        if (!this.#withdraw(pending, failed('deadline'))) this.#abandon(pending);
+      } else if (this.#cells.isRunning(pending.cell)) {
+        pending.sweepsRunning += 1;
+        if (pending.sweepsRunning === overdueSweeps) this.#overdue += 1;
       }
     }
-    if (this.#waiting.some((pending) => nowMs >= pending.deadlineMs)) {
-      const waiting = this.#waiting;
-      this.#waiting = waiting.filter((pending) => nowMs < pending.deadlineMs);
-      for (const pending of waiting) {
-        if (nowMs < pending.deadlineMs) continue;
-        this.#cells.withdraw(pending.cell);
-        pending.settle(failed('deadline'));
-      }
-    }
-    if (this.#out.size <= this.#stuck) this.#onIdle?.();
-    this.#dispatch();
-    if (this.#waiting.length + this.#out.size > 0) this.#armSweep();
+    if (this.#outstanding > 0) this.#queue.allowLanes(this.#lanes);
+    else this.#onIdle?.();
+    if (this.#pending.size > 0) this.#armSweep();
   };
 
   #cellFailure(outcome: CellOutcome): HsmFailure {
@@ -461,6 +493,10 @@ class PiscinaCryptoPool implements CryptoPool {
     return { kind, rv: outcome.rv, functionName: outcome.functionName };
   }
 }
+
+/** The call was out at the sweep before as well. */
+const overdueSweeps = 2;
+const isOverdue = (pending: Pending): boolean => pending.sweepsRunning >= overdueSweeps;
 
 const failed = (
   kind: HsmFailure['kind'],

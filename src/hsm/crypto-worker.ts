@@ -4,10 +4,11 @@ import { loadNativeBinding, type Pkcs11Crypto, type Pkcs11Outcome } from '../bas
 /** What the pool gives each of its workers. */
 export interface CryptoWorkerData {
   readonly memory: SharedArrayBuffer;
+  readonly queueId: number;
   readonly modulePath: string;
   readonly initArgs: string;
   readonly slotId: bigint;
-  readonly sessions: number;
+  readonly sessionsMax: number;
   readonly witnessPlaintext: Uint8Array;
   readonly witnessAad: Uint8Array;
 }
@@ -26,7 +27,8 @@ function open(): Pkcs11Outcome {
     modulePath: data.modulePath,
     initArgs: data.initArgs,
     slotId: data.slotId,
-    sessions: data.sessions,
+    sessionsMax: data.sessionsMax,
+    queueId: data.queueId,
     memory: new Uint8Array(data.memory),
     witnessPlaintext: data.witnessPlaintext,
     witnessAad: data.witnessAad,
@@ -39,15 +41,15 @@ const report: CryptoWorkerReport = { kind: 'opened', ...open() };
 parentPort?.postMessage(report);
 
 /**
- * A task of the pool: `batch` alternates cell numbers and generations. Everything else is in the cells.
- * @returns `null`, or why no session could be opened: the cells were not looked at then.
+ * A task of the pool: this thread takes operations off the queue until `shiftMs` are over. It is away from its event
+ * loop meanwhile, so a shift is short enough for a worker that is to end.
+ * @returns `null`, or why no session could be opened: nothing was taken then.
  */
-export function runBatch(batch: readonly number[]): Promise<Pkcs11Outcome | null> | Pkcs11Outcome | null {
+export function workShift(shiftMs: number): Pkcs11Outcome | null {
   if (crypto === null) {
     const outcome = open();
     if (crypto === null) return outcome;
   }
-  if (data.sessions > 1) return crypto.start(batch).then(() => null);
-  crypto.run(batch);
+  crypto.work(shiftMs);
   return null;
 }

@@ -36,9 +36,9 @@ export interface TokenOptions {
   readonly uri: Pkcs11Uri;
   /** `LibraryParameters` for C_Initialize; empty for none. */
   readonly initArgs: string;
-  /** Piscina workers, and sessions of each. */
+  /** Piscina workers, and sessions of each at most. */
   readonly workers: number;
-  readonly sessions: number;
+  readonly sessionsMax: number;
   /** Where the record of refused PINs lies. Exists, and is this node's alone. */
   readonly dataDir: string;
   /** `$CREDENTIALS_DIRECTORY`, `null` when systemd gave none. */
@@ -343,13 +343,13 @@ class TokenLifecycle implements Token {
       await this.#pool.close();
       this.#pool = null;
     }
-    const { uri, initArgs, workers, sessions, clock } = this.#options;
+    const { uri, initArgs, workers, sessionsMax, clock } = this.#options;
     const pool = await (this.#options.openPool ?? openCryptoPool)({
       modulePath: uri.modulePath,
       initArgs,
       slotId,
       workers,
-      sessions,
+      sessionsMax,
       witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
       clock,
       onSessionsLost: (rv) => this.#sessionsLost(rv),

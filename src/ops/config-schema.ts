@@ -6,6 +6,18 @@ import { z } from 'zod';
 /** Cores − 1: one is left to the replica, the kernel and the HSM's library. Two, so that one can die. */
 const defaultServingProcesses = (): number => Math.min(8, Math.max(2, availableParallelism() - 1));
 
+/** Sessions of a worker: a token that takes 5 ms a call wants so many at what KMS may send (Little's law). */
+const workerSessionsDefault = 64;
+const workerSessionsMax = 256;
+/** 64 serving processes, 16 workers each. */
+const sessionsMaxLimit = 64 * 16 * workerSessionsMax;
+
+/** `sessionsMax`: of the node; `undefined` for the default. */
+const sessionsOfAWorker = (sessionsMax: number | undefined, workers: number): number =>
+  sessionsMax === undefined
+    ? workerSessionsDefault
+    : Math.min(workerSessionsMax, Math.floor(sessionsMax / workers));
+
 const integer = (min: number, max: number) => {
   const error = `must be a whole number from ${min} to ${max}`;
   return z.int({ error }).min(min, { error }).max(max, { error });
@@ -125,9 +137,11 @@ export function configShape(directory: string) {
         .default('')
         .describe('What C_Initialize gets as LibraryParameters (NSS wants them).'),
       workers: integer(1, 16).default(1).describe('Threads that call the module, per serving process.'),
-      sessions: integer(1, 256)
-        .default(1)
-        .describe('Sessions per worker; more than 1 for a slow (network) HSM.'),
+      sessions_max: integer(1, sessionsMaxLimit)
+        .optional()
+        .describe(
+          'Most sessions of this node for cryptography, divided over its serving processes. As many are opened as the token is slow. Default: 64 for each worker.',
+        ),
     },
     log: {
       level: z
@@ -160,6 +174,17 @@ export function configSchema(directory: string) {
         .prefault([]),
       log: z.strictObject(shape.log, { error }).prefault({}),
     })
+    .superRefine(({ serving, hsm }, context) => {
+      for (const [index, { workers, sessions_max }] of hsm.entries()) {
+        const least = serving.processes * workers;
+        if (sessions_max === undefined || sessions_max >= least) continue;
+        context.addIssue({
+          code: 'custom',
+          path: ['hsm', index, 'sessions_max'],
+          message: `must be at least ${least}: each worker of each serving process has a session`,
+        });
+      }
+    })
     .transform(({ node, xks, health, metrics, admin, cluster, serving, hsm, log }) => ({
       node: { name: node.name, dataDir: node.data_dir, runtimeDir: node.runtime_dir },
       xks: {
@@ -190,11 +215,12 @@ export function configSchema(directory: string) {
               privateKey: cluster.private_key,
             },
       serving: { processes: serving.processes, drainSeconds: serving.drain_seconds },
-      hsm: hsm.map(({ uri, init_args, workers, sessions }) => ({
+      hsm: hsm.map(({ uri, init_args, workers, sessions_max }) => ({
         uri,
         initArgs: init_args,
         workers,
-        sessions,
+        /** Of each worker. */
+        sessionsMax: sessionsOfAWorker(sessions_max, serving.processes * workers),
       })),
       log,
     }));

@@ -77,7 +77,7 @@ function openToken(config: Config, logger: ProcessLogger): Token | string {
     uri: parsed.value.uri,
     initArgs: hsm.initArgs,
     workers: hsm.workers,
-    sessions: hsm.sessions,
+    sessionsMax: hsm.sessionsMax,
     dataDir: config.node.dataDir,
     credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] ?? null,
     tryLockFile: (fd) => native.tryLockFile(fd),

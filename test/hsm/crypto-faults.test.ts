@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
@@ -105,7 +106,6 @@ for (const sessions of [1, 4]) {
     `${sessions} session(s): what waits behind a hung call leaves at its own deadline and is never carried out`,
     async (t) => {
       const pool = await startPool(t, token, sessions);
-      // So that one task takes several: the pool must have seen that they are quick.
       await manyEncryptRightly(t, pool, 'before');
       const before = pool.stats().operations;
       shim.setFaults('C_Encrypt hang');
@@ -292,6 +292,68 @@ t.test('after a new login every session is opened and every key found and witnes
   t.equal(known, 4, 'a known key: encrypt and decrypt, two calls each');
   t.match(await pool.resume(), { ok: true });
   t.equal(await callsOf(), known + 7, 'random numbers, four calls to find, two to witness');
+});
+
+t.test('a call that hangs is made up for by another session before its deadline', async (t) => {
+  const pool = await startPool(t, token, 2);
+  await encryptsRightly(t, pool, 'one session is all that a quick token needs');
+  t.equal(pool.stats().sessions, 1);
+  shim.setFaults('C_Encrypt hang - 1');
+  const hung = shim.nextHang();
+  const slow = encryptsRightly(t, pool, 'late, and right');
+  const call = await hung;
+  await manyEncryptRightly(t, pool, 'meanwhile');
+  t.equal(pool.stats().stuckCells, 0);
+  t.equal(pool.stats().sessions, 2);
+  call.release();
+  await slow;
+});
+
+t.test('a session that the token refuses is no loss, and is asked for again after a login', async (t) => {
+  const lost: string[] = [];
+  const pool = await startPool(t, token, 2, (rv) => lost.push(rv));
+  await encryptsRightly(t, pool, 'before');
+  // CKR_SESSION_COUNT
+  shim.setFaults('C_OpenSession fail 0xb1', 'C_Encrypt hang - 1');
+  const hung = shim.nextHang();
+  const slow = encryptsRightly(t, pool, 'the session that there is');
+  const call = await hung;
+  t.match(await pool.encrypt(encryption(key.object), inMs(100)), { error: { kind: 'deadline' } });
+  call.release();
+  await slow;
+  await manyEncryptRightly(t, pool, 'after');
+  t.equal(pool.stats().sessions, 1);
+  t.strictSame(lost, []);
+
+  shim.setFaults('C_Encrypt hang - 1');
+  t.match(await pool.resume(), { ok: true });
+  const hungAgain = shim.nextHang();
+  const slowAgain = encryptsRightly(t, pool, 'after the login');
+  const callAgain = await hungAgain;
+  await manyEncryptRightly(t, pool, 'another session');
+  t.equal(pool.stats().sessions, 2);
+  callAgain.release();
+  await slowAgain;
+});
+
+t.test('a worker ends: another takes what was queued, and what it had is answered', async (t) => {
+  const workers: Worker[] = [];
+  const note = (worker: Worker): void => void workers.push(worker);
+  process.on('worker', note);
+  t.teardown(() => process.off('worker', note));
+  const pool = await startPool(t, token, 1);
+  await encryptsRightly(t, pool, 'before');
+  shim.setFaults('C_Encrypt hang - 1');
+  const hung = shim.nextHang();
+  const answers = Array.from({ length: 20 }, () => encryptsRightly(t, pool, 'answered'));
+  const call = await hung;
+  const ended = workers[0]?.terminate();
+  call.release();
+  await ended;
+  await Promise.all(answers);
+  t.equal(workers.length, 2, 'one that was replaced');
+  await encryptsRightly(t, pool, 'after');
+  t.equal(pool.stats().cellsInUse, 0);
 });
 
 t.test('closing while a call hangs does not wait for it', async (t) => {

@@ -231,7 +231,7 @@ t.test('a module that is not there fails with what dlopen said', async (t) => {
     initArgs: '',
     slotId: 0n,
     workers: 1,
-    sessions: 1,
+    sessionsMax: 1,
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,
     onSessionsLost: () => t.fail('nothing to lose'),

@@ -18,7 +18,7 @@ const token = createToken({
   uri: parsed.value.uri,
   initArgs: '',
   workers: 1,
-  sessions: 1,
+  sessionsMax: 1,
   dataDir,
   credentialsDirectory: null,
   tryLockFile: (fd) => native.tryLockFile(fd),

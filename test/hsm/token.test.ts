@@ -42,7 +42,7 @@ function open(
     uri: parsed.value.uri,
     initArgs: hsm.initArgs,
     workers: 1,
-    sessions: 1,
+    sessionsMax: 1,
     dataDir: options.dataDir ?? t.testdir(),
     credentialsDirectory: null,
     tryLockFile: (fd) => native.tryLockFile(fd),

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { Cells } from '../../src/hsm/cells.js';
+import { Cells, cellsMax } from '../../src/hsm/cells.js';
 import type { ObjectId } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
 
@@ -13,20 +13,19 @@ const { token, sessions, objectId } = workerData as {
   readonly objectId: ObjectId;
 };
 const cells = new Cells();
-const { crypto, rv } = loadNativeBinding().openPkcs11Crypto({
+const binding = loadNativeBinding();
+const queue = binding.openPkcs11OperationQueue({ done: new Uint32Array(2 * cellsMax), completed: () => {} });
+const { crypto, rv } = binding.openPkcs11Crypto({
   ...token,
-  sessions,
+  sessionsMax: sessions,
+  queueId: queue.id,
   memory: new Uint8Array(cells.memory),
   witnessPlaintext,
   witnessAad,
 });
 if (crypto === null) throw new Error(`no session: ${rv}`);
 
-// As in a Piscina worker, a port keeps the loop alive while a batch is out.
-parentPort?.on('message', () => {});
-
 for (let round = 0; ; round++) {
-  const batch: number[] = [];
   const refs = [];
   for (let i = 0; i < 16; i++) {
     const ref = cells.putEncrypt(
@@ -41,10 +40,10 @@ for (let round = 0; ; round++) {
     );
     if (ref === null) throw new Error('no cell');
     refs.push(ref);
-    batch.push(ref.index, ref.generation);
+    queue.submit(ref.index, ref.generation, sessions);
   }
-  if (sessions > 1) await crypto.start(batch);
-  else crypto.run(batch);
+  // The threads of the other sessions take theirs meanwhile.
+  for (let done = 0; done < refs.length; done += queue.collect()) crypto.work(0);
   for (const ref of refs) {
     if (cells.outcome(ref).result !== 'ok') throw new Error('an encrypt failed');
     cells.release(ref);

@@ -1,5 +1,6 @@
 // The native hot path without Node, for AddressSanitizer and ThreadSanitizer: loads a module through the fault shim,
-// makes a key, and puts operations through cells, on one session and on several, with failures and abandoned calls.
+// makes a key, and puts operations through the queue and cells, on one session and on several, with failures, abandoned
+// calls, and workers that end.
 // Arguments: module, label, PIN, path of the shim's fault file. Ends with 0 when all was as expected.
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,13 +8,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 // One translation unit: a sanitizer build compiles the standard library's headers once, not six times.
+#include "../../native/operation_queue.cc"
 #include "../../native/pkcs11_module.cc"
 #include "../../native/pkcs11_pool.cc"
 #include "../../native/pkcs11_session.cc"
@@ -68,22 +72,63 @@ void CheckSha256() {
   }
 }
 
-class Latch : public Batch {
+/** The submitting side: a queue, and the wait for its completions. */
+class Submitter {
  public:
-  void Done() override {
-    const std::lock_guard lock(mutex_);
-    done_ = true;
-    changed_.notify_all();
+  Submitter() : queue_(std::make_shared<OperationQueue>([this] { Wake(); })) {}
+  const std::shared_ptr<OperationQueue>& queue() const { return queue_; }
+
+  void Submit(const std::vector<CellRef>& refs, size_t lanes) {
+    for (const CellRef& ref : refs) EXPECT(queue_->Submit(ref, lanes));
   }
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return done_; });
+  /** Waits for so many completions. */
+  void Await(size_t count) {
+    while (count > 0) {
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return woken_; });
+        woken_ = false;
+      }
+      // Fewer at once than there may be: what is left has no wake of its own.
+      CellRef done[5];
+      for (size_t more = queue_->Collect(done, 5); more > 0; more = queue_->Collect(done, 5)) {
+        EXPECT(more <= count);
+        count -= more;
+      }
+    }
   }
 
  private:
+  void Wake() {
+    const std::lock_guard lock(mutex_);
+    woken_ = true;
+    changed_.notify_all();
+  }
+
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool done_ = false;
+  bool woken_ = false;
+  std::shared_ptr<OperationQueue> queue_;
+};
+
+/** The worker's thread: one short shift after the other. */
+class Worker {
+ public:
+  explicit Worker(std::shared_ptr<SessionPool> pool) : pool_(std::move(pool)), thread_([this] { Run(); }) {}
+  ~Worker() { End(); }
+  void End() {
+    ended_.store(true);
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void Run() {
+    while (!ended_.load()) pool_->Work(std::chrono::milliseconds(2));
+  }
+
+  std::shared_ptr<SessionPool> pool_;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
 };
 
 /** Plays JavaScript's part: fills cells, submits, consumes. */
@@ -136,14 +181,9 @@ class Cells {
   std::vector<uint8_t> bytes_;
 };
 
-void Carry(SessionPool& pool, bool threaded, const std::vector<CellRef>& refs) {
-  if (!threaded) {
-    pool.Run(refs);
-    return;
-  }
-  const auto latch = std::make_shared<Latch>();
-  pool.Submit(refs, latch);
-  latch->Wait();
+void Carry(Submitter& submitter, size_t lanes, const std::vector<CellRef>& refs) {
+  submitter.Submit(refs, lanes);
+  submitter.Await(refs.size());
 }
 
 void SetFaults(const char* path, const char* rules) {
@@ -155,11 +195,13 @@ void SetFaults(const char* path, const char* rules) {
   EXPECT(rename(fresh.c_str(), path) == 0);
 }
 
-std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t sessions, Cells& cells) {
+std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t sessions, Cells& cells,
+                                  const Submitter& submitter) {
   PoolOptions options;
   options.module_path = module;
   options.slot = slot;
-  options.sessions = sessions;
+  options.sessions_max = sessions;
+  options.queue = submitter.queue();
   options.memory = cells.memory();
   options.memory_bytes = cells.bytes();
   options.witness_plaintext = {1, 2, 3};
@@ -171,7 +213,7 @@ std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t se
 }
 
 /** A round trip in every cell, then the same ciphertexts with a bit flipped. */
-void CheckRoundTrips(SessionPool& pool, bool threaded, Cells& cells) {
+void CheckRoundTrips(Submitter& submitter, size_t lanes, Cells& cells) {
   std::vector<CellRef> refs;
   const auto bytes_of = [](uint32_t index) { return index < kSmallCells ? index * 3 : 16384; };
   const auto aad_of = [](uint32_t index) { return index < kSmallCells ? index : 16384; };
@@ -179,7 +221,7 @@ void CheckRoundTrips(SessionPool& pool, bool threaded, Cells& cells) {
     refs.push_back(cells.Submit(i, cell::kOperationEncrypt, aad_of(i), bytes_of(i)));
     memset(cells.Data(i), static_cast<int>(i), bytes_of(i));
   }
-  Carry(pool, threaded, refs);
+  Carry(submitter, lanes, refs);
   for (CellRef& ref : refs) {
     EXPECT(cells.Done(ref));
     if (cells.Header(ref.index).result != cell::kOk) {
@@ -194,7 +236,7 @@ void CheckRoundTrips(SessionPool& pool, bool threaded, Cells& cells) {
     ref = cells.Submit(ref.index, cell::kOperationDecrypt, aad_of(ref.index), bytes_of(ref.index));
     std::copy(ciphertext.begin(), ciphertext.end(), cells.Data(ref.index));
   }
-  Carry(pool, threaded, refs);
+  Carry(submitter, lanes, refs);
   for (const CellRef& ref : refs) {
     EXPECT(cells.Done(ref));
     const bool tampered = ref.index % 5 == 4;
@@ -209,29 +251,105 @@ void CheckRoundTrips(SessionPool& pool, bool threaded, Cells& cells) {
   }
 }
 
-/** Cells that are withdrawn while threads are taking them: each is either carried out or nobody's. */
-void CheckWithdrawal(SessionPool& pool, Cells& cells) {
+/** Cells that are withdrawn while lanes are taking them: each is either carried out or nobody's. */
+void CheckWithdrawal(Submitter& submitter, size_t lanes, Cells& cells) {
   for (int round = 0; round < 20; ++round) {
     std::vector<CellRef> refs;
     for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
-    const auto latch = std::make_shared<Latch>();
-    pool.Submit(refs, latch);
+    submitter.Submit(refs, lanes);
     std::vector<CellRef> kept;
     for (auto ref = refs.rbegin(); ref != refs.rend(); ++ref) {
       if (!cells.Withdraw(*ref)) {
         kept.push_back(*ref);
       } else {
+        submitter.queue()->Forget(*ref);
         memset(cells.At(ref->index) + sizeof(uint32_t), 0xee, kSmallBytes - sizeof(uint32_t));
         memset(&cells.Header(ref->index).canary, 0, sizeof(cell::KeyBlock));
         memset(&cells.Header(ref->index).key, 0, sizeof(cell::KeyBlock));
       }
+      submitter.queue()->AllowLanes(1 + ref->index % lanes);
     }
-    latch->Wait();
+    submitter.Await(kept.size());
+    EXPECT(submitter.queue()->waiting() == 0);
     for (const CellRef& ref : kept) {
       EXPECT(cells.Done(ref));
       EXPECT(cells.Header(ref.index).result == cell::kOk);
       cells.Release(ref);
     }
+  }
+}
+
+/** Workers end one after the other under load: the next takes what was only queued, and every cell comes back. */
+void CheckWorkersThatEnd(const char* module, CK_SLOT_ID slot, size_t sessions) {
+  Cells cells;
+  Submitter submitter;
+  for (int round = 0; round < 10; ++round) {
+    std::vector<CellRef> refs;
+    for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
+    std::atomic<bool> collected{false};
+    std::thread workers([&] {
+      for (int one = 0; one < 2; ++one) {
+        const auto pool = Open(module, slot, sessions, cells, submitter);
+        // The second works until all is done.
+        for (int shift = 0; one == 1 ? !collected.load() : shift < 3; ++shift) {
+          pool->Work(std::chrono::milliseconds(one));
+        }
+        EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+      }
+    });
+    submitter.Submit(refs, sessions);
+    submitter.Await(refs.size());
+    collected.store(true);
+    workers.join();
+    EXPECT(submitter.queue()->lanes() == 0 && submitter.queue()->proven() == 0);
+    for (const CellRef& ref : refs) {
+      EXPECT(cells.Done(ref) && cells.Header(ref.index).result == cell::kOk);
+      cells.Release(ref);
+    }
+  }
+}
+
+/** A token that has one session only: the first lane does it all, and no operation fails for want of another. */
+void CheckRefusedSessions(const char* module, CK_SLOT_ID slot, const char* faults) {
+  Cells cells;
+  Submitter submitter;
+  const auto pool = Open(module, slot, 4, cells, submitter);
+  SetFaults(faults, "C_OpenSession fail 0xb1\n");
+  {
+    Worker worker(pool);
+    for (int round = 0; round < 3; ++round) {
+      std::vector<CellRef> refs;
+      for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
+      Carry(submitter, 4, refs);
+      for (const CellRef& ref : refs) {
+        EXPECT(cells.Done(ref) && cells.Header(ref.index).result == cell::kOk);
+        cells.Release(ref);
+      }
+      // Those that were refused have gone, and are not asked for again soon.
+      while (submitter.queue()->lanes() > 1) std::this_thread::yield();
+    }
+  }
+  SetFaults(faults, "");
+  EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+}
+
+/** Stopped while lanes rest, work and are submitted to: nothing is taken afterwards, and everybody comes home. */
+void CheckStop(const char* module, CK_SLOT_ID slot) {
+  for (int round = 0; round < 5; ++round) {
+    Cells cells;
+    Submitter submitter;
+    const auto pool = Open(module, slot, 4, cells, submitter);
+    std::thread worker([&] { pool->Work(std::chrono::milliseconds(60000)); });
+    for (uint32_t i = 0; i < kSmallCells; ++i) {
+      if (i == kSmallCells / 2) submitter.queue()->Stop();
+      const bool accepted = submitter.queue()->Submit(cells.Submit(i, cell::kOperationEncrypt, 4, 16), 4);
+      EXPECT(accepted == (i < kSmallCells / 2));
+    }
+    worker.join();
+    EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+    CellRef done[kSmallCells];
+    const size_t count = submitter.queue()->Collect(done, kSmallCells);
+    for (size_t i = 0; i < count; ++i) EXPECT(cells.Done(done[i]));
   }
 }
 
@@ -274,44 +392,62 @@ int main(int argc, char** argv) {
   EXPECT(p11.C_CreateObject(session, attributes, 7, &key) == CKR_OK);
 
   for (const size_t sessions : {size_t{1}, size_t{4}}) {
-    const bool threaded = sessions > 1;
     Cells cells;
-    auto pool = Open(module_path, slot, sessions, cells);
-    for (int round = 0; round < 5; ++round) CheckRoundTrips(*pool, threaded, cells);
-    SetFaults(argv[4], "C_DecryptInit fail 0xb3 1\n");
-    CheckRoundTrips(*pool, threaded, cells);
-    SetFaults(argv[4], "C_Encrypt fail 0x30\n");
-    const CellRef failing = cells.Submit(0, cell::kOperationEncrypt, 1, 1);
-    Carry(*pool, threaded, {failing});
-    EXPECT(cells.Done(failing) && cells.Header(0).result == cell::kTokenUnavailable);
-    cells.Release(failing);
-    SetFaults(argv[4], "");
-    if (threaded) CheckWithdrawal(*pool, cells);
-    CheckRoundTrips(*pool, threaded, cells);
-    if (threaded) {
-      // Closed while calls hang: the cells come back as failed, and the memory is gone before the calls return.
-      auto memory = std::make_unique<Cells>();
-      auto stuck = Open(module_path, slot, 2, *memory);
-      SetFaults(argv[4], "C_Encrypt hang - 2\n");
-      const auto latch = std::make_shared<Latch>();
-      const std::vector<CellRef> refs{memory->Submit(0, cell::kOperationEncrypt, 1, 64),
-                                      memory->Submit(1, cell::kOperationEncrypt, 1, 64)};
-      stuck->Submit(refs, latch);
-      puts("hanging");
-      fflush(stdout);
-      getchar();  // the test has seen both calls hang
-      EXPECT(stuck->Close(std::chrono::milliseconds(1)) == 2);
-      for (const CellRef& ref : refs) EXPECT(memory->Done(ref) && memory->Header(ref.index).result == cell::kFailed);
-      stuck.reset();
-      memory.reset();
-      puts("closed");
-      fflush(stdout);
-      latch->Wait();  // the test lets the calls return
+    Submitter submitter;
+    const auto pool = Open(module_path, slot, sessions, cells, submitter);
+    {
+      Worker worker(pool);
+      for (int round = 0; round < 5; ++round) CheckRoundTrips(submitter, sessions, cells);
+      SetFaults(argv[4], "C_DecryptInit fail 0xb3 1\n");
+      CheckRoundTrips(submitter, sessions, cells);
+      SetFaults(argv[4], "C_Encrypt fail 0x30\n");
+      const CellRef failing = cells.Submit(0, cell::kOperationEncrypt, 1, 1);
+      Carry(submitter, sessions, {failing});
+      EXPECT(cells.Done(failing) && cells.Header(0).result == cell::kTokenUnavailable);
+      cells.Release(failing);
       SetFaults(argv[4], "");
+      CheckWithdrawal(submitter, sessions, cells);
+      CheckRoundTrips(submitter, sessions, cells);
+      EXPECT(submitter.queue()->lanes() == sessions);
     }
     EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+    CheckWorkersThatEnd(module_path, slot, sessions);
   }
-  // A batch of a session pool that hung keeps the module until its threads are through.
+  CheckRefusedSessions(module_path, slot, argv[4]);
+  CheckStop(module_path, slot);
+
+  // Closed while calls hang, on the worker's thread and on another: the cells come back as failed, and the memory is
+  // gone before the calls return.
+  Submitter submitter;
+  auto memory = std::make_unique<Cells>();
+  auto stuck = Open(module_path, slot, 2, *memory, submitter);
+  SetFaults(argv[4], "C_Encrypt hang - 2\n");
+  const std::vector<CellRef> refs{memory->Submit(0, cell::kOperationEncrypt, 1, 64),
+                                  memory->Submit(1, cell::kOperationEncrypt, 1, 64)};
+  std::thread worker([stuck] { stuck->Work(std::chrono::milliseconds(60000)); });
+  submitter.Submit(refs, 2);
+  puts("hanging");
+  fflush(stdout);
+  getchar();  // the test has seen both calls hang
+  EXPECT(stuck->Close(std::chrono::milliseconds(1)) == 2);
+  submitter.Await(refs.size());
+  for (const CellRef& ref : refs) EXPECT(memory->Done(ref) && memory->Header(ref.index).result == cell::kFailed);
+  EXPECT(submitter.queue()->lanes() == 0);
+  stuck.reset();
+  memory.reset();
+  SetFaults(argv[4], "");
+  // Whoever hangs is in nobody's way.
+  Cells cells;
+  const auto next = Open(module_path, slot, 2, cells, submitter);
+  {
+    Worker another(next);
+    CheckRoundTrips(submitter, 1, cells);
+  }
+  EXPECT(next->Close(std::chrono::milliseconds(2000)) == 0);
+  puts("closed");
+  fflush(stdout);
+  worker.join();  // the test lets the calls return
+  // A session pool that hung keeps the module until its threads are through.
   EXPECT(p11.C_CloseSession(session) == CKR_OK);
   EXPECT(module.Release().ok());
   return 0;

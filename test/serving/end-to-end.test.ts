@@ -49,7 +49,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
       uri,
       initArgs: '',
       workers: 1,
-      sessions: 1,
+      sessionsMax: 1,
       dataDir: softhsm.directory,
       credentialsDirectory: null,
       tryLockFile: (fd) => loadNativeBinding().tryLockFile(fd),

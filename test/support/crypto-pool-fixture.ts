@@ -51,7 +51,7 @@ export async function startPool(
   const opened = await openCryptoPool({
     ...token,
     workers,
-    sessions,
+    sessionsMax: sessions,
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,
     onSessionsLost,
