@@ -1,4 +1,3 @@
-import { Piscina } from 'piscina';
 import type { Clock } from '../base/clock.js';
 import {
   loadNativeBinding,
@@ -16,7 +15,6 @@ import {
   isKeyWellFormed,
   isSealWellFormed,
 } from './cells.js';
-import type { CryptoWorkerData, CryptoWorkerReport } from './crypto-worker.js';
 import { isQuick, lanesWanted, typicalMicros } from './lanes.js';
 import type {
   DecryptOperation,
@@ -26,10 +24,9 @@ import type {
   HsmFailure,
   KeyObject,
 } from './types.js';
+import { type ShiftEnd, WorkerShifts } from './worker-shifts.js';
 
-/** How long a worker takes operations off the queue before it sees to its event loop. */
-const shiftMs = 1_000;
-/** Without an operation for so long, workers go home. Longer than between two health checks (X-H3). */
+/** Without an operation for so long, workers are sent on no further shift. Longer than between two health checks (X-H3). */
 const idleMsMax = 2_500;
 /** Operations waiting for a lane. */
 const queuedMax = 256;
@@ -101,7 +98,7 @@ export interface CryptoPool extends HsmCrypto {
  * its own open meanwhile: a token whose last session closes logs out (PKCS#11 v2.40 §5.6, C_CloseSession).
  */
 export async function openCryptoPool(options: CryptoPoolOptions): Promise<Result<CryptoPool, HsmFailure>> {
-  const pool = new PiscinaCryptoPool(options);
+  const pool = new QueuedCryptoPool(options);
   const failure = await pool.opened();
   if (failure === null) return ok(pool);
   await pool.close();
@@ -122,24 +119,22 @@ interface Pending {
 
 /**
  * This thread fills a cell and submits it to the native operation queue; a lane takes it, and its completion comes back
- * through `#collect`. Piscina's tasks are shifts: a worker's thread is the first lane of its sessions meanwhile.
+ * through `#collect`.
  */
-class PiscinaCryptoPool implements CryptoPool {
+class QueuedCryptoPool implements CryptoPool {
   readonly #options: CryptoPoolOptions;
   readonly #binding: NativeBinding = loadNativeBinding();
   readonly #cells = new Cells();
   readonly #done = new Uint32Array(2 * cellsMax);
   readonly #queue: Pkcs11OperationQueue;
-  readonly #piscina: Piscina;
+  readonly #shifts: WorkerShifts;
   readonly #lanesMax: number;
-  readonly #opened: Promise<HsmFailure | null>;
 
   #canary: KeyObject | null = null;
   /** By cell number, in the order of their arrival. */
   readonly #pending = new Map<number, Pending>();
   #overdue = 0;
   #stuck = 0;
-  #shifts = 0;
   #lastOperationMs = 0;
   #sweepTimer: NodeJS.Timeout | null = null;
   /** The `CKR_…` by which the login went, until it is back. */
@@ -153,50 +148,29 @@ class PiscinaCryptoPool implements CryptoPool {
   #typicalMicros = 0;
 
   constructor(options: CryptoPoolOptions) {
+    const { workers, modulePath, initArgs, slotId, sessionsMax, witness } = options;
     this.#options = options;
-    this.#lanesMax = options.workers * options.sessionsMax;
+    this.#lanesMax = workers * sessionsMax;
     this.#queue = this.#binding.openPkcs11OperationQueue({ done: this.#done, completed: this.#collect });
-    const workerData: CryptoWorkerData = {
+    const workerData = {
       memory: this.#cells.memory,
       queueId: this.#queue.id,
-      modulePath: options.modulePath,
-      initArgs: options.initArgs,
-      slotId: options.slotId,
-      sessionsMax: options.sessionsMax,
-      witnessPlaintext: options.witness.plaintext,
-      witnessAad: options.witness.gcmAad,
+      modulePath,
+      initArgs,
+      slotId,
+      sessionsMax,
+      witnessPlaintext: witness.plaintext,
+      witnessAad: witness.gcmAad,
     };
-    this.#piscina = new Piscina({
-      filename: new URL('./crypto-worker.js', import.meta.url).href,
-      name: 'workShift',
-      minThreads: options.workers,
-      maxThreads: options.workers,
-      concurrentTasksPerWorker: 1,
-      maxQueue: options.workers,
-      recordTiming: false,
-      workerData,
-    });
+    this.#shifts = new WorkerShifts(workers, workerData, this.#shiftEnded);
     process.on('exit', this.#onExit);
-    this.#opened = new Promise((resolve) => {
-      let toReport = options.workers;
-      const end = (failure: HsmFailure | null): void => {
-        clearTimeout(timer);
-        resolve(failure);
-      };
-      const timer = setTimeout(() => end(failed('deadline', null, 'C_OpenSession')), openMsMax);
-      // A worker that ends later fails its shift and is replaced; there is nothing else to do about it.
-      this.#piscina.on('error', () => end(failed('failed')));
-      this.#piscina.on('message', (report: CryptoWorkerReport) => {
-        toReport -= 1;
-        const failure = this.#outcomeFailure(report);
-        if (failure !== null || toReport === 0) end(failure);
-      });
-    });
   }
 
   /** Resolves when every worker has a session, or one has none. */
-  opened(): Promise<HsmFailure | null> {
-    return this.#opened;
+  async opened(): Promise<HsmFailure | null> {
+    const outcome = await this.#shifts.opened(openMsMax);
+    if (outcome === 'late') return failed('deadline', null, 'C_OpenSession');
+    return outcome === 'ended' ? failed('failed') : this.#outcomeFailure(outcome);
   }
 
   encrypt(operation: EncryptOperation, deadlineMs: number): Promise<Result<EncryptResult, HsmFailure>> {
@@ -254,20 +228,17 @@ class PiscinaCryptoPool implements CryptoPool {
     this.#closed = true;
     this.#failWaiting(failed('token-unavailable'));
     if (this.#outstanding > 0) {
-      await bounded(
-        new Promise<void>((resolve) => {
-          this.#onIdle = resolve;
-        }),
-        closeMsMax,
-      );
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, closeMsMax);
+        this.#onIdle = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
     }
     // So that the workers come back from their shifts.
     this.#queue.stop();
-    const threads = [...this.#piscina.threads];
-    const ended = await bounded(
-      this.#piscina.destroy().then(() => true),
-      closeMsMax,
-    );
+    const ended = await this.#shifts.close(closeMsMax);
     this.#queue.close();
     for (const pending of this.#pending.values()) {
       if (!pending.abandoned) pending.settle(failed('token-unavailable'));
@@ -275,12 +246,8 @@ class PiscinaCryptoPool implements CryptoPool {
     this.#pending.clear();
     if (this.#sweepTimer !== null) clearTimeout(this.#sweepTimer);
     this.#sweepTimer = null;
-    if (ended === true) {
-      process.off('exit', this.#onExit);
-    } else {
-      // A worker inside a call that doesn't return cannot be ended; it must not keep this process alive either.
-      for (const thread of threads) thread.unref();
-    }
+    // Otherwise it is still wanted, for the worker that is inside a call.
+    if (ended) process.off('exit', this.#onExit);
   }
 
   /** Operations that wait or are being carried out, abandoned ones apart. */
@@ -345,7 +312,7 @@ class PiscinaCryptoPool implements CryptoPool {
       };
       this.#pending.set(cell.index, pending);
       if (this.#queue.submit(cell.index, cell.generation, this.#lanes)) {
-        this.#callWorkers();
+        this.#shifts.call();
         this.#armSweep();
       } else {
         this.#withdraw(pending, failed('overloaded'));
@@ -353,33 +320,20 @@ class PiscinaCryptoPool implements CryptoPool {
     });
   }
 
-  #callWorkers(): void {
-    while (this.#shifts < this.#options.workers) {
-      this.#shifts += 1;
-      this.#piscina.run(shiftMs).then(
-        (outcome: Pkcs11Outcome | null) =>
-          this.#shiftOver(outcome === null ? null : this.#outcomeFailure(outcome)),
-        // The worker ended. What was only queued is for the one that replaces it.
-        () => this.#shiftOver(null),
-      );
-    }
-  }
-
-  /** `unopened`: why the worker had no session. */
-  #shiftOver(unopened: HsmFailure | null): void {
-    this.#shifts -= 1;
+  readonly #shiftEnded = (end: ShiftEnd): void => {
     if (this.#closed) return;
-    if (unopened !== null) {
-      // The next operation lets it try again.
+    if (end.kind === 'unopened') {
+      // Others may have sessions. Otherwise the next operation lets it try again.
       if (this.#queue.lanes() > 0) return;
-      this.#failWaiting(unopened);
-      if (unopened.rv !== null) this.#lose(unopened.rv);
+      const failure = this.#outcomeFailure(end.outcome) ?? failed('failed');
+      this.#failWaiting(failure);
+      if (failure.rv !== null) this.#lose(failure.rv);
       return;
     }
-    // Nothing but work keeps the process alive.
+    // Nothing but work keeps the process alive. What was queued with a worker that ended is for the next.
     const idleMs = this.#options.clock.monotonicMs() - this.#lastOperationMs;
-    if (this.#outstanding > 0 || idleMs < idleMsMax) this.#callWorkers();
-  }
+    if (this.#outstanding > 0 || idleMs < idleMsMax) this.#shifts.call();
+  };
 
   /** Consumes all completions that there are. */
   readonly #collect = (): void => {
@@ -503,14 +457,3 @@ const failed = (
   rv: string | null = null,
   functionName: string | null = null,
 ): HsmFailure => ({ kind, rv, functionName });
-
-/** `promise`, or `null` after `ms`. */
-async function bounded<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms);
-  });
-  const first = await Promise.race([promise, timeout]);
-  clearTimeout(timer);
-  return first;
-}
