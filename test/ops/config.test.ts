@@ -185,6 +185,21 @@ t.test('a file that is not there, not readable, or not TOML', async (t) => {
   t.notMatch(secret, 'hunter2', 'no line of the file is quoted');
 });
 
+t.test(
+  'sessions_max is divided over the workers of all serving processes, at least one for each',
+  async (t) => {
+    const serving = '[serving]\nprocesses = 3\n';
+    const given = (lines: string) => `${minimal}\n${lines}\n${serving}`;
+    t.equal(loaded(t, given('sessions_max = 11')).hsm[0]?.sessionsMax, 3);
+    t.equal(loaded(t, given('sessions_max = 11\nworkers = 3')).hsm[0]?.sessionsMax, 1);
+    t.equal(loaded(t, given('sessions_max = 5000')).hsm[0]?.sessionsMax, 256, 'as many as a worker may have');
+    t.equal(
+      refusal(t, given('sessions_max = 11\nworkers = 4')),
+      '[[hsm]] sessions_max must be at least 12: each worker of each serving process has a session',
+    );
+  },
+);
+
 t.test('unknown keys are named with the nearest known one', async (t) => {
   const cases: readonly [string, string][] = [
     ['[xks]\nlisen = "1.2.3.4:443"', 'unknown key "lisen" in [xks]: did you mean "listen"?'],
@@ -204,7 +219,7 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
     ['[log]\nzzz = 5', 'unknown key "zzz" in [log]; known are level'],
     [
       '[[hsm]]\nuri = "pkcs11:token=a"\npins = 5',
-      'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions',
+      'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions_max',
     ],
   ];
   for (const [content, expected] of cases) t.ok(refusal(t, content).includes(expected), expected);
