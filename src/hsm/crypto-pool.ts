@@ -386,7 +386,8 @@ class QueuedCryptoPool implements CryptoPool {
   #measure(outcome: CellOutcome): void {
     this.#operations += 1;
     this.#roundTrips += outcome.roundTrips;
-    this.#typicalMicros = typicalMicros(this.#typicalMicros, outcome.micros);
+    // What fails at once says nothing of how long the others take.
+    if (outcome.result === 'ok') this.#typicalMicros = typicalMicros(this.#typicalMicros, outcome.micros);
     // One call that hung must not make every later one look impossible.
     const known = this.#operationMicros;
     const sample = known === 0 ? outcome.micros : Math.min(outcome.micros, 8 * known + 1_000);
