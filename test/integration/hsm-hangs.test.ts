@@ -6,6 +6,8 @@ import { allReady, eventually, metadata, startNode } from '../support/running-no
 t.test('processes whose calls never return are replaced, and the node serves again', async (t) => {
   let shim: FaultShim | null = null;
   const running = await startNode(t, {
+    // One for each process: with more, a process recovers by itself when the HSM does.
+    sessionsMax: 2,
     throughModule: async (modulePath) => {
       shim = await makeFaultShim(t, modulePath);
       return shim.modulePath;

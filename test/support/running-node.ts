@@ -74,6 +74,8 @@ export interface NodeStatus {
 }
 
 export interface NodeSetUp {
+  /** `[[hsm]] sessions_max`. */
+  readonly sessionsMax?: number;
   readonly token?: 'softhsm' | 'nss';
   readonly logLevel?: 'info' | 'debug';
   /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
@@ -113,6 +115,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     restart: false,
     requestDeadlineMs,
     logLevel: setUp.logLevel ?? 'info',
+    ...(setUp.sessionsMax !== undefined && { sessionsMax: setUp.sessionsMax }),
     onPidChange: () => {},
   });
   t.teardown(() => node.stop());
