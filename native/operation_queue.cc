@@ -100,12 +100,13 @@ void OperationQueue::Join(Lane& lane, bool proven) {
 }
 
 void OperationQueue::Leave(Lane& lane) {
-  const std::lock_guard lock(mutex_);
-  Rest(lane);
-  --lanes_;
-  if (lane.proven_) --proven_;
-  lane.proven_ = false;
-  CallLanes();
+  {
+    const std::lock_guard lock(mutex_);
+    --lanes_;
+    if (lane.proven_) --proven_;
+    lane.proven_ = false;
+  }
+  Pause(lane);
 }
 
 /** The lane has nothing in hand any more. */
@@ -140,8 +141,8 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
   Rest(lane);
   for (;;) {
     if (stopped_ || lane.dismissed_) {
-      Rest(lane);
-      CallLanes();
+      lock.unlock();
+      Pause(lane);
       return Next::kDismissed;
     }
     if (!waiting_.empty() && (lane.active_ || active_ < allowed_)) {
@@ -153,6 +154,12 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
       return Next::kOperation;
     }
     Rest(lane);
+    if (MustAnnounce()) {
+      lock.unlock();
+      completed_();
+      lock.lock();
+      continue;
+    }
     resting_.push_back(&lane);
     const auto woken = [&] { return lane.active_ || lane.dismissed_ || stopped_; };
     if (until == nullptr) {
@@ -167,9 +174,14 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
 }
 
 void OperationQueue::Pause(Lane& lane) {
-  const std::lock_guard lock(mutex_);
-  Rest(lane);
-  CallLanes();
+  bool announce = false;
+  {
+    const std::lock_guard lock(mutex_);
+    Rest(lane);
+    CallLanes();
+    announce = MustAnnounce();
+  }
+  if (announce) completed_();
 }
 
 void OperationQueue::PutBack(CellRef cell) {
@@ -179,12 +191,19 @@ void OperationQueue::PutBack(CellRef cell) {
   CallLanes();
 }
 
-void OperationQueue::Complete(CellRef cell) {
+/** Completions that nobody has been told of. @returns whether to call `completed_` now, without the lock. */
+bool OperationQueue::MustAnnounce() {
+  if (done_.empty() || announced_) return false;
+  announced_ = true;
+  return true;
+}
+
+void OperationQueue::Complete(CellRef cell, bool more_soon) {
   {
     const std::lock_guard lock(mutex_);
     done_.push_back(cell);
-    if (announced_) return;
-    announced_ = true;
+    if (more_soon && !waiting_.empty() && done_.size() < kAnnouncedTogether) return;
+    if (!MustAnnounce()) return;
   }
   completed_();
 }

@@ -36,6 +36,8 @@ class OperationQueue {
   using Clock = std::chrono::steady_clock;
   /** Operations waiting for a lane; there are not as many cells. */
   static constexpr size_t kWaitingMax = 1024;
+  /** Completions of quick operations that share a wake while more are waiting. */
+  static constexpr size_t kAnnouncedTogether = 8;
 
   /** A lane's place in the queue; the lane owns it. Used under the queue's lock only. */
   class Lane {
@@ -88,8 +90,11 @@ class OperationQueue {
   void Pause(Lane& lane);
   /** Gives an operation back that the lane could not begin: it is the next one again. */
   void PutBack(CellRef cell);
-  /** Tells the submitting side that native code is through with a cell. */
-  void Complete(CellRef cell);
+  /**
+   * Tells the submitting side that native code is through with a cell. `more_soon`: the lane takes the next operation at
+   * once and is quick with it, so that a few completions may share a wake.
+   */
+  void Complete(CellRef cell, bool more_soon);
   /** Takes no more. Wakes the lane where it waits. */
   void Dismiss(Lane& lane);
 
@@ -97,6 +102,7 @@ class OperationQueue {
   void Rest(Lane& lane);
   void CallLanes();
   void OpenMissingLanes();
+  bool MustAnnounce();
 
   const std::function<void()> completed_;
   std::mutex mutex_;

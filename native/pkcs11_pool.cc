@@ -10,6 +10,8 @@ namespace {
 
 /** How long no further session is asked for after the token refused one. */
 constexpr std::chrono::seconds kRefusedSessionPause{10};
+/** An operation that took less will not keep the completion before it waiting for long. */
+constexpr uint32_t kQuickMicros = 150;
 
 uint32_t* WordOf(uint8_t* cell) { return reinterpret_cast<uint32_t*>(cell); }
 
@@ -189,7 +191,7 @@ void SessionPool::Execute(Lane& lane, CellRef ref) {
       completed = true;
     }
   }
-  if (completed) queue_->Complete(ref);
+  if (completed) queue_->Complete(ref, request.header.micros < kQuickMicros);
   if (!request.variable.empty()) explicit_bzero(request.variable.data(), request.variable.size());
 }
 
@@ -288,7 +290,7 @@ size_t SessionPool::Close(std::chrono::milliseconds grace) {
       }
       lane->memory = nullptr;
     }
-    if (given_back) queue_->Complete(lane->taken_ref);
+    if (given_back) queue_->Complete(lane->taken_ref, false);
     if (!lane->thread.joinable()) continue;
     if (lane->ended) {
       lane->thread.join();

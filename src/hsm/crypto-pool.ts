@@ -133,6 +133,8 @@ class QueuedCryptoPool implements CryptoPool {
   #canary: KeyObject | null = null;
   /** By cell number, in the order of their arrival. */
   readonly #pending = new Map<number, Pending>();
+  /** Those that arrived in this turn of the loop, and lie in their cells only. */
+  #arrived: Pending[] = [];
   #overdue = 0;
   #stuck = 0;
   #lastOperationMs = 0;
@@ -311,14 +313,25 @@ class QueuedCryptoPool implements CryptoPool {
         abandoned: false,
       };
       this.#pending.set(cell.index, pending);
-      if (this.#queue.submit(cell.index, cell.generation, this.#lanes)) {
-        this.#shifts.call();
-        this.#armSweep();
-      } else {
-        this.#withdraw(pending, failed('overloaded'));
-      }
+      this.#armSweep();
+      this.#arrived.push(pending);
+      // After the poll phase: what arrived in this turn of the loop wakes a lane once, and nothing waits longer for it.
+      if (this.#arrived.length === 1) setImmediate(this.#submitArrived);
     });
   }
+
+  readonly #submitArrived = (): void => {
+    const arrived = this.#arrived;
+    this.#arrived = [];
+    const lanes = this.#lanes;
+    for (const pending of arrived) {
+      const { index, generation } = pending.cell;
+      // It may have been given up in the same turn.
+      if (this.#pending.get(index) !== pending) continue;
+      if (!this.#queue.submit(index, generation, lanes)) this.#withdraw(pending, failed('overloaded'));
+    }
+    if (this.#outstanding > 0 && !this.#closed) this.#shifts.call();
+  };
 
   readonly #shiftEnded = (end: ShiftEnd): void => {
     if (this.#closed) return;
