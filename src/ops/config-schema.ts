@@ -136,7 +136,9 @@ export function configShape(directory: string) {
         .string({ error: 'must be a string' })
         .default('')
         .describe('What C_Initialize gets as LibraryParameters (NSS wants them).'),
-      workers: integer(1, 16).default(1).describe('Threads that call the module, per serving process.'),
+      workers: integer(1, 16)
+        .default(1)
+        .describe('Piscina workers of a serving process, each with one session at work at least.'),
       sessions_max: integer(1, sessionsMaxLimit)
         .optional()
         .describe(
