@@ -7,6 +7,7 @@ import { fields, indent, type Output, table } from './output.js';
 import { type StaleOption, staleOption } from './stale-option.js';
 
 type Token = AdminResponse<'status'>['tokens'][number];
+type Prepared = AdminResponse<'hsm.prepare'>['tokens'][number];
 type Listing = AdminResponse<'hsm.list'>['tokens'][number];
 type HsmObject = NonNullable<Listing['objects']>[number];
 
@@ -46,28 +47,34 @@ function objectsText({ objects, unlisted }: Listing): string {
   return objects.length === 0 ? 'no key objects' : objectTable(objects);
 }
 
+const preparedText = (prepared: Prepared): string =>
+  fields([
+    ['token', prepared.label],
+    ['serial', prepared.serial],
+    ['test key', prepared.testKeyObjectId],
+    ['wrapping key', prepared.wrappingKeyObjectId],
+    ['made now', prepared.created.join(', ') || 'nothing'],
+    ['key state', prepared.change === null ? 'unchanged: prepared already' : changeText(prepared.change)],
+  ]);
+
 export function addHsmCommand(program: Command, run: CommandRunner): void {
   const command = program.command('hsm').description('the tokens this node uses');
 
   command
     .command('prepare')
     .description(
-      'make or find the test key and the wrapping key, and wrap the cluster secret; may be repeated',
+      'make or find the test key and the wrapping key of each token, and wrap the cluster secret; may be repeated',
     )
     .action(() =>
       run(async ({ client, output }) => {
         const answer = await client().call('hsm.prepare', {});
-        output.data(answer, () =>
-          fields([
-            ['token', answer.label],
-            ['serial', answer.serial],
-            ['test key', answer.testKeyObjectId],
-            ['wrapping key', answer.wrappingKeyObjectId],
-            ['made now', answer.created.join(', ') || 'nothing'],
-            ['key state', answer.change === null ? 'unchanged: prepared already' : changeText(answer.change)],
-          ]),
+        output.data(answer, () => answer.tokens.map(preparedText).join('\n\n'));
+        for (const why of answer.failed) output.message(`not prepared: ${why}`);
+        const exits = answer.tokens.map(({ change }) =>
+          change === null ? exitCodes.ok : reportChange(output, change, false),
         );
-        return answer.change === null ? exitCodes.ok : reportChange(output, answer.change, false);
+        const degraded = answer.failed.length === 0 ? [] : [exitCodes.degraded];
+        return [...degraded, ...exits].find((exit) => exit !== exitCodes.ok) ?? exitCodes.ok;
       }),
     );
 

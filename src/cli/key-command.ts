@@ -67,16 +67,30 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
       '1 to 128 of A–Z, a–z, 0–9, dot, underscore, hyphen (default: a random UUID)',
     )
     .option('--description <text>')
-    .action((keyStore: string, externalKeyId: string | undefined, options: { description?: string }) =>
-      run(async ({ client, output }) => {
-        const request = { keyStore, ...named(externalKeyId, options.description) };
-        return finish(output, await client().call('key.generate', request), false);
-      }),
+    .option(
+      '--single-token <serial-or-label>',
+      'where the node has several tokens: the only one that shall hold the key',
+    )
+    .action(
+      (
+        keyStore: string,
+        externalKeyId: string | undefined,
+        options: { description?: string; singleToken?: string },
+      ) =>
+        run(async ({ client, output }) => {
+          const { description, singleToken } = options;
+          const request = {
+            keyStore,
+            ...named(externalKeyId, description),
+            ...(singleToken === undefined ? {} : { singleToken }),
+          };
+          return finish(output, await client().call('key.generate', request), false);
+        }),
     );
 
   command
     .command('add')
-    .description('take an AES-256 key that is on the token already')
+    .description('take an AES-256 key that is on the tokens already')
     .argument('<keystore>')
     .argument('[external-key-id]', 'as for generate')
     .option('--object-id <hex>', 'the object by its CKA_ID', parseObjectId)

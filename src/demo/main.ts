@@ -180,11 +180,15 @@ interface SetUp {
 }
 
 /** CKA_ID of the object behind a key that `key generate` or `key show` printed. */
+/** The first of a list of objects. */
+function firstOf(list: unknown): Json {
+  const [first]: unknown[] = Array.isArray(list) ? list : [];
+  return isJsonObject(first) ? first : {};
+}
+
 function objectIdOf(value: Json): string {
   const key = value['key'];
-  const versions = isJsonObject(key) ? key['versions'] : null;
-  const [first]: unknown[] = Array.isArray(versions) ? versions : [];
-  return text(isJsonObject(first) ? first : {}, 'objectId');
+  return text(firstOf(isJsonObject(key) ? key['versions'] : null), 'objectId');
 }
 
 async function objectLabel(node: DemoNode, objectId: string): Promise<string> {
@@ -255,8 +259,8 @@ async function setUp(
     madeObjects: [
       ...partialIds,
       objectIdOf(key),
-      text(prepared, 'testKeyObjectId'),
-      text(prepared, 'wrappingKeyObjectId'),
+      text(firstOf(prepared['tokens']), 'testKeyObjectId'),
+      text(firstOf(prepared['tokens']), 'wrappingKeyObjectId'),
     ],
     environment: {
       XKS_PROXY_HOST: new URL(url).host,

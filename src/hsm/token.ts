@@ -96,6 +96,11 @@ export interface Token {
   status(): TokenStatus;
   /** The key for the background checks (X-H3) and for canaries; `null` while key state has none for this token. */
   setTestKey(key: KeyObject | null): void;
+  /**
+   * Encrypts and decrypts with the test key now, within a second. A token without sessions fails; of one without a
+   * test key nothing can be said.
+   */
+  canary(): Promise<'passed' | 'failed' | 'no-test-key'>;
   /** Called after every change of state or reason. @returns ends it. */
   onChange(listener: (status: TokenStatus) => void): () => void;
   /**
@@ -203,6 +208,14 @@ class TokenLifecycle implements Token {
     this.#failedChecks = 0;
     if (this.#usable) this.#checkNow();
     this.#tellChange();
+  }
+
+  async canary(): Promise<'passed' | 'failed' | 'no-test-key'> {
+    const pool = this.#usable ? this.#pool : null;
+    if (pool === null) return 'failed';
+    if (this.#testKey === null) return 'no-test-key';
+    const check = await checkTestKey(pool, this.#testKey, this.#options.clock);
+    return check.kind === 'passed' ? 'passed' : 'failed';
   }
 
   onChange(listener: (status: TokenStatus) => void): () => void {

@@ -79,9 +79,25 @@ export type HsmFailure = {
   readonly functionName: string | null;
 };
 
+/** Where an operation is done: written by a fleet of several tokens, until the operation is answered. */
+export interface HsmRoute {
+  /** The token that was asked last, or that answered: its serial or label. */
+  hsm: string | null;
+  /** The one that was asked first, where another one had to answer. */
+  askedFirst: string | null;
+}
+
 /** Times in `Clock.monotonicMs()`. */
 export interface HsmCrypto {
-  encrypt(operation: EncryptOperation, deadlineMs: number): Promise<Result<EncryptResult, HsmFailure>>;
+  encrypt(
+    operation: EncryptOperation,
+    deadlineMs: number,
+    route?: HsmRoute,
+  ): Promise<Result<EncryptResult, HsmFailure>>;
   /** The plaintext is the caller's to wipe. */
-  decrypt(operation: DecryptOperation, deadlineMs: number): Promise<Result<Uint8Array, HsmFailure>>;
+  decrypt(
+    operation: DecryptOperation,
+    deadlineMs: number,
+    route?: HsmRoute,
+  ): Promise<Result<Uint8Array, HsmFailure>>;
 }

@@ -3,6 +3,9 @@ import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 
+/** As many as GetHealthStatus shows (X-H2). */
+const hsmsMax = 10;
+
 /** Cores − 1: one is left to the replica, the kernel and the HSM's library. Two, so that one can die. */
 const defaultServingProcesses = (): number => Math.min(8, Math.max(2, availableParallelism() - 1));
 
@@ -173,6 +176,7 @@ export function configSchema(directory: string) {
       serving: z.strictObject(shape.serving, { error }).prefault({}),
       hsm: z
         .array(z.strictObject(shape.hsm, { error }), { error: 'must be written [[hsm]], one for each token' })
+        .max(hsmsMax, { error: `at most ${hsmsMax} [[hsm]] sections` })
         .prefault([]),
       log: z.strictObject(shape.log, { error }).prefault({}),
     })

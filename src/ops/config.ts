@@ -98,11 +98,6 @@ function syntaxProblem(thrown: unknown): string {
 function crossCheck(config: Config): string[] {
   const problems: string[] = [];
   if (config.hsm.length === 0) problems.push('no [[hsm]]: name the token that holds the keys');
-  if (config.hsm.length > 1) {
-    problems.push(
-      `${config.hsm.length} [[hsm]] sections: this version serves one token, several come with a later one`,
-    );
-  }
   for (const [setting, path] of [
     ['[admin] socket', config.admin.socket],
     ['the state socket in [node] runtime_dir', stateSocketPath(config)],

@@ -133,13 +133,20 @@ export type HsmOperation =
   /** Tokens configured and what lies on them, test and wrapping keys included. */
   | { readonly op: 'list-objects' }
   /**
-   * Finds or makes this node's test key and wrapping key on the token, and wraps the cluster secret (minted when key
-   * state has none) for it. Idempotent.
+   * Finds or makes this node's test key and wrapping key on a token, and wraps the cluster secret (minted when key
+   * state has none) for it. Idempotent. `place`: which of the configured tokens, from 0;
+   * `no-such-token` after the last.
    */
-  | { readonly op: 'prepare-token' }
-  /** Makes an AES-256 key, sensitive and not extractable, with a random 16-byte CKA_ID. */
-  | { readonly op: 'generate-key'; readonly label: string }
-  /** Finds exactly one object by CKA_ID or label, and makes its witness when it can encrypt and decrypt. */
+  | { readonly op: 'prepare-token'; readonly place: number }
+  /**
+   * Makes an AES-256 key, sensitive and not extractable, with a random 16-byte CKA_ID. Of several tokens the one with
+   * this serial or label; refused without.
+   */
+  | { readonly op: 'generate-key'; readonly label: string; readonly singleToken: string | null }
+  /**
+   * Finds exactly one object by CKA_ID or label on every token, makes its witness when it can encrypt and decrypt, and
+   * decrypts that on the other tokens.
+   */
   | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
@@ -156,11 +163,21 @@ export type HsmReply =
 
 export type HsmErrorCode =
   | 'token-unavailable'
+  | 'no-such-token'
   | 'not-prepared'
   | 'object-not-found'
   | 'object-ambiguous'
   | 'object-unsuitable'
   | 'failed';
+
+/** Whether a token holds a key. */
+export interface KeyOnToken {
+  /** For people. */
+  readonly token: string;
+  /** `another`: an object with its CKA_ID that is not this key. `unknown`: `reason` says why. */
+  readonly holds: 'yes' | 'no' | 'another' | 'unknown';
+  readonly reason: string | null;
+}
 
 /** Values of the replies, by operation. */
 export interface HsmReplyValues {
@@ -188,12 +205,18 @@ export interface HsmReplyValues {
     readonly created: readonly string[];
   };
   'generate-key': { readonly object: ObjectDescription; readonly witness: WitnessJson };
-  'inspect-key': { readonly object: ObjectDescription; readonly witness: WitnessJson | null };
+  'inspect-key': {
+    /** As all tokens that hold it allow its use. */
+    readonly object: ObjectDescription;
+    readonly witness: WitnessJson | null;
+    /** Every configured one. */
+    readonly tokens: readonly KeyOnToken[];
+  };
   'mint-credential': {
     readonly accessKeyId: string;
     /** Shown once to the operator; never logged, never stored. */
     readonly secretAccessKey: string;
     readonly sealed: { readonly nonce: string; readonly ciphertext: string; readonly tag: string };
   };
-  'retry-login': { readonly token: TokenStatus };
+  'retry-login': { readonly tokens: readonly TokenStatus[] };
 }

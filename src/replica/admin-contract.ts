@@ -317,7 +317,11 @@ export const adminCommands = {
     response: z.object({ credential, change }),
   },
 
-  'key.generate': { request: z.strictObject(newKey), response: keyAnswer },
+  'key.generate': {
+    /** `singleToken`: serial or label of the only token that shall hold the key; needed where a node has several. */
+    request: z.strictObject({ ...newKey, singleToken: z.string().min(1).max(256).optional() }),
+    response: keyAnswer,
+  },
   'key.add': {
     request: z
       .strictObject({
@@ -423,15 +427,21 @@ export const adminCommands = {
   'hsm.prepare': {
     request: nothing,
     response: z.object({
-      token: tokenStatus,
-      serial: z.string(),
-      label: z.string(),
-      testKeyObjectId: z.string(),
-      wrappingKeyObjectId: z.string(),
-      /** Objects made on the token by this command, for people. */
-      created: z.array(z.string()),
-      /** `null`: the token was prepared already. */
-      change: change.nullable(),
+      tokens: z.array(
+        z.object({
+          token: tokenStatus,
+          serial: z.string(),
+          label: z.string(),
+          testKeyObjectId: z.string(),
+          wrappingKeyObjectId: z.string(),
+          /** Objects made on the token by this command, for people. */
+          created: z.array(z.string()),
+          /** `null`: the token was prepared already. */
+          change: change.nullable(),
+        }),
+      ),
+      /** Tokens that could not be prepared, and why. Where that is all of them, the command fails. */
+      failed: z.array(z.string()),
     }),
   },
   'hsm.list': {

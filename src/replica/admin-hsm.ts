@@ -1,4 +1,7 @@
+import { createHash } from 'node:crypto';
+import { encodeHex } from '../base/bytes.js';
 import { err, ok, type Result } from '../base/result.js';
+import { requestIdRandomBytes } from '../keystate/request-id.js';
 import type { PreparedToken, SealedBytes } from '../keystate/types.js';
 import type { HsmReplyValues, ObjectDescription } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
@@ -9,15 +12,42 @@ import { sealedWitness } from './hsm-bytes.js';
 
 type PrepareReply = HsmReplyValues['prepare-token'];
 
+type PreparedAnswer = AdminResponse<'hsm.prepare'>['tokens'][number];
+
+/** A request id of its own for each token but the first, the same each time: one id stands for one change. */
+function forToken(caller: AdminCaller, place: number): AdminCaller {
+  if (place === 0) return caller;
+  const [time = ''] = caller.requestId.split('-');
+  const digest = createHash('sha256').update(`token ${place} of ${caller.requestId}`).digest();
+  return { ...caller, requestId: `${time}-${encodeHex(digest.subarray(0, requestIdRandomBytes))}` };
+}
+
 export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
   const { proposer, hsm, publication } = context;
   /** Two preparations at once could mint two cluster secrets. */
   let preparing = false;
 
-  async function prepare(caller: AdminCaller): Promise<Result<AdminResponse<'hsm.prepare'>, AdminError>> {
-    const asked = await hsm.ask<'prepare-token'>({ op: 'prepare-token' });
-    if (!asked.ok) return asked;
-    const reply = asked.value;
+  /** One token after the other: the first brings the cluster secret into being, the others get it wrapped. */
+  async function prepareAll(caller: AdminCaller): Promise<Result<AdminResponse<'hsm.prepare'>, AdminError>> {
+    const tokens: PreparedAnswer[] = [];
+    const faults: AdminError[] = [];
+    for (let place = 0; ; place++) {
+      const asked = await hsm.ask<'prepare-token'>({ op: 'prepare-token', place });
+      if (!asked.ok && asked.error.code === 'no-such-token') break;
+      const done = asked.ok ? await commit(asked.value, forToken(caller, place)) : asked;
+      if (done.ok) tokens.push(done.value);
+      else faults.push(done.error);
+      if (!done.ok && done.error.code === 'no-serving-process') break;
+    }
+    const [fault] = faults;
+    if (tokens.length === 0 && fault !== undefined) return err(fault);
+    return ok({ tokens, failed: faults.map(({ message }) => message) });
+  }
+
+  async function commit(
+    reply: PrepareReply,
+    caller: AdminCaller,
+  ): Promise<Result<PreparedAnswer, AdminError>> {
     const answer = {
       token: reply.token,
       serial: reply.serial,
@@ -59,7 +89,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
         return err({ code: 'conflict', message: 'A token is being prepared already; try again.' });
       preparing = true;
       try {
-        return await prepare(caller);
+        return await prepareAll(caller);
       } finally {
         preparing = false;
       }
@@ -91,7 +121,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
           message: 'No serving process is connected; see `xksctl status`.',
         });
       }
-      const processes: { process: string; token: PrepareReply['token'] }[] = [];
+      const processes: AdminResponse<'hsm.login'>['processes'] = [];
       for (const [place, link] of links.entries()) {
         const process = `serving-${link.hello.slot}`;
         const reply = await hsm.askOf<'retry-login'>(link, { op: 'retry-login', forgive: place === 0 });
@@ -104,7 +134,7 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
         if (!reply.ok) {
           return err({ code: reply.error.code, message: `${process}: ${reply.error.message}` });
         }
-        processes.push({ process, token: reply.value.token });
+        processes.push(...reply.value.tokens.map((token) => ({ process, token })));
       }
       return ok({ processes });
     },

@@ -4,7 +4,7 @@ import { invariant } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import { checkCommand } from '../keystate/command-checks.js';
 import type { Key } from '../keystate/types.js';
-import type { HsmReplyValues, ObjectDescription, WitnessJson } from '../ops/state-link.js';
+import type { HsmReplyValues, KeyOnToken, ObjectDescription, WitnessJson } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import { type AdminRequest, type AdminResponse, keysPerPageMax } from './admin-contract.js';
 import { compareText, describeKey, noSuchKeyStore } from './admin-descriptions.js';
@@ -71,6 +71,17 @@ function warningsAbout(object: ObjectDescription): string[] {
     );
   }
   return warnings;
+}
+
+function warningAboutToken({ token, holds, reason }: KeyOnToken): string[] {
+  if (holds === 'no') {
+    return [
+      `The key is not on ${token}, which cannot serve it: copy it there with the HSM's own tools. It is seen by itself within ten minutes.`,
+    ];
+  }
+  if (holds === 'unknown')
+    return [`Whether the key is on ${token} is not known: ${reason ?? 'no reason given'}.`];
+  return [];
 }
 
 export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
@@ -151,6 +162,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     object: ObjectDescription,
     witness: WitnessJson | null,
     caller: AdminCaller,
+    tokens: readonly KeyOnToken[] = [],
   ): Promise<KeyAnswer> =>
     changed(
       keyStore,
@@ -166,7 +178,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
         description: description ?? '',
       },
       caller,
-      warningsAbout(object),
+      [...warningsAbout(object), ...tokens.flatMap(warningAboutToken)],
     );
 
   return {
@@ -179,7 +191,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       // The request id makes the object that a first attempt left behind this request's own.
       const label = `xksd/${request.keyStore}/${externalKeyId}/${caller.requestId}`;
       const generated = await generatedBefore(label, () =>
-        hsm.ask<'generate-key'>({ op: 'generate-key', label }),
+        hsm.ask<'generate-key'>({ op: 'generate-key', label, singleToken: request.singleToken ?? null }),
       );
       if (!generated.ok) {
         const unknown = generated.error.code === 'outcome-unknown' || generated.error.code === 'timeout';
@@ -211,7 +223,14 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
         label: request.objectLabel ?? null,
       });
       if (!inspected.ok) return inspected;
-      const { object, witness } = inspected.value;
+      const { object, witness, tokens } = inspected.value;
+      const stranger = tokens.find(({ holds }) => holds === 'another');
+      if (stranger !== undefined) {
+        return err({
+          code: 'object-unsuitable',
+          message: `refused: ${objectName(object)} is another key on ${stranger.token}; one CKA_ID must be one key on every token`,
+        });
+      }
       const unsuitable = unsuitability(object);
       if (unsuitable !== null) return err({ code: 'object-unsuitable', message: `refused: ${unsuitable}` });
       const user = context.state.objectUser(object.objectId);
@@ -222,7 +241,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
           message: `refused: ${objectName(object)} is in use already, as ${user}; a key has an object of its own`,
         });
       }
-      return create(request, claimed.value, object, witness, caller);
+      return create(request, claimed.value, object, witness, caller, tokens);
     },
 
     'key.list': async ({ keyStore, after }) => {

@@ -36,6 +36,7 @@ const statusOf: { readonly [Code in AdminErrorCode]: number } = {
   'no-quorum': 503,
   'no-serving-process': 503,
   'token-unavailable': 503,
+  'no-such-token': 404,
   'log-failed': 503,
   timeout: 504,
   'outcome-unknown': 504,

@@ -49,6 +49,7 @@ const hsmReplySchema: z.ZodType<HsmReply> = z.discriminatedUnion('ok', [
     ok: z.literal(false),
     code: z.enum([
       'token-unavailable',
+      'no-such-token',
       'not-prepared',
       'object-not-found',
       'object-ambiguous',
@@ -70,6 +71,12 @@ const objectDescriptionSchema = z.object({
   sensitive: z.boolean().nullable(),
   extractable: z.boolean().nullable(),
   checkValue: hex.nullable(),
+});
+
+const keyOnTokenSchema = z.object({
+  token: text(4_096),
+  holds: z.enum(['yes', 'no', 'another', 'unknown']),
+  reason: text(16_384).nullable(),
 });
 
 const preparedKeySchema = z.object({ objectId: hex, witness: witnessSchema });
@@ -94,14 +101,18 @@ const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<H
     created: z.array(text(4_096)).max(64),
   }),
   'generate-key': z.object({ object: objectDescriptionSchema, witness: witnessSchema }),
-  'inspect-key': z.object({ object: objectDescriptionSchema, witness: witnessSchema.nullable() }),
+  'inspect-key': z.object({
+    object: objectDescriptionSchema,
+    witness: witnessSchema.nullable(),
+    tokens: z.array(keyOnTokenSchema).max(64),
+  }),
   'mint-credential': z.object({
     // X-A2.
     accessKeyId: z.string().regex(/^[A-Z2-7]{20,30}$/),
     secretAccessKey: z.string().regex(/^[A-Za-z0-9/+=]{43,64}$/),
     sealed: z.object({ nonce: hex, ciphertext: hex, tag: hex }),
   }),
-  'retry-login': z.object({ token: tokenStatusSchema }),
+  'retry-login': z.object({ tokens: z.array(tokenStatusSchema).max(64) }),
 };
 
 function check<T>(schema: z.ZodType<T>, value: unknown, what: string): Result<T, string> {

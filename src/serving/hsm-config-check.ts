@@ -1,8 +1,8 @@
 import { accessSync, constants } from 'node:fs';
 import { errorText } from '../base/guards.js';
 import { readPin } from '../hsm/pin.js';
-import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
 import type { Config } from '../ops/config.js';
+import { readHsmUris } from './hsm-uris.js';
 
 export interface ConfigFindings {
   /** Each keeps a node from working. */
@@ -16,16 +16,10 @@ export async function checkHsmConfig(
   { hsm }: Config,
   credentialsDirectory: string | null,
 ): Promise<ConfigFindings> {
-  const problems: string[] = [];
-  const notes: string[] = [];
-  for (const { uri: text } of hsm) {
-    const parsed = parsePkcs11Uri(text);
-    if (!parsed.ok) {
-      problems.push(`[[hsm]] uri: ${parsed.error}`);
-      continue;
-    }
-    const { uri, warnings } = parsed.value;
-    notes.push(...warnings.map((warning) => `[[hsm]] uri: ${warning}`));
+  const named = readHsmUris(hsm);
+  const problems = [...named.problems];
+  const notes = named.warnings.map((warning) => `[[hsm]] uri: ${warning}`);
+  for (const { uri } of named.tokens) {
     try {
       accessSync(uri.modulePath, constants.R_OK);
     } catch (thrown) {

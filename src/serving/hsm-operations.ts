@@ -3,44 +3,29 @@ import type { Clock } from '../base/clock.js';
 import { errorText, unreachable } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
-import { err, ok, type Result } from '../base/result.js';
-import type { Token } from '../hsm/token.js';
-import { type HsmFailure, type KeyObject, objectId, type Witness } from '../hsm/types.js';
-import { makeWitness } from '../hsm/witness.js';
+import { ok } from '../base/result.js';
 import type { KeyStateQueries, SealedBytes } from '../keystate/types.js';
-import type {
-  HsmErrorCode,
-  HsmOperation,
-  HsmReply,
-  HsmReplyValues,
-  ObjectDescription,
-  WitnessJson,
-} from '../ops/state-link.js';
+import type { HsmOperation, HsmReply, HsmReplyValues } from '../ops/state-link.js';
 import { mintAccessKeyId, mintSecretAccessKey } from '../sigv4/credentials.js';
-import { wrapClusterSecret } from './cluster-secret.js';
 import { parseHsmRequest } from './hsm-request.js';
-import { clusterSecretBytes } from './sealing.js';
+import { inspectKey } from './key-inspection.js';
+import {
+  type AdministeredToken,
+  fault,
+  KeyObjects,
+  type Outcome,
+  tokenName,
+  witnessJson,
+} from './key-objects.js';
 import type { SecretStore } from './secret-store.js';
+import { noSecret, TokenPreparation } from './token-preparation.js';
 
-/** Names of the objects that `xksctl hsm prepare` finds or makes. */
-export const testKeyLabel = 'xksd-test-key';
-export const wrappingKeyLabel = 'xksd-wrapping-key';
-
-const objectIdBytes = 16;
-/** People wait for these; the replica for 20 s. */
-const cryptoDeadlineMs = 5_000;
 /** Requests under way. The replica asks for at most as many. */
 const requestsMax = 32;
 
-interface Fault {
-  readonly code: HsmErrorCode;
-  readonly message: string;
-}
-
-type Outcome<T> = Result<T, Fault>;
-
 export interface HsmOperationsOptions {
-  readonly token: Pick<Token, 'crypto' | 'management' | 'status' | 'retryLogin'>;
+  /** At least one. */
+  readonly tokens: readonly AdministeredToken[];
   readonly secrets: SecretStore;
   readonly state: () => KeyStateQueries | null;
   readonly random: RandomSource;
@@ -83,11 +68,11 @@ export class HsmOperations {
       case 'list-objects':
         return this.#listObjects();
       case 'prepare-token':
-        return this.#prepareToken();
+        return this.#prepareToken(operation.place);
       case 'generate-key':
-        return this.#generateKey(operation.label);
+        return this.#generateKey(operation.label, operation.singleToken);
       case 'inspect-key':
-        return this.#inspectKey(operation.objectId, operation.label);
+        return inspectKey(this.#options, operation);
       case 'mint-credential':
         return this.#mintCredential(operation.keyStore);
       case 'retry-login':
@@ -98,64 +83,73 @@ export class HsmOperations {
   }
 
   async #listObjects(): Promise<Outcome<HsmReplyValues['list-objects']>> {
-    const { token } = this.#options;
-    const listing = await token.management.listObjects();
-    if (!listing.ok && listing.error.code !== 'token-unavailable') return fault(listing.error);
-    // That a token cannot be looked at must not read as if nothing were on it.
-    const shown = listing.ok
-      ? { objects: listing.value.objects, unlisted: null }
-      : { objects: null, unlisted: listing.error.message };
-    return ok({ tokens: [{ token: token.status(), ...shown }] });
+    const tokens = await Promise.all(
+      this.#options.tokens.map(async (token) => {
+        const listing = await token.management.listObjects();
+        // That a token cannot be looked at must not read as if nothing were on it.
+        const shown = listing.ok
+          ? { objects: listing.value.objects, unlisted: null }
+          : { objects: null, unlisted: listing.error.message };
+        return { listing, shown: { token: token.status(), ...shown } };
+      }),
+    );
+    const [only] = tokens.length === 1 ? tokens : [];
+    if (only !== undefined && !only.listing.ok && only.listing.error.code !== 'token-unavailable') {
+      return fault(only.listing.error);
+    }
+    return ok({ tokens: tokens.map(({ shown }) => shown) });
   }
 
-  async #generateKey(label: string): Promise<Outcome<HsmReplyValues['generate-key']>> {
-    const made = await this.#makeKey(label);
+  async #prepareToken(place: number): Promise<Outcome<HsmReplyValues['prepare-token']>> {
+    const { tokens } = this.#options;
+    const state = this.#options.state();
+    if (state === null) return fault({ code: 'failed', message: 'key state has not arrived yet; try again' });
+    const token = tokens[place];
+    if (token === undefined) {
+      return fault({ code: 'no-such-token', message: `there is no token number ${place + 1}` });
+    }
+    const prepared = await new TokenPreparation(this.#options, token, state).run();
+    if (prepared.ok || tokens.length === 1) return prepared;
+    const { code, message } = prepared.error;
+    return fault({ code, message: `${tokenName(token)}: ${message}` });
+  }
+
+  async #generateKey(
+    label: string,
+    singleToken: string | null,
+  ): Promise<Outcome<HsmReplyValues['generate-key']>> {
+    const { random, clock } = this.#options;
+    const token = this.#tokenForNewKey(singleToken);
+    if (!token.ok) return token;
+    const made = await new KeyObjects(token.value, random, clock).make(label);
     if (!made.ok) return made;
     const { object, witness } = made.value;
     return ok({ object, witness: witnessJson(witness) });
   }
 
-  /** Makes a key and its witness. A key whose witness failed stays on the token, and the message says so. */
-  async #makeKey(label: string): Promise<Outcome<{ object: ObjectDescription; witness: Witness }>> {
-    const { token, random } = this.#options;
-    const id = encodeHex(random.bytes(objectIdBytes));
-    const generated = await token.management.generateKey({ objectId: id, label });
-    if (!generated.ok) return fault(generated.error);
-    const witness = await this.#witnessOf(generated.value);
-    if (witness.ok) return ok({ object: generated.value, witness: witness.value });
-    const { code, message } = witness.error;
-    return fault({ code, message: `the key was made (CKA_ID ${id}, label ${label}) and stays; ${message}` });
-  }
-
-  async #inspectKey(
-    wantedId: string | null,
-    wantedLabel: string | null,
-  ): Promise<Outcome<HsmReplyValues['inspect-key']>> {
-    const found = await this.#findUnambiguous({ objectId: wantedId, label: wantedLabel });
-    if (!found.ok) return found;
-    const object = found.value;
-    const unsuitable = whyNotAes256(object);
-    if (unsuitable !== null) return fault({ code: 'object-unsuitable', message: unsuitable });
-    if (!canEncryptAndDecrypt(object)) return ok({ object, witness: null });
-    const witness = await this.#witnessOf(object);
-    return witness.ok ? ok({ object, witness: witnessJson(witness.value) }) : witness;
-  }
-
-  /** Key state names objects by CKA_ID alone: it must lead to one object, however the operator named it. */
-  async #findUnambiguous(wanted: {
-    readonly objectId: string | null;
-    readonly label: string | null;
-  }): Promise<Outcome<ObjectDescription>> {
-    const { management } = this.#options.token;
-    const found = await management.findObject(wanted);
-    if (!found.ok) return fault(found.error);
-    if (found.value.objectId === '') {
-      const message = `${describe(found.value)} has no CKA_ID, by which xksd names objects: give it one (pkcs11-tool --set-id)`;
-      return fault({ code: 'object-unsuitable', message });
+  /** A key that is made on one token is not on the others, which could then not stand in for it. */
+  #tokenForNewKey(singleToken: string | null): Outcome<AdministeredToken> {
+    const { tokens } = this.#options;
+    const [only] = tokens;
+    if (singleToken === null && tokens.length === 1 && only !== undefined) return ok(only);
+    const names = tokens.map(tokenName).join(', ');
+    if (singleToken === null) {
+      return fault({
+        code: 'failed',
+        message: `this node has ${tokens.length} tokens (${names}), and a key made on one of them is not on the others: make it with the HSM's own tools, copy it to every token, and run \`xksctl key add\`; or say --single-token TOKEN for a key that only one of them shall ever serve`,
+      });
     }
-    if (wanted.label === null) return found;
-    const byId = await management.findObject({ objectId: found.value.objectId, label: null });
-    return byId.ok ? found : fault(byId.error);
+    const named = tokens.filter((token) => {
+      const { serial, label } = token.status();
+      return serial === singleToken || label === singleToken;
+    });
+    const [first] = named;
+    return first !== undefined && named.length === 1
+      ? ok(first)
+      : fault({
+          code: 'failed',
+          message: `${named.length === 0 ? 'no token' : 'more than one token'} has the serial or label "${singleToken}"; there are ${names}`,
+        });
   }
 
   async #mintCredential(keyStore: string): Promise<Outcome<HsmReplyValues['mint-credential']>> {
@@ -166,191 +160,22 @@ export class HsmOperations {
     const sealed = secrets.seal({ keyStore, accessKeyId }, bytes);
     wipe(bytes);
     return sealed === null
-      ? fault(this.#noSecret())
+      ? fault(noSecret(this.#options.state()))
       : ok({ accessKeyId, secretAccessKey, sealed: sealedJson(sealed) });
   }
 
   /** A token that is not there after the login is a failure: the replica must not go on to the next process. */
   async #retryLogin(forgive: boolean): Promise<Outcome<HsmReplyValues['retry-login']>> {
-    const token = await this.#options.token.retryLogin(forgive);
-    if (token.state !== 'UNAVAILABLE') return ok({ token });
-    return fault({ code: 'token-unavailable', message: token.reason ?? 'the token is not available' });
-  }
-
-  /**
-   * Finds or makes the test key and the wrapping key, and wraps the cluster secret. Nothing of it is in force before
-   * key state says so: asked twice, it finds what it made the first time.
-   */
-  async #prepareToken(): Promise<Outcome<HsmReplyValues['prepare-token']>> {
-    const state = this.#options.state();
-    if (state === null) return fault({ code: 'failed', message: 'key state has not arrived yet; try again' });
-    const { serial, label, reason } = this.#options.token.status();
-    if (serial === null || label === null) {
-      return fault({ code: 'token-unavailable', message: reason ?? 'the token has not been reached yet' });
-    }
-    const known = state.preparedToken(serial);
-    if (known !== null) {
-      const present = await this.#areBothPresent(known.testKey.objectId, known.wrappingKey.objectId);
-      if (!present.ok) return present;
-      if (present.value) {
-        return ok({
-          token: this.#options.token.status(),
-          serial,
-          label,
-          testKey: { objectId: known.testKey.objectId, witness: sealedWitnessJson(known.testKey.witness) },
-          wrappingKey: {
-            objectId: known.wrappingKey.objectId,
-            witness: sealedWitnessJson(known.wrappingKey.witness),
-          },
-          wrappedSecret: null,
-          created: [],
-        });
-      }
-    }
-    const secret = this.#secretToWrap(state);
-    if (!secret.ok) return secret;
-    try {
-      return await this.#prepareAnew(state, serial, label, secret.value);
-    } finally {
-      wipe(secret.value);
-    }
-  }
-
-  async #prepareAnew(
-    state: KeyStateQueries,
-    serial: string,
-    label: string,
-    secret: Uint8Array,
-  ): Promise<Outcome<HsmReplyValues['prepare-token']>> {
-    const { token, clock } = this.#options;
-    const created: string[] = [];
-    const testKey = await this.#findOrMake(state, testKeyLabel, created);
-    if (!testKey.ok) return testKey;
-    const wrappingKey = await this.#findOrMake(state, wrappingKeyLabel, created);
-    if (!wrappingKey.ok) return wrappingKey;
-    const deadlineMs = clock.monotonicMs() + cryptoDeadlineMs;
-    const wrap = await wrapClusterSecret(token.crypto, wrappingKey.value, serial, secret, deadlineMs);
-    if (!wrap.ok) return fault(cryptoFault('wrapping the cluster secret', wrap.error));
-    const { nonce, ciphertext, tag } = wrap.value.wrapped;
-    return ok({
-      token: token.status(),
-      serial,
-      label,
-      testKey: preparedKeyJson(testKey.value),
-      wrappingKey: preparedKeyJson(wrappingKey.value),
-      wrappedSecret: {
-        ...witnessJson({ iv: nonce, ciphertext, tag }),
-        checkValue: encodeHex(wrap.value.checkValue),
-      },
-      created,
+    const tokens = await Promise.all(this.#options.tokens.map((token) => token.retryLogin(forgive)));
+    const away = tokens.filter(({ state }) => state === 'UNAVAILABLE');
+    if (away.length === 0) return ok({ tokens });
+    const reasons = away.map(({ label, uri, reason }) => {
+      const why = reason ?? 'the token is not available';
+      return tokens.length === 1 ? why : `${label ?? uri}: ${why}`;
     });
-  }
-
-  /** False when the token has lost one of them. */
-  async #areBothPresent(...objectIds: readonly string[]): Promise<Outcome<boolean>> {
-    for (const id of objectIds) {
-      const found = await this.#options.token.management.findObject({ objectId: id, label: null });
-      if (!found.ok) return found.error.code === 'object-not-found' ? ok(false) : fault(found.error);
-    }
-    return ok(true);
-  }
-
-  async #findOrMake(
-    state: KeyStateQueries,
-    label: string,
-    created: string[],
-  ): Promise<Outcome<KeyObject & { readonly witness: Witness }>> {
-    const found = await this.#findUnambiguous({ objectId: null, label });
-    if (!found.ok) {
-      if (found.error.code !== 'object-not-found') return found;
-      const made = await this.#makeKey(label);
-      if (!made.ok) return made;
-      const { object, witness } = made.value;
-      created.push(describe(object));
-      return ok({ objectId: objectId(object.objectId), witness });
-    }
-    const object = found.value;
-    const unsuitable =
-      whyNotAes256(object) ??
-      (canEncryptAndDecrypt(object) ? null : `${describe(object)} may not both encrypt and decrypt`) ??
-      whyTaken(object, state.objectUser(object.objectId));
-    if (unsuitable !== null) return fault({ code: 'object-unsuitable', message: unsuitable });
-    const witness = await this.#witnessOf(object);
-    return witness.ok ? ok({ objectId: objectId(object.objectId), witness: witness.value }) : witness;
-  }
-
-  /** A copy of the cluster secret, the caller's to wipe: the one in memory, or, where there is none yet, a new one. */
-  #secretToWrap(state: KeyStateQueries): Outcome<Uint8Array> {
-    const { secrets, random } = this.#options;
-    const copy = secrets.withClusterSecret((secret) => Uint8Array.from(secret));
-    if (copy !== null) return ok(copy);
-    // As key state sees it: a new secret may come while nothing is sealed under an old one.
-    for (const prepared of state.preparedTokens()) {
-      if (prepared.serial !== this.#options.token.status().serial || state.counts().credentials > 0) {
-        return fault(this.#noSecret());
-      }
-    }
-    return ok(random.bytes(clusterSecretBytes));
-  }
-
-  #noSecret(): Fault {
-    const prepared = [...(this.#options.state()?.preparedTokens() ?? [])];
-    if (prepared.length === 0) {
-      return { code: 'not-prepared', message: 'no token is prepared yet; run: xksctl hsm prepare' };
-    }
-    const tokens = prepared.map(({ label, serial }) => `${label} (serial ${serial})`).join(', ');
-    return {
-      code: 'token-unavailable',
-      message: `the cluster secret is not in memory: it is wrapped for ${tokens}, and no such token has unwrapped it here. Bring it back, or run the command on a node that has the secret`,
-    };
-  }
-
-  async #witnessOf(object: ObjectDescription): Promise<Outcome<Witness>> {
-    const { token, clock } = this.#options;
-    const deadlineMs = clock.monotonicMs() + cryptoDeadlineMs;
-    const witness = await makeWitness(token.crypto, objectId(object.objectId), deadlineMs);
-    return witness.ok
-      ? witness
-      : fault(cryptoFault(`a test encryption with ${describe(object)}`, witness.error));
+    return fault({ code: 'token-unavailable', message: reasons.join('; ') });
   }
 }
-
-function fault({ code, message }: Fault): { readonly ok: false; readonly error: Fault } {
-  return err({ code, message });
-}
-
-function cryptoFault(what: string, failure: HsmFailure): Fault {
-  const call = failure.rv === null ? '' : `, ${failure.rv} from ${failure.functionName ?? 'the module'}`;
-  const waits = ['token-unavailable', 'deadline', 'overloaded'].includes(failure.kind);
-  return { code: waits ? 'token-unavailable' : 'failed', message: `${what} failed: ${failure.kind}${call}` };
-}
-
-const describe = (object: ObjectDescription): string =>
-  `the object ${object.label === '' ? '' : `"${object.label}" `}(CKA_ID ${object.objectId === '' ? 'none' : object.objectId})`;
-
-function whyNotAes256(object: ObjectDescription): string | null {
-  if (object.keyType !== 'CKK_AES') return `${describe(object)} is ${object.keyType}, not CKK_AES`;
-  if (object.keyBits === 256) return null;
-  return object.keyBits === null
-    ? `the token does not say how long the key of ${describe(object)} is; XKS wants AES-256`
-    : `${describe(object)} is AES-${object.keyBits}; XKS wants AES-256`;
-}
-
-const canEncryptAndDecrypt = ({ usage }: ObjectDescription): boolean =>
-  usage.includes('ENCRYPT') && usage.includes('DECRYPT');
-
-/** Its own former test or wrapping key is welcome; a customer's key is not. */
-const whyTaken = (object: ObjectDescription, user: string | null): string | null =>
-  user === null || !user.startsWith('key ') ? null : `${describe(object)} is ${user}: give it another label`;
-
-const witnessJson = ({ iv, ciphertext, tag }: Witness): WitnessJson => ({
-  iv: encodeHex(iv),
-  ciphertext: encodeHex(ciphertext),
-  tag: encodeHex(tag),
-});
-
-const sealedWitnessJson = ({ nonce, ciphertext, tag }: SealedBytes): WitnessJson =>
-  witnessJson({ iv: nonce, ciphertext, tag });
 
 const sealedJson = ({
   nonce,
@@ -360,9 +185,4 @@ const sealedJson = ({
   nonce: encodeHex(nonce),
   ciphertext: encodeHex(ciphertext),
   tag: encodeHex(tag),
-});
-
-const preparedKeyJson = (key: { readonly objectId: string; readonly witness: Witness }) => ({
-  objectId: key.objectId,
-  witness: witnessJson(key.witness),
 });

@@ -15,15 +15,16 @@ export function parseHsmRequest(payload: Readonly<Record<string, unknown>>): Par
 }
 
 function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperation | null {
-  const { op, label, keyStore, objectId, forgive } = payload;
+  const { op, label, keyStore, objectId, forgive, place, singleToken } = payload;
   switch (op) {
     case 'list-objects':
-    case 'prepare-token':
       return { op };
+    case 'prepare-token':
+      return typeof place === 'number' ? { op, place } : null;
     case 'retry-login':
       return typeof forgive === 'boolean' ? { op, forgive } : null;
     case 'generate-key':
-      return typeof label === 'string' ? { op, label } : null;
+      return typeof label === 'string' && isTextOrNull(singleToken) ? { op, label, singleToken } : null;
     case 'inspect-key':
       return isTextOrNull(objectId) && isTextOrNull(label) ? { op, objectId, label } : null;
     case 'mint-credential':

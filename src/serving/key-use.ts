@@ -7,6 +7,7 @@ import type {
   EncryptResult,
   HsmCrypto,
   HsmFailure,
+  HsmRoute,
 } from '../hsm/types.js';
 import type { Admission, Opened } from './admission.js';
 import type { DeadlineGuard } from './deadline-guard.js';
@@ -60,37 +61,47 @@ export class KeyUse implements KeyUseContext, DeadlinedCrypto {
   }
 
   encrypt(operation: EncryptOperation): Promise<Result<EncryptResult, HsmFailure>> {
-    const startedAtMs = this.#begin();
-    return this.#within(this.#parts.crypto.encrypt(operation, this.#deadlineMs), startedAtMs, () => {});
+    const route = this.#route();
+    const startedAtMs = this.#parts.clock.monotonicMs();
+    const work = this.#parts.crypto.encrypt(operation, this.#deadlineMs, route);
+    return this.#within(work, route, startedAtMs, () => {});
   }
 
   decrypt(operation: DecryptOperation): Promise<Result<Uint8Array, HsmFailure>> {
-    const startedAtMs = this.#begin();
-    return this.#within(this.#parts.crypto.decrypt(operation, this.#deadlineMs), startedAtMs, wipe);
+    const route = this.#route();
+    const startedAtMs = this.#parts.clock.monotonicMs();
+    const work = this.#parts.crypto.decrypt(operation, this.#deadlineMs, route);
+    return this.#within(work, route, startedAtMs, wipe);
   }
 
-  #begin(): number {
-    this.#trace.hsm = this.#parts.hsmName();
-    return this.#parts.clock.monotonicMs();
+  /** Not the trace itself: what comes after the deadline must not write into one that is logged already. */
+  #route(): HsmRoute {
+    return { hsm: this.#parts.hsmName(), askedFirst: null };
+  }
+
+  #traced(route: HsmRoute, startedAtMs: number): void {
+    const trace = this.#trace;
+    trace.hsm = route.hsm;
+    trace.hsmAskedFirst = route.askedFirst;
+    trace.hsmMs = this.#parts.clock.monotonicMs() - startedAtMs;
   }
 
   /** The pool answers by the deadline itself; the guard makes sure. */
   #within<T>(
     work: Promise<Result<T, HsmFailure>>,
+    route: HsmRoute,
     startedAtMs: number,
     discard: (value: T) => void,
   ): Promise<Result<T, HsmFailure>> {
-    const { guard, clock } = this.#parts;
-    const trace = this.#trace;
-    return guard.within<Result<T, HsmFailure>>(
+    return this.#parts.guard.within<Result<T, HsmFailure>>(
       work,
       this.#deadlineMs,
       () => {
-        trace.hsmMs = clock.monotonicMs() - startedAtMs;
+        this.#traced(route, startedAtMs);
         return beyondDeadline;
       },
       (result, late) => {
-        if (!late) trace.hsmMs = clock.monotonicMs() - startedAtMs;
+        if (!late) this.#traced(route, startedAtMs);
         else if (result.ok) discard(result.value);
       },
     );

@@ -3,8 +3,8 @@ import { systemClock } from '../base/clock.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
 import { systemTimers } from '../base/timers.js';
-import { parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
-import { createToken, type Token } from '../hsm/token.js';
+import { TokenFleet } from '../hsm/fleet/token-fleet.js';
+import { createToken } from '../hsm/token.js';
 import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
 import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
@@ -13,6 +13,7 @@ import { stateSocketPath } from '../ops/state-link.js';
 import type { SupervisorMessage } from '../ops/supervision.js';
 import { loadTlsFiles, type TlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
+import { readHsmUris } from './hsm-uris.js';
 import { createHealthServer, type HealthServer } from './http/health-server.js';
 import { httpLimits } from './http/limits.js';
 import { createXksServer, type XksServer } from './http/server.js';
@@ -41,14 +42,16 @@ export async function runServingProcess(): Promise<void> {
     nowMs: systemClock.wallMs(),
   });
   if (!tls.ok) return supervisor.reportFatal(tls.error);
-  const token = openToken(config, logger);
-  if (typeof token === 'string') return supervisor.reportFatal(token);
+  const metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
+  const fleet = openFleet(config, logger);
+  if (typeof fleet === 'string') return supervisor.reportFatal(fleet);
 
   const running = new RunningProcess({
     config,
     tls: tls.value,
     slot,
-    token,
+    fleet,
+    metrics,
     logger,
     supervisor,
   });
@@ -63,36 +66,37 @@ function environment(name: 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE' | 'XKSD_XKS_FD'
   return value;
 }
 
-/** A sentence for the operator when the URI names no token. Reaching the token goes on in the background. */
-function openToken(config: Config, logger: ProcessLogger): Token | string {
-  const [hsm] = config.hsm;
-  if (hsm === undefined) return 'the configuration has no [[hsm]]';
-  const parsed = parsePkcs11Uri(hsm.uri);
-  if (!parsed.ok) return `[[hsm]] uri: ${parsed.error}`;
-  for (const warning of parsed.value.warnings) logger.warn('[[hsm]] uri', { warning });
+/** A sentence for the operator when the URIs name no tokens. Reaching them goes on in the background. */
+function openFleet({ hsm, node }: Config, logger: ProcessLogger): TokenFleet | string {
+  const { tokens, warnings, problems } = readHsmUris(hsm);
+  if (problems.length > 0) return problems.join('; ');
+  if (tokens.length === 0) return 'the configuration has no [[hsm]]';
+  for (const warning of warnings) logger.warn('[[hsm]] uri', { warning });
   const native = loadNativeBinding();
   // A call that never comes back must not keep the process from ending.
   process.on('exit', (code) => native.exitDespiteHungCalls(code, closeGraceMs));
-  return createToken({
-    uri: parsed.value.uri,
-    initArgs: hsm.initArgs,
-    workers: hsm.workers,
-    sessionsMax: hsm.sessionsMax,
-    dataDir: config.node.dataDir,
-    credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] ?? null,
-    tryLockFile: (fd) => native.tryLockFile(fd),
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
-    logger,
-  });
+  const surroundings = { clock: systemClock, timers: systemTimers, random: systemRandom, logger };
+  const opened = tokens.map(({ uri, hsm: { initArgs, workers, sessionsMax } }) =>
+    createToken({
+      ...surroundings,
+      uri,
+      initArgs,
+      workers,
+      sessionsMax,
+      dataDir: node.dataDir,
+      credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] ?? null,
+      tryLockFile: (fd) => native.tryLockFile(fd),
+    }),
+  );
+  return new TokenFleet({ ...surroundings, tokens: opened });
 }
 
 interface Parts {
   readonly config: Config;
   readonly tls: TlsFiles;
   readonly slot: number;
-  readonly token: Token;
+  readonly fleet: TokenFleet;
+  readonly metrics: ServingMetrics;
   readonly logger: ProcessLogger;
   readonly supervisor: SupervisorLink;
 }
@@ -112,12 +116,12 @@ class RunningProcess {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    const { config, tls, logger, token } = parts;
+    const { config, tls, logger, fleet, metrics } = parts;
     const native = loadNativeBinding();
-    this.#metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
+    this.#metrics = metrics;
     this.#metrics.tlsCertificateNotAfter(tls.notAfterMs);
     this.#core = new ServingCore({
-      token,
+      fleet,
       stateSocketPath: stateSocketPath(config),
       hello: {
         linkVersion: 1,
@@ -168,7 +172,7 @@ class RunningProcess {
 
   start(): void {
     this.#core.start();
-    void this.#parts.token.firstAttempt.then(() => {
+    void this.#parts.fleet.firstAttempt.then(() => {
       this.#firstAttemptConcluded = true;
       this.#acceptIfDue();
     });
@@ -216,7 +220,7 @@ class RunningProcess {
   }
 
   async #drain(drainMs: number): Promise<void> {
-    const { logger, token } = this.#parts;
+    const { logger, fleet } = this.#parts;
     if (this.#draining) {
       if (this.#accepting) void this.#xks.drain(drainMs);
       return;
@@ -229,7 +233,7 @@ class RunningProcess {
       await this.#health.close();
     }
     this.#core.close();
-    await within(closeGraceMs, token.close());
+    await within(closeGraceMs, fleet.close());
     this.#end(0);
   }
 

@@ -58,7 +58,7 @@ export interface PipelineDependencies {
   readonly checkSignature: SignatureCheck;
   readonly credentialUse: Pick<CredentialUse, 'used'>;
   readonly crypto: HsmCrypto;
-  /** Which HSM that is, for the log; `null` before it was seen. */
+  /** Which HSM that is, for the log; `null` before it was seen, and where `crypto` tells with each operation. */
   readonly hsmName: () => string | null;
   /** What the background checks say of the tokens (X-H3). */
   readonly tokens: () => readonly TokenStatus[];

@@ -20,8 +20,10 @@ export interface RequestTrace {
   requestMetadata: RequestMetadata | null;
   /** What else the operator should know. */
   note: string | null;
-  /** Which HSM was asked. */
+  /** Which HSM answered, or was asked last. */
   hsm: string | null;
+  /** Which one was asked first, where another had to. */
+  hsmAskedFirst: string | null;
   /** Milliseconds that the HSM took, the way there and back included. */
   hsmMs: number | null;
 }
@@ -35,6 +37,7 @@ export const newTrace = (): RequestTrace => ({
   requestMetadata: null,
   note: null,
   hsm: null,
+  hsmAskedFirst: null,
   hsmMs: null,
 });
 
@@ -62,6 +65,7 @@ export function requestLineFields(
   }
   fields +=
     `,"durationMs":${rounded(durationMs)},"hsm":${textOrNull(trace.hsm)}` +
+    (trace.hsmAskedFirst === null ? '' : `,"hsmAskedFirst":${redactedJson(trace.hsmAskedFirst)}`) +
     `,"hsmMs":${trace.hsmMs === null ? null : rounded(trace.hsmMs)}` +
     `,"accessKeyId":${textOrNull(trace.accessKeyId)}`;
   if (trace.authFailure !== null) {

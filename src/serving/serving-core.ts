@@ -4,7 +4,7 @@ import { errorText } from '../base/guards.js';
 import type { LineLogger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import type { Timers } from '../base/timers.js';
-import type { Token } from '../hsm/token.js';
+import type { TokenFleet } from '../hsm/fleet/token-fleet.js';
 import type { KeyState } from '../keystate/key-state.js';
 import type { Command } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
@@ -24,7 +24,7 @@ import { FreshnessTracker } from './state-freshness.js';
 import { TokenSecrets } from './token-secrets.js';
 
 export interface ServingCoreOptions {
-  readonly token: Token;
+  readonly fleet: TokenFleet;
   /** `stateSocketPath(config)`. */
   readonly stateSocketPath: string;
   /** All but `linkedBefore`. */
@@ -44,7 +44,7 @@ export interface ServingCoreOptions {
   readonly onStuck: (reason: string | null) => void;
 }
 
-/** A serving process without its listeners and its supervisor: key state, secrets, the token, and the pipeline. */
+/** A serving process without its listeners and its supervisor: key state, secrets, the tokens, and the pipeline. */
 export class ServingCore {
   /** Answers requests from the first moment on: truthfully with 503 while something is missing. */
   readonly handler: HttpHandler;
@@ -55,8 +55,8 @@ export class ServingCore {
   readonly #tokenSecrets: TokenSecrets;
   readonly #signingKeys = new SigningKeyCache();
   readonly #credentialUse = new CredentialUse();
-  readonly #stopWatchingToken: () => void;
-  /** Asked for with every request, so kept. */
+  readonly #stopWatchingTokens: () => void;
+  /** Of the only token; asked for with every request, so kept. */
   #hsmName: string | null = null;
   #cancelReport: () => void = () => {};
   #metricsLeftOut = false;
@@ -65,14 +65,15 @@ export class ServingCore {
   #closed = false;
 
   constructor(options: ServingCoreOptions) {
-    const { token, clock, timers, random, logger, metrics } = options;
+    const { fleet, clock, timers, random, logger, metrics } = options;
+    const { tokens } = fleet;
     this.#options = options;
     this.#freshness = new FreshnessTracker(options.bootTimeMs);
     this.#secrets = new SecretStore(random);
     const state = (): KeyState | null => this.#client.state;
-    const operations = new HsmOperations({ token, secrets: this.#secrets, state, random, clock, logger });
+    const operations = new HsmOperations({ tokens, secrets: this.#secrets, state, random, clock, logger });
     this.#tokenSecrets = new TokenSecrets({
-      token,
+      tokens,
       state,
       secrets: this.#secrets,
       clock,
@@ -103,9 +104,9 @@ export class ServingCore {
       signingKeys: this.#signingKeys,
       checkSignature: options.checkSignature,
       credentialUse: this.#credentialUse,
-      crypto: token.crypto,
+      crypto: fleet.crypto,
       hsmName: () => this.#hsmName,
-      tokens: () => [token.status()],
+      tokens: () => fleet.status(),
       proxy: () => ({ fleetSize: this.#freshness.standing.fleetSize, version: options.hello.version }),
       metrics,
       logger,
@@ -113,8 +114,10 @@ export class ServingCore {
       timers,
       requestDeadlineMs: options.requestDeadlineMs,
     });
-    this.#stopWatchingToken = token.onChange(({ serial, label }) => {
-      this.#hsmName = serial ?? label;
+    const [only] = tokens.length === 1 ? tokens : [];
+    this.#stopWatchingTokens = fleet.onChange(() => {
+      const known = only?.status();
+      this.#hsmName = known?.serial ?? known?.label ?? null;
       this.#tokenSecrets.update();
       this.#tellReadiness();
     });
@@ -132,8 +135,8 @@ export class ServingCore {
       hasState: this.#client.state !== null,
       standing: this.#freshness.standing,
       isolated: this.#isIsolated(),
-      tokens: [this.#options.token.status()],
-      prepared: this.#tokenSecrets.prepared() !== null,
+      tokens: this.#options.fleet.status(),
+      prepared: this.#tokenSecrets.isPrepared,
       secretsAvailable: this.#secrets.available,
       secretFault: this.#tokenSecrets.fault,
     });
@@ -155,11 +158,11 @@ export class ServingCore {
     this.#tellReadiness();
   }
 
-  /** Ends the link and leaves no secret behind. The token is its owner's to close. */
+  /** Ends the link and leaves no secret behind. The tokens are their owner's to close. */
   close(): void {
     this.#closed = true;
     this.#cancelReport();
-    this.#stopWatchingToken();
+    this.#stopWatchingTokens();
     this.#tokenSecrets.close();
     this.#client.close();
     this.#secrets.wipe();
@@ -182,7 +185,7 @@ export class ServingCore {
   }
 
   #tellStuck(): void {
-    const reason = this.#options.token.beyondRecovery();
+    const reason = this.#options.fleet.beyondRecovery();
     if (reason === this.#stuck) return;
     this.#stuck = reason;
     this.#options.onStuck(reason);
@@ -190,10 +193,10 @@ export class ServingCore {
 
   /** Each second, for `xks_…` metrics and `xksctl status`. */
   #report(): void {
-    const { timers, logger, metrics, token } = this.#options;
+    const { timers, logger, metrics, fleet } = this.#options;
     this.#cancelReport = timers.after(metricsIntervalMs, () => this.#report());
     this.#tellStuck();
-    metricsFrame(metrics, this.#credentialUse, this.readiness(), [token.status()]).then(
+    metricsFrame(metrics, this.#credentialUse, this.readiness(), fleet.status()).then(
       ({ frame, metricsLeftOut }) => {
         if (this.#closed) return;
         if (metricsLeftOut && !this.#metricsLeftOut) {

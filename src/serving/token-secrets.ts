@@ -12,8 +12,10 @@ const unwrapDeadlineMs = 5_000;
 const retryFirstMs = 250;
 const retryMaxMs = 5_000;
 
+type SecretsToken = Pick<Token, 'crypto' | 'status' | 'setTestKey'>;
+
 export interface TokenSecretsOptions {
-  readonly token: Pick<Token, 'crypto' | 'status' | 'setTestKey'>;
+  readonly tokens: readonly SecretsToken[];
   readonly state: () => KeyStateQueries | null;
   readonly secrets: SecretStore;
   readonly clock: Clock;
@@ -24,13 +26,15 @@ export interface TokenSecretsOptions {
 }
 
 /**
- * Brings together what key state says was prepared on the token and the token itself: tells the token its test key,
- * and has it unwrap the cluster secret, once. Afterwards the token may fail: the secret stays.
+ * Brings together what key state says was prepared on the tokens and the tokens themselves: tells each its test key,
+ * and has one of them unwrap the cluster secret, once. Afterwards any token may fail: the secret stays.
  */
 export class TokenSecrets {
   readonly #options: TokenSecretsOptions;
   #unwrapping = false;
   #failures = 0;
+  /** Whose turn it is: another token's after each failure. */
+  #turn = 0;
   #fault: string | null = null;
   #cancelRetry: () => void = () => {};
   #closed = false;
@@ -44,20 +48,28 @@ export class TokenSecrets {
     return this.#fault;
   }
 
-  /** What key state holds for the token; `null` while that or the token is not known. */
-  prepared(): PreparedToken | null {
-    const { serial } = this.#options.token.status();
-    return serial === null ? null : (this.#options.state()?.preparedToken(serial) ?? null);
+  /** Whether key state holds something for one of the tokens; false while that or the tokens are not known. */
+  get isPrepared(): boolean {
+    return this.#options.tokens.some((token) => this.#preparedOf(token) !== null);
   }
 
-  /** To be called whenever key state or the token has changed. */
+  /** To be called whenever key state or a token has changed. */
   update(): void {
-    if (this.#closed || this.#options.state() === null) return;
-    const prepared = this.prepared();
-    this.#options.token.setTestKey(prepared === null ? null : preparedKeyObject(prepared.testKey));
-    // Without sessions it could only fail; once it has some, this is called again.
-    if (this.#options.token.status().sessions === 0) return;
-    if (prepared !== null && !this.#unwrapping && this.#isWanted(prepared)) void this.#unwrap(prepared);
+    const { tokens, state } = this.#options;
+    if (this.#closed || state() === null) return;
+    for (const token of tokens) {
+      const prepared = this.#preparedOf(token);
+      token.setTestKey(prepared === null ? null : preparedKeyObject(prepared.testKey));
+    }
+    if (this.#unwrapping || !this.#isWanted()) return;
+    for (let step = 0; step < tokens.length; step++) {
+      const token = tokens[(this.#turn + step) % tokens.length];
+      const prepared = token === undefined ? null : this.#preparedOf(token);
+      // Without sessions it could only fail; once it has some, this is called again.
+      if (token === undefined || prepared === null || token.status().sessions === 0) continue;
+      void this.#unwrap(token, prepared);
+      return;
+    }
   }
 
   close(): void {
@@ -65,14 +77,24 @@ export class TokenSecrets {
     this.#cancelRetry();
   }
 
-  /** None yet, or another one: a token may be prepared anew as long as nothing is sealed. */
-  #isWanted(prepared: PreparedToken): boolean {
-    const checkValue = this.#options.secrets.checkValue();
-    return checkValue === null || encodeHex(checkValue) !== prepared.secretCheckValue;
+  #preparedOf(token: SecretsToken): PreparedToken | null {
+    const { serial } = token.status();
+    return serial === null ? null : (this.#options.state()?.preparedToken(serial) ?? null);
   }
 
-  async #unwrap(prepared: PreparedToken): Promise<void> {
-    const { token, secrets, clock, logger, timers } = this.#options;
+  /** None yet, or one that key state knows no more: a token may be prepared anew as long as nothing is sealed. */
+  #isWanted(): boolean {
+    const checkValue = this.#options.secrets.checkValue();
+    if (checkValue === null) return true;
+    const held = encodeHex(checkValue);
+    for (const { secretCheckValue } of this.#options.state()?.preparedTokens() ?? []) {
+      if (secretCheckValue === held) return false;
+    }
+    return true;
+  }
+
+  async #unwrap(token: SecretsToken, prepared: PreparedToken): Promise<void> {
+    const { secrets, clock, logger, timers } = this.#options;
     this.#unwrapping = true;
     this.#cancelRetry();
     const unwrapped = await unwrapClusterSecret(
@@ -96,6 +118,7 @@ export class TokenSecrets {
       if (unwrapped.error !== this.#fault) logger.warn('no cluster secret', { reason: unwrapped.error });
       this.#fault = unwrapped.error;
       this.#failures += 1;
+      this.#turn += 1;
       const delayMs = Math.min(retryMaxMs, retryFirstMs * 2 ** Math.min(this.#failures - 1, 8));
       this.#cancelRetry = timers.after(delayMs, () => this.update());
     }

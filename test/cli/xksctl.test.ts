@@ -25,7 +25,10 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
   };
 
   await t.test('hsm', async (t) => {
-    t.match(await json('hsm', 'prepare'), { serial: '0001', created: ['xksd-test', 'xksd-wrapping'] });
+    t.match(await json('hsm', 'prepare'), {
+      tokens: [{ serial: '0001', created: ['xksd-test', 'xksd-wrapping'] }],
+      failed: [],
+    });
     const listed = await run('hsm', 'list');
     t.equal(listed.exitCode, 0);
     t.match(listed.stdout, /fake +0001 +ACTIVE/);

@@ -278,7 +278,7 @@ t.test('settings are checked against each other', async (t) => {
     [minimal.replace('[[hsm]]', 'mtls_ca = "ca.pem"\n[[hsm]]'), 'mtls_ca and mtls_subject go together'],
     [minimal.replace('[[hsm]]', 'mtls_subject = "CN=kms"\n[[hsm]]'), 'mtls_ca and mtls_subject go together'],
     [minimal.slice(0, minimal.indexOf('[[hsm]]')), 'no [[hsm]]'],
-    [`${minimal}[[hsm]]\nuri = "pkcs11:token=b"`, '2 [[hsm]] sections: this version serves one token'],
+    [minimal + '[[hsm]]\nuri = "pkcs11:token=b"\n'.repeat(10), '[[hsm]]: at most 10 [[hsm]] sections'],
     [`[admin]\nsocket = "/run/${long}/a.sock"\n${minimal}`, '[admin] socket is 112 bytes long'],
     [`[node]\nruntime_dir = "/run/${long}"\n${minimal}`, "a unix socket's path has at most 107"],
     [`[health]\nlisten = "127.0.0.1:443"\n${minimal}`, '[xks] listen and [health] listen both take port 443'],
@@ -288,6 +288,7 @@ t.test('settings are checked against each other', async (t) => {
     ],
   ];
   for (const [content, expected] of cases) t.match(refusal(t, content), expected);
+  t.equal(loaded(t, `${minimal}[[hsm]]\nuri = "pkcs11:token=b"`).hsm.length, 2);
   loaded(t, `[metrics]\nlisten = "127.0.0.1:9000"\n[health]\nlisten = "127.0.0.2:9000"\n${minimal}`);
 });
 

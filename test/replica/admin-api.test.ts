@@ -42,12 +42,12 @@ t.test('hsm prepare puts the token into key state once', async (t) => {
     await replica.link({ onHsmRequest: new FakeHsm().answer });
     return replica;
   });
-  const first = must(await run('hsm.prepare', {}));
-  t.equal(first.change?.applied, true);
-  t.same(first.created, ['xksd-test', 'xksd-wrapping']);
+  const [first] = must(await run('hsm.prepare', {})).tokens;
+  t.equal(first?.change?.applied, true);
+  t.same(first?.created, ['xksd-test', 'xksd-wrapping']);
   t.ok(log.machine.state.preparedToken('0001'));
-  const second = must(await run('hsm.prepare', {}));
-  t.equal(second.change, null);
+  const [second] = must(await run('hsm.prepare', {})).tokens;
+  t.equal(second?.change, null);
   t.equal(log.appliedIndex, 1);
 });
 

@@ -1,5 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import type { HsmReply, HsmRequest, ObjectDescription, WitnessJson } from '../../src/ops/state-link.js';
+import type {
+  HsmReply,
+  HsmRequest,
+  KeyOnToken,
+  ObjectDescription,
+  WitnessJson,
+} from '../../src/ops/state-link.js';
 import { activeToken, type HsmScript } from './fake-serving-process.js';
 
 const hex = (length: number): string => randomBytes(length).toString('hex');
@@ -24,6 +30,8 @@ const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 export class FakeHsm {
   readonly objects: ObjectDescription[] = [];
   readonly requests: HsmRequest[] = [];
+  /** What an inspection finds on the tokens. */
+  onTokens: KeyOnToken[] = [{ token: 'fake', holds: 'yes', reason: null }];
   /** Why the objects cannot be listed, while they cannot. */
   unlisted: string | null = null;
   /** Secrets that were minted, by access key id. */
@@ -47,6 +55,9 @@ export class FakeHsm {
           ],
         });
       case 'prepare-token': {
+        if (request.place > 0) {
+          return { id: request.id, ok: false, code: 'no-such-token', message: 'there is one token' };
+        }
         const isNew = !this.#prepared;
         this.#prepared = true;
         if (isNew) this.objects.push(this.#testKey, this.#wrappingKey);
@@ -79,7 +90,7 @@ export class FakeHsm {
           return { id: request.id, ok: false, code: 'object-ambiguous', message };
         }
         const canBoth = object.usage.includes('ENCRYPT') && object.usage.includes('DECRYPT');
-        return done({ object, witness: canBoth ? witness() : null });
+        return done({ object, witness: canBoth ? witness() : null, tokens: this.onTokens });
       }
       case 'mint-credential': {
         const accessKeyId = [...randomBytes(24)].map((byte) => alphabet[byte % 32]).join('');
@@ -92,7 +103,7 @@ export class FakeHsm {
         });
       }
       case 'retry-login':
-        return done({ token: activeToken });
+        return done({ tokens: [activeToken] });
     }
   };
 }

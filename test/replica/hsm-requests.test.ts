@@ -4,7 +4,7 @@ import { readyReport } from './fake-serving-process.js';
 import { makeReplica, type ReplicaAtSeams } from './replica-at-seams.js';
 
 const list = { op: 'list-objects' } as const;
-const generate = { op: 'generate-key', label: 'xksd/a/b' } as const;
+const generate = { op: 'generate-key', label: 'xksd/a/b', singleToken: null } as const;
 
 const asked = (replica: ReplicaAtSeams) => replica.hsm.ask<'list-objects'>(list);
 

@@ -4,6 +4,7 @@ import { systemClock } from '../../src/base/clock.js';
 import { loadNativeBinding } from '../../src/base/native.js';
 import { systemRandom } from '../../src/base/random.js';
 import { systemTimers } from '../../src/base/timers.js';
+import { TokenFleet } from '../../src/hsm/fleet/token-fleet.js';
 import { parsePkcs11Uri } from '../../src/hsm/pkcs11-uri.js';
 import { createToken, type Token } from '../../src/hsm/token.js';
 import type { SealedBytes } from '../../src/keystate/types.js';
@@ -61,7 +62,13 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     let told: () => void = () => {};
     let last: Readiness = { ready: false, reason: 'not asked' };
     const core = new ServingCore({
-      token,
+      fleet: new TokenFleet({
+        tokens: [token],
+        clock: systemClock,
+        timers: systemTimers,
+        random: systemRandom,
+        logger,
+      }),
       stateSocketPath: replica.socketPath,
       hello: {
         linkVersion: 1,
@@ -173,7 +180,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     json: { errorName: 'DependencyTimeoutException' },
   });
 
-  const prepared = await ask(link, { op: 'prepare-token' });
+  const prepared = await ask(link, { op: 'prepare-token', place: 0 });
   const { serial, label, wrappedSecret } = prepared;
   t.equal(serial, softhsm.serial);
   if (wrappedSecret === null) throw new Error('no wrapped secret');
@@ -200,7 +207,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
   const { accessKeyId } = minted;
   const sealedSecret = sealed(minted.sealed);
   link.send(history.apply({ type: 'credential.create', keyStore: 't', accessKeyId, sealedSecret }));
-  const { object, witness } = await ask(link, { op: 'generate-key', label: 'customer' });
+  const { object, witness } = await ask(link, { op: 'generate-key', label: 'customer', singleToken: null });
   link.send(
     history.apply({
       type: 'key.create',

@@ -2,8 +2,9 @@ import t from 'tap';
 import { silentLogger } from '../../src/base/logger.js';
 import type { PreparedToken, SealedBytes } from '../../src/keystate/types.js';
 import type { HsmOperation, HsmReply, HsmReplyValues, WitnessJson } from '../../src/ops/state-link.js';
-import { HsmOperations, testKeyLabel, wrappingKeyLabel } from '../../src/serving/hsm-operations.js';
+import { HsmOperations } from '../../src/serving/hsm-operations.js';
 import { SecretStore } from '../../src/serving/secret-store.js';
+import { testKeyLabel, wrappingKeyLabel } from '../../src/serving/token-preparation.js';
 import { TokenSecrets } from '../../src/serving/token-secrets.js';
 import { History } from '../support/scripted-replica.js';
 import { SeededRandom } from '../support/seeded-random.js';
@@ -20,13 +21,18 @@ class Process {
   readonly #operations: HsmOperations;
   #id = 0;
 
-  constructor(token = new SoftwareToken(), history = new History(), seed = 1) {
+  constructor(
+    token = new SoftwareToken(),
+    history = new History(),
+    seed = 1,
+    others: readonly SoftwareToken[] = [],
+  ) {
     this.token = token;
     this.history = history;
     const random = new SeededRandom(seed);
     this.secrets = new SecretStore(random);
     const common = {
-      token,
+      tokens: [token, ...others],
       secrets: this.secrets,
       state: () => history.state,
       clock: this.time,
@@ -86,7 +92,7 @@ const sealed = ({ iv, ciphertext, tag }: WitnessJson): SealedBytes => ({
   tag: bytes(tag),
 });
 
-const prepare = { op: 'prepare-token' } as const;
+const prepare = { op: 'prepare-token', place: 0 } as const;
 
 t.test('prepare makes both keys and wraps a new cluster secret, of which nothing is in force', async (t) => {
   const process = new Process();
@@ -268,19 +274,19 @@ t.test('objects by the names of ours that are unsuitable are refused, and named'
 
 t.test('generate: a random 16-byte CKA_ID, and a witness', async (t) => {
   const process = new Process();
-  const { object, witness } = await process.do({ op: 'generate-key', label: 'mine' });
+  const { object, witness } = await process.do({ op: 'generate-key', label: 'mine', singleToken: null });
   t.match(object.objectId, /^[0-9a-f]{32}$/);
   t.equal(object.label, 'mine');
   t.match(witness.iv, /^[0-9a-f]{24}$/);
   t.match(witness.tag, /^[0-9a-f]{32}$/);
-  const other = await process.do({ op: 'generate-key', label: 'mine' });
+  const other = await process.do({ op: 'generate-key', label: 'mine', singleToken: null });
   t.not(other.object.objectId, object.objectId);
 });
 
 t.test('generate: a key whose witness fails stays, and the message says which', async (t) => {
   const process = new Process();
   process.token.crypto.failure = { kind: 'failed', rv: 'CKR_DEVICE_ERROR', functionName: 'C_Encrypt' };
-  t.match(await process.ask({ op: 'generate-key', label: 'mine' }), {
+  t.match(await process.ask({ op: 'generate-key', label: 'mine', singleToken: null }), {
     ok: false,
     code: 'failed',
     message:
@@ -334,7 +340,7 @@ t.test('list: an unavailable token has a status and nothing to show', async (t) 
     ok: true,
     value: { tokens: [{ objects: null, unlisted: 'the PIN was refused' }] },
   });
-  t.match(await process.ask({ op: 'generate-key', label: 'x' }), {
+  t.match(await process.ask({ op: 'generate-key', label: 'x', singleToken: null }), {
     ok: false,
     code: 'token-unavailable',
     message: 'the PIN was refused',

@@ -18,6 +18,10 @@ export class SoftwareToken implements Token {
   current: TokenStatus = tokenStatus({});
   testKey: KeyObject | null = null;
   readonly logins: ('forgiving' | 'unforgiving')[] = [];
+  /** What a canary finds. */
+  canaryResult: Awaited<ReturnType<Token['canary']>> = 'passed';
+  canaries = 0;
+  stuck: string | null = null;
   /** When set, the answer to every management call. */
   failure: ManagementError | null = null;
   readonly #listeners = new Set<(status: TokenStatus) => void>();
@@ -82,8 +86,13 @@ export class SoftwareToken implements Token {
     return this.current;
   }
 
+  async canary(): ReturnType<Token['canary']> {
+    this.canaries += 1;
+    return this.canaryResult;
+  }
+
   beyondRecovery(): string | null {
-    return null;
+    return this.stuck;
   }
 
   async close(): Promise<void> {}
