@@ -2,13 +2,14 @@
  * A PKCS#11 module that loads another one and misbehaves as told. Test code, never shipped. Beside the shim lie:
  *
  *   <shim>.module   the path of the real module;
- *   <shim>.faults   read at every call, one rule a line: FUNCTION ACTION [ARGUMENT] [TIMES]
+ *   <shim>.faults   read at every call, one rule a line: FUNCTION ACTION [ARGUMENT] [TIMES [EVERY]]
  *                     C_Encrypt fail 0x5        returns CKR_GENERAL_ERROR, every time
  *                     C_Encrypt flip - 1        flips a bit of the first output
  *                     C_Decrypt hang - 1        says so on the socket and waits until that is closed
  *                     handles swap              the two objects found last have each other's number from now on, as
  *                                               on a token that numbered them anew
- *                   FUNCTION may be * for all of them. Another content of the file counts TIMES anew;
+ *                     C_Decrypt fail 0x5 -1 100 every hundredth call (TIMES < 0: without end)
+ *                   FUNCTION may be * for all of them. Another content of the file counts anew;
  *   <shim>.socket   a unix socket, where a call that hangs connects and sends its name.
  */
 #define _GNU_SOURCE
@@ -32,6 +33,7 @@ static char own_path[4096];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char last_faults[4096];
 static long used[RULES_MAX];
+static long seen[RULES_MAX];
 
 enum action { NOTHING, FAIL, FLIP, HANG, SWAP };
 
@@ -56,6 +58,7 @@ static enum action fault(const char* function, CK_RV* rv) {
   if (strcmp(faults, last_faults) != 0) {
     strcpy(last_faults, faults);
     memset(used, 0, sizeof used);
+    memset(seen, 0, sizeof seen);
   }
   char* rest = NULL;
   char* line = strtok_r(faults, "\n", &rest);
@@ -64,9 +67,12 @@ static enum action fault(const char* function, CK_RV* rv) {
     char what[16] = "";
     char argument[32] = "";
     long times = -1;
-    const int fields = sscanf(line, "%63s %15s %31s %ld", name, what, argument, &times);
+    long every = 1;
+    const int fields = sscanf(line, "%63s %15s %31s %ld %ld", name, what, argument, &times, &every);
     line = strtok_r(NULL, "\n", &rest);
     if (fields < 2 || (strcmp(name, "*") != 0 && strcmp(name, function) != 0)) continue;
+    seen[rule] += 1;
+    if (every > 1 && seen[rule] % every != 0) continue;
     if (times >= 0 && used[rule] >= times) continue;
     used[rule] += 1;
     if (strcmp(what, "fail") == 0) action = FAIL;

@@ -25,6 +25,8 @@ export interface FaultShim {
   setFaults(...rules: readonly string[]): void;
   /** The next call that hangs: resolves when it does, with what lets it go on. */
   nextHang(): Promise<HungCall>;
+  /** Lets every call that hangs now go on. */
+  releaseAll(): void;
 }
 
 export async function makeFaultShim(
@@ -68,6 +70,10 @@ export async function makeFaultShim(
       // By renaming: a call never reads half a rule. The number makes equal rules count anew.
       writeFileSync(`${shim}.faults.new`, `${rules.join('\n')}\n# ${process.hrtime.bigint()}\n`);
       renameSync(`${shim}.faults.new`, `${shim}.faults`);
+    },
+    releaseAll() {
+      hung.length = 0;
+      for (const socket of sockets) socket.end();
     },
     nextHang: () =>
       new Promise((resolve) => {

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Test } from 'tap';
 import { makeSoftHsmToken as makeToken } from '../../src/demo/softhsm-token.js';
 
@@ -53,5 +55,37 @@ export async function makeSoftHsmToken(
     uri: `pkcs11:token=${encodeURIComponent(label)}?module-path=${token.modulePath}&pin-source=file:${pinFile}`,
     env: token.env,
     initArgs: '',
+  };
+}
+
+const run = promisify(execFile);
+
+/**
+ * Another token in the directory of `first`, with the same PINs. With `ownModule` it is reached through a copy of the
+ * module, as if another vendor's: the two are initialised and finalised apart.
+ */
+export async function addSoftHsmToken(
+  first: SoftHsmTestToken,
+  label: string,
+  { ownModule }: { readonly ownModule: boolean },
+): Promise<SoftHsmTestToken> {
+  const env = { ...process.env, ...first.env };
+  const pins = ['--pin', first.pin, '--so-pin', first.soPin];
+  await run('softhsm2-util', ['--init-token', '--free', '--label', label, ...pins], { env });
+  const { stdout } = await run('softhsm2-util', ['--show-slots'], { env });
+  const slot = stdout.split(/^Slot /m).find((text) => new RegExp(`Label: +${label} *$`, 'm').test(text));
+  const serial = /Serial number: +(\S+)/.exec(slot ?? '')?.[1];
+  if (serial === undefined) throw new Error(`no token ${label} in ${stdout}`);
+  let { modulePath } = first;
+  if (ownModule) {
+    modulePath = join(first.directory, `${label}.so`);
+    await copyFile(first.modulePath, modulePath);
+  }
+  return {
+    ...first,
+    label,
+    serial,
+    modulePath,
+    uri: `pkcs11:token=${encodeURIComponent(label)}?module-path=${modulePath}&pin-source=file:${first.pinFile}`,
   };
 }

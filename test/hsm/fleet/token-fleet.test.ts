@@ -197,13 +197,9 @@ t.test(
     fixture.token('b').crypto.add(key.objectId, keyBytes);
     fixture.token('b').change({ state: 'UNAVAILABLE' });
     fixture.token('b').change({ state: 'ACTIVE' });
-    fixture.token('a').crypto.keys.clear();
-    fixture.token('a').crypto.failure = failure('failed');
-    t.match(
-      await fixture.decrypt(operation),
-      { ok: true },
-      'of a token that came back nothing is remembered',
-    );
+    const callsOfB = fixture.token('b').crypto.calls;
+    for (let index = 0; index < 10; index++) await fixture.decrypt(operation);
+    t.ok(fixture.token('b').crypto.calls > callsOfB, 'of a token that came back nothing is remembered');
   },
 );
 
@@ -388,6 +384,68 @@ t.test('hedge: not beyond the budget; a silent token is another matter', async (
   await fixture.release('b');
   for (const answer of await Promise.all(many)) t.match(answer, { ok: true });
   await fixture.release('a');
+  const hedgesOf = () => fixture.fleet.stats().reduce((sum, stats) => sum + stats.hedges, 0);
+  for (let index = 0; index < 400; index++) await fixture.encrypt();
+  fixture.hang('a');
+  fixture.hang('b');
+  const more = Array.from({ length: 40 }, () => fixture.encrypt());
+  await fixture.advance(60);
+  t.equal(hedgesOf(), 20, 'operations bring hedges');
+  await fixture.release('b');
+  await fixture.release('a');
+  await Promise.all(more);
+});
+
+t.test('hedge: none when the deadline is near', async (t) => {
+  const fixture = new Fixture();
+  for (let index = 0; index < 200; index++) await fixture.encrypt();
+  fixture.hang('a');
+  fixture.hang('b');
+  const answer = fixture.fleet.crypto.encrypt(encryption, fixture.time.monotonicMs() + 45);
+  await fixture.advance(44);
+  t.ok(fixture.fleet.stats().every(({ hedges, retries }) => hedges + retries === 0));
+  await fixture.release('a');
+  await fixture.release('b');
+  t.match(await answer, { ok: true });
+});
+
+t.test('hedge: when one of the two fails the other one’s answer is waited for', async (t) => {
+  const fixture = new Fixture(['a', 'b', 'c']);
+  for (let index = 0; index < 300; index++) await fixture.encrypt();
+  for (const name of ['a', 'b', 'c']) fixture.hang(name);
+  const answer = fixture.encrypt();
+  await fixture.advance(15);
+  const asked = fixture.tokens.filter((_, index) => fixture.fleet.stats()[index]?.outstanding === 1);
+  t.equal(asked.length, 2);
+  const [one, other] = asked.map((token) => token.status().serial ?? '');
+  const calls = fixture.calls.reduce((sum, each) => sum + each, 0);
+  fixture.token(one ?? '').crypto.failure = failure('failed');
+  await fixture.release(one ?? '');
+  t.equal(
+    fixture.calls.reduce((sum, each) => sum + each, 0),
+    calls,
+    'nobody else is asked meanwhile',
+  );
+  await fixture.release(other ?? '');
+  t.match(await answer, { ok: true });
+});
+
+t.test('breaker: lateness is no fault where there is no room', async (t) => {
+  const fixture = new Fixture(['a', 'b', 'c']);
+  fixture.token('c').crypto.failure = failure('overloaded', null);
+  for (const name of ['a', 'b']) {
+    const { crypto } = fixture.token(name);
+    crypto.failure = failure('deadline', null);
+    crypto.before = () => fixture.time.advance(60);
+  }
+  fixture.token('c').crypto.before = () => {};
+  for (let index = 0; index < 30; index++) t.match(await fixture.encrypt(), { ok: false });
+  t.ok(fixture.token('c').crypto.calls > 0);
+  t.equal(fixture.logger.last('token out of use'), undefined);
+  fixture.token('c').change({ state: 'UNAVAILABLE' });
+  fixture.time.advance(2_000);
+  for (let index = 0; index < 30; index++) await fixture.encrypt();
+  t.match(fixture.logger.last('token out of use'), { reason: 'deadline' }, 'elsewhere it is');
 });
 
 t.test('hedge: none while there is no room', async (t) => {
@@ -400,6 +458,8 @@ t.test('hedge: none while there is no room', async (t) => {
   const answers = [fixture.encrypt(), fixture.encrypt()];
   await fixture.advance(140);
   t.ok(fixture.fleet.stats().every(({ hedges }) => hedges === 0));
+  const [a, b] = fixture.fleet.stats();
+  t.strictSame([a?.retries, b?.retries], [0, 0], 'nor is silence a reason for twice the work then');
   await fixture.release('a');
   await fixture.release('b');
   await Promise.all(answers);
