@@ -27,6 +27,8 @@ export interface DemoNodeOptions {
   readonly certificate: string;
   readonly privateKey: string;
   readonly hsmUri: string;
+  /** Of more tokens, each with a module of its own. */
+  readonly otherHsmUris?: readonly string[];
   readonly initArgs: string;
   /** Environment of the node: `SOFTHSM2_CONF` above all. */
   readonly environment: Readonly<Record<string, string>>;
@@ -187,6 +189,7 @@ private_key = ${toml(peer.privateKey)}
       certificate,
       privateKey,
       hsmUri,
+      otherHsmUris = [],
       initArgs,
       requestDeadlineMs,
       logLevel,
@@ -194,6 +197,10 @@ private_key = ${toml(peer.privateKey)}
       servingProcesses,
       sessionsMax,
     } = this.#options;
+    const hsmSection = (uri: string): string => `[[hsm]]
+uri = ${toml(uri)}
+init_args = ${toml(uri === hsmUri ? initArgs : '')}
+${sessionsMax === undefined ? '' : `sessions_max = ${sessionsMax}\n`}`;
     return `# Written by the demo; every start of the demo writes it anew.
 [node]
 name = ${toml(name)}
@@ -216,10 +223,7 @@ listen = "127.0.0.1:${ports.metrics}"
 processes = ${servingProcesses ?? servingProcessesDefault}
 drain_seconds = ${drainSeconds ?? drainSecondsDefault}
 ${cluster}
-[[hsm]]
-uri = ${toml(hsmUri)}
-init_args = ${toml(initArgs)}
-${sessionsMax === undefined ? '' : `sessions_max = ${sessionsMax}\n`}
+${[hsmUri, ...otherHsmUris].map(hsmSection).join('')}
 [log]
 level = ${toml(logLevel)}
 `;

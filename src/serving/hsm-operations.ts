@@ -72,7 +72,7 @@ export class HsmOperations {
       case 'generate-key':
         return this.#generateKey(operation.label, operation.singleToken);
       case 'inspect-key':
-        return inspectKey(this.#options, operation);
+        return inspectKey(this.#options, { objectId: operation.objectId, label: operation.label });
       case 'mint-credential':
         return this.#mintCredential(operation.keyStore);
       case 'retry-login':

@@ -7,6 +7,7 @@ import { TokenFleet } from '../hsm/fleet/token-fleet.js';
 import { createToken } from '../hsm/token.js';
 import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
+import { createHsmMetrics } from '../ops/hsm-metrics.js';
 import { createLogger, type ProcessLogger, warnOfCoreDumps } from '../ops/logging.js';
 import { createServingMetrics, type ServingMetrics } from '../ops/metrics.js';
 import { stateSocketPath } from '../ops/state-link.js';
@@ -43,7 +44,7 @@ export async function runServingProcess(): Promise<void> {
   });
   if (!tls.ok) return supervisor.reportFatal(tls.error);
   const metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
-  const fleet = openFleet(config, logger);
+  const fleet = openFleet(config, logger, metrics);
   if (typeof fleet === 'string') return supervisor.reportFatal(fleet);
 
   const running = new RunningProcess({
@@ -67,7 +68,11 @@ function environment(name: 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE' | 'XKSD_XKS_FD'
 }
 
 /** A sentence for the operator when the URIs name no tokens. Reaching them goes on in the background. */
-function openFleet({ hsm, node }: Config, logger: ProcessLogger): TokenFleet | string {
+function openFleet(
+  { hsm, node }: Config,
+  logger: ProcessLogger,
+  { registry }: ServingMetrics,
+): TokenFleet | string {
   const { tokens, warnings, problems } = readHsmUris(hsm);
   if (problems.length > 0) return problems.join('; ');
   if (tokens.length === 0) return 'the configuration has no [[hsm]]';
@@ -88,7 +93,13 @@ function openFleet({ hsm, node }: Config, logger: ProcessLogger): TokenFleet | s
       tryLockFile: (fd) => native.tryLockFile(fd),
     }),
   );
-  return new TokenFleet({ ...surroundings, tokens: opened });
+  const fleet: TokenFleet = new TokenFleet({
+    ...surroundings,
+    tokens: opened,
+    onCall: (name, operation, tookMs) => metrics.observeCall(name, operation, tookMs / 1_000),
+  });
+  const metrics = createHsmMetrics(registry, { status: () => fleet.status(), counts: () => fleet.stats() });
+  return fleet;
 }
 
 interface Parts {

@@ -12,7 +12,7 @@ import { DemoNode } from '../../src/demo/demo-node.js';
 import { freePort } from '../../src/demo/free-port.js';
 import { XksClient } from '../../src/demo/xks-client.js';
 import { makeNssToken } from './nss.js';
-import { makeSoftHsmToken } from './softhsm.js';
+import { makeSoftHsmToken, type SoftHsmTestToken } from './softhsm.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 export const xksdPath = join(root, 'dist/src/cli/xksd.js');
@@ -51,6 +51,8 @@ export interface RunningNode {
   readonly node: DemoNode;
   readonly directory: string;
   readonly caFile: string;
+  /** The first token, when it is SoftHSM's, and the second. */
+  readonly softHsm: readonly SoftHsmTestToken[];
   readonly pin: string;
   readonly pinFile: string;
   readonly accessKeyId: string;
@@ -80,6 +82,8 @@ export interface NodeSetUp {
   readonly logLevel?: 'info' | 'debug';
   /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
   readonly spyLog?: string;
+  /** Makes the second token of a node with two. */
+  readonly secondToken?: (first: SoftHsmTestToken) => Promise<SoftHsmTestToken>;
   /** Gives the path of another module to put before the token's own. */
   readonly throughModule?: (modulePath: string) => Promise<string>;
 }
@@ -88,7 +92,9 @@ export interface NodeSetUp {
 export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<RunningNode> {
   const directory = mkdtempSync(join(tmpdir(), 'xksd-node-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
-  const token = setUp.token === 'nss' ? await makeNssToken(t) : await makeSoftHsmToken(t);
+  const softHsm = setUp.token === 'nss' ? null : await makeSoftHsmToken(t);
+  const token = softHsm ?? (await makeNssToken(t));
+  const second = softHsm === null ? undefined : await setUp.secondToken?.(softHsm);
   const modulePath =
     setUp.spyLog === undefined
       ? ((await setUp.throughModule?.(token.modulePath)) ?? token.modulePath)
@@ -106,6 +112,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     certificate: certificates.certificate,
     privateKey: certificates.key,
     hsmUri: token.uri.replace(token.modulePath, modulePath),
+    otherHsmUris: second === undefined ? [] : [second.uri],
     initArgs: token.initArgs,
     environment: {
       ...(token.modulePath.includes('softhsm') && { SOFTHSM2_CONF: process.env['SOFTHSM2_CONF'] ?? '' }),
@@ -140,7 +147,8 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
   const uriPathPrefix = 'test/store';
   await xksctlJson('keystore', 'create', 'test', '--uri-path-prefix', uriPathPrefix, '--region', 'us-east-1');
   const created = await xksctlJson('credential', 'create', 'test');
-  await xksctlJson('key', 'generate', 'test', 'key-1');
+  const singleToken = second === undefined ? [] : ['--single-token', token.label];
+  await xksctlJson('key', 'generate', 'test', 'key-1', ...singleToken);
   const credential = created['credential'];
   const accessKeyId = String(isJsonObject(credential) ? credential['accessKeyId'] : '');
   const secretAccessKey = String(created['secretAccessKey']);
@@ -148,6 +156,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     node,
     directory,
     caFile: certificates.caCertificate,
+    softHsm: [softHsm, second].flatMap((each) => each ?? []),
     pin: token.pin,
     pinFile: token.pinFile,
     accessKeyId,

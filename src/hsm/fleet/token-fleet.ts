@@ -118,7 +118,9 @@ export class TokenFleet {
     });
   }
 
+  /** Of each of several tokens; of a single one nothing is counted. */
   stats(): readonly MemberStats[] {
+    if (this.#members.length === 1) return [];
     return this.#members.map((member) => member.stats());
   }
 

@@ -1,0 +1,50 @@
+import { spawnSync } from 'node:child_process';
+import { Registry } from 'prom-client';
+import t from 'tap';
+import { createHsmMetrics, type HsmCounts } from '../../src/ops/hsm-metrics.js';
+import { tokenStatus } from '../support/pipeline-fixture.js';
+
+const counts: HsmCounts = {
+  hsm: 'a',
+  outstanding: 2,
+  retries: 3,
+  hedges: 4,
+  breakerIsOpen: true,
+  failures: { failed: 5, deadline: 1 },
+};
+
+t.test('tokens under the names of operations.md, promtool agreeing', async (t) => {
+  const registry = new Registry();
+  let now: readonly HsmCounts[] = [counts];
+  const metrics = createHsmMetrics(registry, {
+    status: () => [
+      tokenStatus({ serial: 'a', state: 'DEGRADED', sessions: 8, stuckCells: 1 }),
+      tokenStatus({ serial: null, label: 'b' }),
+    ],
+    counts: () => now,
+  });
+  metrics.observeCall('a', 'encrypt', 0.0004);
+  await registry.metrics();
+  now = [{ ...counts, retries: 10, breakerIsOpen: false }];
+  const text = await registry.metrics();
+  for (const line of [
+    'xks_hsm_call_duration_seconds_bucket{le="0.00025",hsm="a",operation="encrypt"} 0',
+    'xks_hsm_call_duration_seconds_bucket{le="0.0005",hsm="a",operation="encrypt"} 1',
+    'xks_hsm_failures_total{hsm="a",kind="failed"} 5',
+    'xks_hsm_failures_total{hsm="a",kind="deadline"} 1',
+    'xks_hsm_retries_total{hsm="a"} 10',
+    'xks_hsm_hedges_total{hsm="a"} 4',
+    'xks_hsm_breaker_open{hsm="a"} 0',
+    'xks_hsm_outstanding{hsm="a"} 2',
+    'xks_hsm_sessions{hsm="a"} 8',
+    'xks_hsm_stuck_calls{hsm="a"} 1',
+    'xks_hsm_sessions{hsm="b"} 1',
+    'xks_ekm_instances{state="ACTIVE"} 1',
+    'xks_ekm_instances{state="DEGRADED"} 1',
+    'xks_ekm_instances{state="UNAVAILABLE"} 0',
+  ]) {
+    t.ok(text.split('\n').includes(line), line);
+  }
+  const checked = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
+  t.equal(checked.status, 0, checked.stdout + checked.stderr);
+});
