@@ -51,6 +51,71 @@ t.test('hsm prepare puts the token into key state once', async (t) => {
   t.equal(log.appliedIndex, 1);
 });
 
+t.test(
+  'hsm prepare goes over every token, each with a change of its own, and says what failed',
+  async (t) => {
+    const replica = await makeReplica(t);
+    const fakes = [new FakeHsm(), new FakeHsm('0002'), new FakeHsm('0003')];
+    let isSecondAway = true;
+    await replica.link({
+      onHsmRequest: (request) => {
+        const { id } = request;
+        if (request.op !== 'prepare-token') throw new Error(request.op);
+        const fake = fakes[request.place];
+        if (fake === undefined) return { id, ok: false, code: 'no-such-token', message: 'none' };
+        if (request.place === 1 && isSecondAway) {
+          return { id, ok: false, code: 'token-unavailable', message: 'second: not logged in' };
+        }
+        return fake.answer({ ...request, place: 0 });
+      },
+    });
+    const first = must(await replica.run('hsm.prepare', {}));
+    t.match(first, {
+      tokens: [
+        { serial: '0001', change: { applied: true } },
+        { serial: '0003', change: { applied: true } },
+      ],
+      failed: ['second: not logged in'],
+    });
+    isSecondAway = false;
+    const second = must(await replica.run('hsm.prepare', {}));
+    t.match(second, {
+      tokens: [{ change: null }, { serial: '0002', change: {} }, { change: null }],
+      failed: [],
+    });
+    t.equal(replica.log.appliedIndex, 3);
+  },
+);
+
+t.test('key add: warned of tokens without the key, refused where one has another', async (t) => {
+  const { run, fake } = await prepared(t);
+  fake.objects.push(aesObject({ objectId: 'ab', label: 'spread' }), aesObject({ objectId: 'cd' }));
+  fake.onTokens = [
+    { token: 'one', holds: 'yes', reason: null },
+    { token: 'two', holds: 'no', reason: null },
+    { token: 'three', holds: 'unknown', reason: 'the PIN is wrong' },
+  ];
+  const added = must(await run('key.add', { keyStore: 'store', externalKeyId: 'spread', objectId: 'ab' }));
+  t.match(added.warnings, [/not on two/, /on three is not known: the PIN is wrong/]);
+  fake.onTokens = [
+    { token: 'one', holds: 'yes', reason: null },
+    { token: 'two', holds: 'another', reason: null },
+  ];
+  t.match(await run('key.add', { keyStore: 'store', externalKeyId: 'other', objectId: 'cd' }), {
+    ok: false,
+    error: { code: 'object-unsuitable', message: /another key on two/ },
+  });
+});
+
+t.test('key generate passes on which token alone shall hold the key', async (t) => {
+  const { run, fake } = await prepared(t);
+  must(await run('key.generate', { keyStore: 'store', externalKeyId: 'k', singleToken: '0001' }));
+  t.match(
+    fake.requests.find(({ op }) => op === 'generate-key'),
+    { singleToken: '0001' },
+  );
+});
+
 t.test('key stores are created, listed, shown, disabled and enabled', async (t) => {
   const { run } = await prepared(t);
   const created = must(

@@ -24,6 +24,9 @@ export const aesObject = (changes: Partial<ObjectDescription> = {}): ObjectDescr
   ...changes,
 });
 
+/** Of the one cluster secret. */
+const secretCheckValue = hex(8);
+
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
 /** What a serving process with a token would answer; its objects are a list. */
@@ -38,7 +41,12 @@ export class FakeHsm {
   readonly secrets = new Map<string, string>();
   readonly #testKey = aesObject({ label: 'xksd-test' });
   readonly #wrappingKey = aesObject({ label: 'xksd-wrapping' });
+  readonly #serial: string;
   #prepared = false;
+
+  constructor(serial = '0001') {
+    this.#serial = serial;
+  }
 
   readonly answer: HsmScript = (request) => {
     this.requests.push(request);
@@ -63,11 +71,11 @@ export class FakeHsm {
         if (isNew) this.objects.push(this.#testKey, this.#wrappingKey);
         return done({
           token: activeToken,
-          serial: '0001',
+          serial: this.#serial,
           label: 'fake',
           testKey: { objectId: this.#testKey.objectId, witness: witness() },
           wrappingKey: { objectId: this.#wrappingKey.objectId, witness: witness() },
-          wrappedSecret: isNew ? { ...witness(), checkValue: hex(8) } : null,
+          wrappedSecret: isNew ? { ...witness(), checkValue: secretCheckValue } : null,
           created: isNew ? ['xksd-test', 'xksd-wrapping'] : [],
         });
       }

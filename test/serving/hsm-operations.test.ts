@@ -373,3 +373,158 @@ t.test('what is malformed is answered as far as it can be', async (t) => {
     t.match(await process.ask(payload), { ok: false, code: 'failed', message: /malformed/ });
   }
 });
+
+/** Two tokens, `a` and `b`. */
+function twoTokens(): { readonly process: Process; readonly a: SoftwareToken; readonly b: SoftwareToken } {
+  const [a, b] = [new SoftwareToken(), new SoftwareToken()];
+  a.change({ serial: 'a', label: 'first' });
+  b.change({ serial: 'b', label: 'second' });
+  return { process: new Process(a, new History(), 1, [b]), a, b };
+}
+
+t.test('several tokens: each is prepared, the second with the secret of the first', async (t) => {
+  const { process, a, b } = twoTokens();
+  const first = await process.do(prepare);
+  process.commit(first);
+  const second = await process.do({ op: 'prepare-token', place: 1 });
+  t.equal(second.serial, 'b');
+  t.equal(second.wrappedSecret?.checkValue, first.wrappedSecret?.checkValue, 'unwrapped by the first');
+  t.not(second.testKey.objectId, first.testKey.objectId);
+  process.commit(second);
+  t.match(await process.ask({ op: 'prepare-token', place: 2 }), { ok: false, code: 'no-such-token' });
+  process.tokenSecrets.update();
+  t.strictSame([a.testKey?.objectId, b.testKey?.objectId], [first.testKey.objectId, second.testKey.objectId]);
+
+  const restarted = new Process(a, process.history, 5, [b]);
+  a.change({ sessions: 0 });
+  a.crypto.failure = { kind: 'token-unavailable', rv: null, functionName: null };
+  await restarted.unwrap();
+  t.ok(restarted.secrets.available, 'any prepared token unwraps it');
+});
+
+t.test('several tokens: one that cannot unwrap the secret leaves it to the next', async (t) => {
+  const { process, a, b } = twoTokens();
+  process.commit(await process.do(prepare));
+  process.commit(await process.do({ op: 'prepare-token', place: 1 }));
+  a.crypto.failure = { kind: 'failed', rv: 'CKR_DEVICE_ERROR', functionName: 'C_Decrypt' };
+  const asked = b.crypto.decrypts.length;
+  await process.unwrap();
+  t.match(process.tokenSecrets.fault, /first .*CKR_DEVICE_ERROR/);
+  process.time.advance(250);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.ok(process.secrets.available);
+  t.equal(process.tokenSecrets.fault, null);
+  t.equal(b.crypto.decrypts.length, asked + 1);
+  process.tokenSecrets.update();
+  t.equal(process.time.pending, 0, 'once is enough');
+});
+
+t.test('several tokens: a fault names its token, and the others are listed all the same', async (t) => {
+  const { process, a } = twoTokens();
+  a.failure = { code: 'token-unavailable', rv: null, functionName: null, message: 'the PIN was refused' };
+  t.match(await process.ask(prepare), { ok: false, message: 'first (serial a): the PIN was refused' });
+  t.match(await process.do({ op: 'list-objects' }), {
+    tokens: [
+      { token: { serial: 'a' }, objects: null, unlisted: 'the PIN was refused' },
+      { token: { serial: 'b' }, objects: [], unlisted: null },
+    ],
+  });
+  a.failure = { code: 'failed', rv: null, functionName: null, message: 'C_FindObjects: CKR_DEVICE_ERROR' };
+  t.match(await process.do({ op: 'list-objects' }), { tokens: [{ unlisted: /CKR_DEVICE_ERROR/ }, {}] });
+});
+
+t.test('several tokens: a new key wants to be told which of them', async (t) => {
+  const { process, a, b } = twoTokens();
+  const generate = (singleToken: string | null) =>
+    process.ask({ op: 'generate-key', label: 'mine', singleToken });
+  t.match(await generate(null), { ok: false, message: /2 tokens .*xksctl key add.*--single-token/ });
+  t.match(await generate('third'), { ok: false, message: /no token .*"third".*first \(serial a\)/ });
+  t.match(await generate('b'), { ok: true });
+  t.match(await generate('first'), { ok: true });
+  t.strictSame([a.objects.length, b.objects.length], [1, 1]);
+  b.change({ label: 'first' });
+  t.match(await generate('first'), { ok: false, message: /more than one token/ });
+});
+
+t.test('several tokens: inspect says where a key is, and where it is another', async (t) => {
+  const { process, a, b } = twoTokens();
+  const put = (token: SoftwareToken, bytes: Uint8Array, changes: Parameters<typeof token.describe>[0]) => {
+    const object = token.describe({ objectId: 'aa', label: 'mine', ...changes });
+    token.add(object);
+    token.crypto.add(object.objectId, bytes);
+  };
+  const inspect = (objectId: string | null, label: string | null = null) =>
+    process.ask({ op: 'inspect-key', objectId, label });
+  const [key, stranger] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+
+  put(b, key, {});
+  t.match(await inspect('aa'), {
+    value: {
+      tokens: [
+        { token: 'first (serial a)', holds: 'no' },
+        { token: 'second (serial b)', holds: 'yes' },
+      ],
+    },
+  });
+  put(a, key, { label: 'another label', usage: ['ENCRYPT', 'DECRYPT', 'WRAP'], extractable: true });
+  const both = { tokens: [{ holds: 'yes' }, { holds: 'yes' }] };
+  t.match(await inspect('aa'), {
+    value: { ...both, object: { usage: ['ENCRYPT', 'DECRYPT'], extractable: true }, witness: {} },
+  });
+  t.match(await inspect(null, 'mine'), { value: both }, 'by the label that one of them knows');
+
+  a.crypto.add('aa', stranger);
+  t.match(await inspect('aa'), { value: { tokens: [{ holds: 'yes' }, { holds: 'another' }] } });
+
+  b.crypto.failure = { kind: 'failed', rv: 'CKR_DEVICE_ERROR', functionName: 'C_Decrypt' };
+  t.match(await inspect('aa'), {
+    value: { tokens: [{ holds: 'yes' }, { holds: 'unknown', reason: /CKR_DEVICE_ERROR/ }] },
+  });
+  b.crypto.failure = null;
+  a.failure = { code: 'token-unavailable', rv: null, functionName: null, message: 'not logged in' };
+  t.match(await inspect('aa'), {
+    value: { tokens: [{ holds: 'unknown', reason: 'not logged in' }, { holds: 'yes' }] },
+  });
+  t.match(await inspect('ee'), { ok: false, code: 'token-unavailable' }, 'it may be where nobody can look');
+  a.failure = null;
+  t.match(await inspect('ee'), { ok: false, code: 'object-not-found' });
+
+  put(a, key, { objectId: 'bb', label: 'same name' });
+  put(b, key, { objectId: 'cc', label: 'same name' });
+  t.match(await inspect(null, 'same name'), { ok: false, code: 'object-ambiguous', message: /disagree/ });
+});
+
+t.test('several tokens: keys without a witness are told apart by their check values', async (t) => {
+  const { process, a, b } = twoTokens();
+  const put = (token: SoftwareToken, objectId: string, checkValue: string | null): void =>
+    token.add(token.describe({ objectId, usage: ['ENCRYPT'], checkValue }));
+  put(a, '01', 'abc');
+  put(b, '01', 'abc');
+  put(a, '02', 'abc');
+  put(b, '02', 'def');
+  put(a, '03', 'abc');
+  put(b, '03', null);
+  for (const [objectId, holds] of [
+    ['01', 'yes'],
+    ['02', 'another'],
+    ['03', 'unknown'],
+  ] as const) {
+    t.match(await process.ask({ op: 'inspect-key', objectId, label: null }), {
+      value: { witness: null, tokens: [{ holds: 'yes' }, { holds }] },
+    });
+  }
+});
+
+t.test('several tokens: a login is tried on each, and whoever is away is named', async (t) => {
+  const { process, a, b } = twoTokens();
+  t.match(await process.do({ op: 'retry-login', forgive: false }), {
+    tokens: [{ serial: 'a' }, { serial: 'b' }],
+  });
+  b.change({ state: 'UNAVAILABLE', reason: 'the PIN is wrong' });
+  t.match(await process.ask({ op: 'retry-login', forgive: true }), {
+    ok: false,
+    code: 'token-unavailable',
+    message: 'second: the PIN is wrong',
+  });
+  t.strictSame([a.logins.length, b.logins.length], [2, 2]);
+});
