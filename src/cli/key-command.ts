@@ -34,6 +34,17 @@ function describe(output: Output, key: Key): string {
   return `${head}\n\n${table(['VERSION', 'STATUS', 'OBJECT (CKA_ID)', 'WITNESS', 'CHECK VALUE'], versions)}`;
 }
 
+const tokensTable = (output: Output, tokens: NonNullable<AdminResponse<'key.show'>['tokens']>): string =>
+  table(
+    ['VERSION', 'TOKEN', 'HOLDS IT', ''],
+    tokens.map(({ version, token, holds, reason }) => [
+      String(version),
+      token,
+      output.paint(holds === 'yes' ? 'green' : holds === 'unknown' ? 'yellow' : 'red', holds),
+      holds === 'another' ? 'an object with its CKA_ID is another key' : (reason ?? ''),
+    ]),
+  );
+
 function finish(output: Output, answer: AdminResponse<'key.add'>, isDenial: boolean): ExitCode {
   output.data(answer, () => describe(output, answer.key));
   for (const warning of answer.warnings) output.message(`warning: ${warning}`);
@@ -149,15 +160,20 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
 
   command
     .command('show')
-    .description('show a key and its versions')
+    .description('show a key and its versions; exit 3 when a token that was asked does not hold one')
     .argument('<keystore>')
     .argument('<external-key-id>')
+    .option('--tokens', 'ask each token of this node whether it holds the key')
     .addOption(staleOption())
-    .action((keyStore: string, externalKeyId: string, options: StaleOption) =>
+    .action((keyStore: string, externalKeyId: string, options: StaleOption & { tokens?: true }) =>
       run(async ({ client, output }) => {
         const answer = await client().call('key.show', { keyStore, externalKeyId, ...options });
-        output.data(answer, () => describe(output, answer.key));
-        return exitCodes.ok;
+        const { key, tokens } = answer;
+        output.data(answer, () =>
+          [describe(output, key), ...(tokens === null ? [] : [tokensTable(output, tokens)])].join('\n\n'),
+        );
+        const isEverywhere = tokens?.every(({ holds }) => holds === 'yes') ?? true;
+        return isEverywhere ? exitCodes.ok : exitCodes.degraded;
       }),
     );
 

@@ -148,6 +148,13 @@ export type HsmOperation =
    * decrypts that on the other tokens.
    */
   | { readonly op: 'inspect-key'; readonly objectId: string | null; readonly label: string | null }
+  /** Looks on every token whether a registered key is there, and is that key. */
+  | {
+      readonly op: 'locate-key';
+      readonly objectId: string;
+      readonly witness: WitnessJson | null;
+      readonly checkValue: string | null;
+    }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
   /**
@@ -212,6 +219,7 @@ export interface HsmReplyValues {
     /** Every configured one. */
     readonly tokens: readonly KeyOnToken[];
   };
+  'locate-key': { readonly tokens: readonly KeyOnToken[] };
   'mint-credential': {
     readonly accessKeyId: string;
     /** Shown once to the operator; never logged, never stored. */

@@ -353,8 +353,25 @@ export const adminCommands = {
     }),
   },
   'key.show': {
-    request: z.strictObject({ ...keyName, stale }),
-    response: z.object({ key, reading }),
+    /** `tokens`: ask each token of this node for it. */
+    request: z.strictObject({ ...keyName, tokens: z.boolean().optional(), stale }),
+    response: z.object({
+      key,
+      /** By version and token; `null` when not asked for. */
+      tokens: z
+        .array(
+          z.object({
+            version: z.int(),
+            token: z.string(),
+            /** `another`: an object with its CKA_ID that is not this key. */
+            holds: z.enum(['yes', 'no', 'another', 'unknown']),
+            /** Of `unknown`. */
+            reason: z.string().nullable(),
+          }),
+        )
+        .nullable(),
+      reading,
+    }),
   },
   'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
   'key.disable': { request: z.strictObject(keyName), response: keyAnswer },

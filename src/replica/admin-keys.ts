@@ -10,7 +10,7 @@ import { type AdminRequest, type AdminResponse, keysPerPageMax } from './admin-c
 import { compareText, describeKey, noSuchKeyStore } from './admin-descriptions.js';
 import type { AdminError } from './admin-error.js';
 import type { AdminCaller, Change } from './change-proposer.js';
-import { sealedWitness } from './hsm-bytes.js';
+import { sealedWitness, witnessJson } from './hsm-bytes.js';
 
 type NewKey = Pick<AdminRequest<'key.generate'>, 'keyStore' | 'externalKeyId' | 'description'>;
 type KeyAnswer = Result<AdminResponse<'key.add'>, AdminError>;
@@ -254,9 +254,23 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       return ok({ keys: page.map(describeKey), next });
     },
 
-    'key.show': async ({ keyStore, externalKeyId }) => {
+    'key.show': async ({ keyStore, externalKeyId, tokens }) => {
       const key = find(keyStore, externalKeyId);
-      return key.ok ? ok({ key: describeKey(key.value) }) : key;
+      if (!key.ok) return key;
+      const described = describeKey(key.value);
+      if (tokens !== true) return ok({ key: described, tokens: null });
+      const located = [];
+      for (const { version, objectId, witness, checkValue } of key.value.versions) {
+        const asked = await hsm.ask<'locate-key'>({
+          op: 'locate-key',
+          objectId,
+          witness: witness === null ? null : witnessJson(witness),
+          checkValue,
+        });
+        if (!asked.ok) return asked;
+        located.push(...asked.value.tokens.map((onToken) => ({ version, ...onToken })));
+      }
+      return ok({ key: described, tokens: located });
     },
 
     'key.enable': async ({ keyStore, externalKeyId, revision }, caller) => {

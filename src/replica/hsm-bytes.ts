@@ -1,4 +1,4 @@
-import { decodeHex } from '../base/bytes.js';
+import { decodeHex, encodeHex } from '../base/bytes.js';
 import { invariant } from '../base/guards.js';
 import type { SealedBytes } from '../keystate/types.js';
 import type { WitnessJson } from '../ops/state-link.js';
@@ -18,6 +18,13 @@ export const sealedBytesOf = (sealed: {
   nonce: bytesOf(sealed.nonce),
   ciphertext: bytesOf(sealed.ciphertext),
   tag: bytesOf(sealed.tag),
+});
+
+/** A witness as it goes to a serving process. */
+export const witnessJson = ({ nonce, ciphertext, tag }: SealedBytes): WitnessJson => ({
+  iv: encodeHex(nonce),
+  ciphertext: encodeHex(ciphertext),
+  tag: encodeHex(tag),
 });
 
 /** A witness as key state keeps it. */

@@ -19,6 +19,7 @@ const repeatable: { readonly [Op in HsmOperation['op']]: boolean } = {
   'prepare-token': true,
   'generate-key': false,
   'inspect-key': true,
+  'locate-key': true,
   'mint-credential': true,
   'retry-login': false,
 };

@@ -106,6 +106,7 @@ const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<H
     witness: witnessSchema.nullable(),
     tokens: z.array(keyOnTokenSchema).max(64),
   }),
+  'locate-key': z.object({ tokens: z.array(keyOnTokenSchema).max(64) }),
   'mint-credential': z.object({
     // X-A2.
     accessKeyId: z.string().regex(/^[A-Z2-7]{20,30}$/),

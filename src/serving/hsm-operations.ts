@@ -8,7 +8,7 @@ import type { KeyStateQueries, SealedBytes } from '../keystate/types.js';
 import type { HsmOperation, HsmReply, HsmReplyValues } from '../ops/state-link.js';
 import { mintAccessKeyId, mintSecretAccessKey } from '../sigv4/credentials.js';
 import { parseHsmRequest } from './hsm-request.js';
-import { inspectKey } from './key-inspection.js';
+import { inspectKey, locateKey } from './key-inspection.js';
 import {
   type AdministeredToken,
   fault,
@@ -73,6 +73,8 @@ export class HsmOperations {
         return this.#generateKey(operation.label, operation.singleToken);
       case 'inspect-key':
         return inspectKey(this.#options, { objectId: operation.objectId, label: operation.label });
+      case 'locate-key':
+        return locateKey(this.#options, operation);
       case 'mint-credential':
         return this.#mintCredential(operation.keyStore);
       case 'retry-login':

@@ -1,4 +1,6 @@
-import type { HsmOperation } from '../ops/state-link.js';
+import { decodeHex } from '../base/bytes.js';
+import { isJsonObject } from '../base/guards.js';
+import type { HsmOperation, WitnessJson } from '../ops/state-link.js';
 
 export type ParsedHsmRequest =
   | { readonly id: number; readonly ok: true; readonly operation: HsmOperation }
@@ -27,6 +29,12 @@ function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperatio
       return typeof label === 'string' && isTextOrNull(singleToken) ? { op, label, singleToken } : null;
     case 'inspect-key':
       return isTextOrNull(objectId) && isTextOrNull(label) ? { op, objectId, label } : null;
+    case 'locate-key': {
+      const { witness, checkValue } = payload;
+      return typeof objectId === 'string' && isWitnessOrNull(witness) && isTextOrNull(checkValue)
+        ? { op, objectId, witness, checkValue }
+        : null;
+    }
     case 'mint-credential':
       return typeof keyStore === 'string' ? { op, keyStore } : null;
     default:
@@ -35,3 +43,9 @@ function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperatio
 }
 
 const isTextOrNull = (value: unknown): value is string | null => typeof value === 'string' || value === null;
+
+const isHex = (value: unknown): boolean => typeof value === 'string' && decodeHex(value) !== null;
+
+const isWitnessOrNull = (value: unknown): value is WitnessJson | null =>
+  value === null ||
+  (isJsonObject(value) && isHex(value['iv']) && isHex(value['ciphertext']) && isHex(value['tag']));

@@ -1,10 +1,10 @@
-import { wipe } from '../base/bytes.js';
+import { decodeHex, wipe } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import type { RandomSource } from '../base/random.js';
 import { ok } from '../base/result.js';
 import { objectId, type Witness } from '../hsm/types.js';
 import { witnessAad } from '../hsm/witness.js';
-import type { HsmReplyValues, KeyOnToken, ObjectDescription } from '../ops/state-link.js';
+import type { HsmReplyValues, KeyOnToken, ObjectDescription, WitnessJson } from '../ops/state-link.js';
 import {
   type AdministeredToken,
   canEncryptAndDecrypt,
@@ -73,11 +73,33 @@ export async function inspectKey(
     findings.map(({ token, found }): Promise<KeyOnToken> | KeyOnToken => {
       if (token === first.token) return told(token, 'yes', null);
       if (found.ok) return isSameKey(token, object, found.value, known, clock);
-      const isMissing = found.error.code === 'object-not-found';
-      return told(token, isMissing ? 'no' : 'unknown', isMissing ? null : found.error.message);
+      return notFound(token, found.error);
     }),
   );
   return ok({ object, witness: known === null ? null : witnessJson(known), tokens: onTokens });
+}
+
+/** Whether a registered key is on each of the tokens, by the witness that key state holds. */
+export async function locateKey(
+  { tokens, random, clock }: InspectionParts,
+  { objectId: id, witness, checkValue }: RegisteredKey,
+): Promise<Outcome<HsmReplyValues['locate-key']>> {
+  const known = witness === null ? null : witnessOfJson(witness);
+  const onTokens = await Promise.all(
+    tokens.map(async (token): Promise<KeyOnToken> => {
+      const found = await new KeyObjects(token, random, clock).find({ objectId: id, label: null });
+      if (found.ok) return isSameKey(token, { objectId: id, checkValue }, found.value, known, clock);
+      return notFound(token, found.error);
+    }),
+  );
+  return ok({ tokens: onTokens });
+}
+
+export interface RegisteredKey {
+  /** CKA_ID, hexadecimal. */
+  readonly objectId: string;
+  readonly witness: WitnessJson | null;
+  readonly checkValue: string | null;
 }
 
 export interface InspectionParts {
@@ -128,7 +150,7 @@ function whatAllAllow(first: ObjectDescription, objects: readonly ObjectDescript
 
 async function isSameKey(
   token: AdministeredToken,
-  object: ObjectDescription,
+  object: Pick<ObjectDescription, 'objectId' | 'checkValue'>,
   found: ObjectDescription,
   witness: Witness | null,
   clock: Clock,
@@ -151,6 +173,18 @@ async function isSameKey(
     ? told(token, 'another', null)
     : told(token, 'unknown', cryptoFault('decrypting its witness', opened.error).message);
 }
+
+function notFound(token: AdministeredToken, { code, message }: Fault): KeyOnToken {
+  return code === 'object-not-found' ? told(token, 'no', null) : told(token, 'unknown', message);
+}
+
+const bytesOfHex = (hex: string): Uint8Array => decodeHex(hex) ?? new Uint8Array();
+
+const witnessOfJson = ({ iv, ciphertext, tag }: WitnessJson): Witness => ({
+  iv: bytesOfHex(iv),
+  ciphertext: bytesOfHex(ciphertext),
+  tag: bytesOfHex(tag),
+});
 
 function told(token: AdministeredToken, holds: KeyOnToken['holds'], reason: string | null): KeyOnToken {
   return { token: tokenName(token), holds, reason };

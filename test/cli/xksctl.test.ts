@@ -147,6 +147,15 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match((await run('key', 'add', 'store', '--object-label', 'short')).stderr, /AES key of 128 bits/);
     t.match((await run('key', 'list', 'store')).stdout, /^one +ENABLED +1 +ENCRYPT,DECRYPT .*first$/m);
     t.match((await run('key', 'show', 'store', 'two')).stdout, /1 \(current\) +ENABLED +abcd/);
+    t.match(await json('key', 'show', 'store', 'two'), { tokens: null });
+    const everywhere = await run('key', 'show', 'store', 'two', '--tokens');
+    t.equal(everywhere.exitCode, 0);
+    t.match(everywhere.stdout, /1 +fake +yes/);
+    fake.onTokens.push({ token: 'other', holds: 'unknown', reason: 'not logged in' });
+    const notEverywhere = await run('key', 'show', 'store', 'two', '--tokens');
+    t.equal(notEverywhere.exitCode, 3);
+    t.match(notEverywhere.stdout, /1 +other +unknown +not logged in/);
+    fake.onTokens.pop();
     const disabled = await run('key', 'disable', 'store', 'one');
     t.equal(disabled.stderr, 'Every serving process of this node has stopped using it.\n');
     t.match(disabled.stdout, /^1 \(current\) +DISABLED /m, 'no version of it is of use');

@@ -145,6 +145,10 @@ t.test('two HSMs: whatever one of them does, every request is answered', async (
   await t.test('the key deleted', async (t) => {
     node.ill.destroyKeys(node.sharedId as Parameters<typeof node.ill.destroyKeys>[0]);
     await underLoad(node, (requests) => requests >= 200);
+    const shown = await node.xksctl('key', 'show', 'test', 'shared', '--tokens');
+    t.equal(shown.status, 3);
+    t.match(shown.stdout, /1 +xks-test \(serial \w+\) +yes/);
+    t.match(shown.stdout, /1 +second \(serial \w+\) +no/);
     const warned = await node.xksctl('key', 'add', 'test', 'again', '--object-id', node.sharedId);
     t.match(warned.stderr, /in use already/);
   });

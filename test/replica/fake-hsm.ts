@@ -100,6 +100,8 @@ export class FakeHsm {
         const canBoth = object.usage.includes('ENCRYPT') && object.usage.includes('DECRYPT');
         return done({ object, witness: canBoth ? witness() : null, tokens: this.onTokens });
       }
+      case 'locate-key':
+        return done({ tokens: this.onTokens });
       case 'mint-credential': {
         const accessKeyId = [...randomBytes(24)].map((byte) => alphabet[byte % 32]).join('');
         const secretAccessKey = randomBytes(48).toString('base64');

@@ -528,3 +528,28 @@ t.test('several tokens: a login is tried on each, and whoever is away is named',
   });
   t.strictSame([a.logins.length, b.logins.length], [2, 2]);
 });
+
+t.test('several tokens: where a registered key is, by the witness that key state holds', async (t) => {
+  const { process, a, b } = twoTokens();
+  const [key, stranger] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+  a.add(a.describe({ objectId: 'aa' }));
+  a.crypto.add('aa', key);
+  const inspected = await process.do({ op: 'inspect-key', objectId: 'aa', label: null });
+  const locate = () =>
+    process.do({ op: 'locate-key', objectId: 'aa', witness: inspected.witness, checkValue: null });
+  const first = { token: 'first (serial a)', holds: 'yes', reason: null };
+  t.strictSame(await locate(), {
+    tokens: [first, { token: 'second (serial b)', holds: 'no', reason: null }],
+  });
+  b.add(b.describe({ objectId: 'aa' }));
+  b.crypto.add('aa', stranger);
+  t.match(await locate(), { tokens: [first, { holds: 'another' }] });
+  b.crypto.add('aa', key);
+  t.match(await locate(), { tokens: [first, { holds: 'yes' }] });
+  b.failure = { code: 'token-unavailable', rv: null, functionName: null, message: 'not logged in' };
+  t.match(await locate(), { tokens: [first, { holds: 'unknown', reason: 'not logged in' }] });
+  for (const witness of [{}, { iv: '0', ciphertext: '', tag: '' }, 'x']) {
+    const asked = await process.ask({ op: 'locate-key', objectId: 'aa', witness, checkValue: null });
+    t.match(asked, { ok: false, message: /malformed/ });
+  }
+});
