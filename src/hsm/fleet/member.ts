@@ -37,8 +37,8 @@ export class FleetMember {
   /** Kept, as it is asked for with every request. */
   name = '';
   state: TokenState = 'UNAVAILABLE';
-  /** Whether this process has ever had it in use. */
-  wasUsable = false;
+  /** Whether it has ever passed a check in this process. */
+  wasActive = false;
   outstanding = 0;
   retries = 0;
   hedges = 0;
@@ -58,10 +58,8 @@ export class FleetMember {
     this.name = serial ?? label ?? uri;
     const cameBack = this.state === 'UNAVAILABLE' && state !== 'UNAVAILABLE';
     this.state = state;
-    if (cameBack) {
-      this.wasUsable = true;
-      this.lostKeys.forgetAll();
-    }
+    if (cameBack) this.lostKeys.forgetAll();
+    if (state === 'ACTIVE') this.wasActive = true;
     return cameBack;
   }
 

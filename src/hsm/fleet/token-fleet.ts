@@ -14,7 +14,7 @@ import { FleetMember, type MemberStats, type OperationName } from './member.js';
 
 /** How often slow operations are looked for while any is out. */
 const sweepMs = 5;
-/** A token that never was usable here may hang because of the HSM, and would in another process, too. */
+/** A token that never passed a check here hangs because of the HSM, most likely, and would in another process, too. */
 const unusedHangMsMax = 300_000;
 
 export interface FleetOptions {
@@ -143,7 +143,7 @@ export class TokenFleet {
       const sinceMs = this.#hangingSinceMs.get(member) ?? nowMs;
       this.#hangingSinceMs.set(member, sinceMs);
       // While others serve, an HSM that hangs for everybody must not have process after process replaced.
-      const isWorthIt = member.wasUsable || !this.#isAnyUsable() || nowMs - sinceMs >= unusedHangMsMax;
+      const isWorthIt = member.wasActive || !this.#isAnyUsable() || nowMs - sinceMs >= unusedHangMsMax;
       if (isWorthIt) reason ??= this.#members.length === 1 ? hang : `${member.name}: ${hang}`;
     }
     return reason;

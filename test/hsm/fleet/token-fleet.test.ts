@@ -475,6 +475,7 @@ t.test('beyond recovery: a token that served here; one that never did only when 
 
   const young = new SoftwareToken();
   young.change({ serial: 'young', state: 'UNAVAILABLE' });
+  const logsIn = (): void => young.change({ state: 'DEGRADED', reason: 'the first check is under way' });
   young.stuck = 'C_Initialize has not returned';
   const fleet = new TokenFleet({
     tokens: [young, b],
@@ -483,6 +484,8 @@ t.test('beyond recovery: a token that served here; one that never did only when 
     random: new SeededRandom(1),
     logger: fixture.logger,
   });
+  logsIn();
+  young.change({ state: 'UNAVAILABLE' });
   t.equal(fleet.beyondRecovery(), null, 'it would hang in another process too');
   b.change({ state: 'UNAVAILABLE' });
   t.match(fleet.beyondRecovery(), /^young: /);
