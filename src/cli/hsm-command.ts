@@ -101,6 +101,35 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
     );
 
   command
+    .command('test')
+    .description(
+      'encrypt and decrypt with the test key of each token, in each process; exit 3 unless all pass',
+    )
+    .action(() =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('hsm.test', {});
+        output.data(answer, () =>
+          table(
+            ['PROCESS', 'TOKEN', 'SERIAL', 'TEST', 'TOOK', 'STATE', 'REASON'],
+            answer.tests.map(({ process, token, outcome, tookMs }) => [
+              process,
+              token.label ?? token.uri,
+              token.serial ?? '?',
+              output.paint(outcome === 'passed' ? 'green' : 'red', outcome),
+              `${tookMs.toFixed(1)} ms`,
+              output.paint(stateColours[token.state], token.state),
+              token.reason ?? '',
+            ]),
+          ),
+        );
+        for (const why of answer.failed) output.message(`not tested: ${why}`);
+        const allPassed =
+          answer.failed.length === 0 && answer.tests.every(({ outcome }) => outcome === 'passed');
+        return allPassed ? exitCodes.ok : exitCodes.degraded;
+      }),
+    );
+
+  command
     .command('login')
     .description(
       'log in again, and open anew what is ill; a PIN that was refused is tried once more: one attempt counts on the HSM',

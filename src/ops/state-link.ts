@@ -155,6 +155,8 @@ export type HsmOperation =
       readonly witness: WitnessJson | null;
       readonly checkValue: string | null;
     }
+  /** Encrypts and decrypts with the test key of every token, now. */
+  | { readonly op: 'test-tokens' }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
   /**
@@ -220,6 +222,14 @@ export interface HsmReplyValues {
     readonly tokens: readonly KeyOnToken[];
   };
   'locate-key': { readonly tokens: readonly KeyOnToken[] };
+  'test-tokens': {
+    readonly tokens: readonly {
+      /** As it is after the test. */
+      readonly token: TokenStatus;
+      readonly outcome: 'passed' | 'failed' | 'no-test-key';
+      readonly tookMs: number;
+    }[];
+  };
   'mint-credential': {
     readonly accessKeyId: string;
     /** Shown once to the operator; never logged, never stored. */

@@ -476,6 +476,23 @@ export const adminCommands = {
       ),
     }),
   },
+  'hsm.test': {
+    request: nothing,
+    response: z.object({
+      /** Each token from each serving process. */
+      tests: z.array(
+        z.object({
+          process: z.string(),
+          token: tokenStatus,
+          outcome: z.enum(['passed', 'failed', 'no-test-key']),
+          /** An encrypt and a decrypt, waiting for a session included. */
+          tookMs: z.number(),
+        }),
+      ),
+      /** Processes that gave no answer, and why. */
+      failed: z.array(z.string()),
+    }),
+  },
   'hsm.login': {
     request: nothing,
     response: z.object({ processes: z.array(z.object({ process: z.string(), token: tokenStatus })) }),

@@ -12,6 +12,11 @@ import { sealedWitness } from './hsm-bytes.js';
 
 type PrepareReply = HsmReplyValues['prepare-token'];
 
+const noServingProcess: AdminError = {
+  code: 'no-serving-process',
+  message: 'No serving process is connected; see `xksctl status`.',
+};
+
 type PreparedAnswer = AdminResponse<'hsm.prepare'>['tokens'][number];
 
 /** A request id of its own for each token but the first, the same each time: one id stands for one change. */
@@ -111,16 +116,28 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       return ok({ tokens });
     },
 
+    'hsm.test': async () => {
+      const links = publication.links();
+      if (links.length === 0) return err(noServingProcess);
+      const tests: AdminResponse<'hsm.test'>['tests'] = [];
+      const failed: string[] = [];
+      const replies = links.map(async (link) => ({
+        process: `serving-${link.hello.slot}`,
+        reply: await hsm.askOf<'test-tokens'>(link, { op: 'test-tokens' }),
+      }));
+      for (const { process, reply } of await Promise.all(replies)) {
+        if (reply === 'link-lost') failed.push(`${process} ended meanwhile`);
+        else if (!reply.ok) failed.push(`${process}: ${reply.error.message}`);
+        else tests.push(...reply.value.tokens.map((test) => ({ process, ...test })));
+      }
+      return ok({ tests, failed });
+    },
+
     // One process after the other, and no further once one has failed: each attempt counts on the HSM. Only the first
     // forgets what was refused: the others would try again what it has just been refused.
     'hsm.login': async () => {
       const links = publication.links();
-      if (links.length === 0) {
-        return err({
-          code: 'no-serving-process',
-          message: 'No serving process is connected; see `xksctl status`.',
-        });
-      }
+      if (links.length === 0) return err(noServingProcess);
       const processes: AdminResponse<'hsm.login'>['processes'] = [];
       for (const [place, link] of links.entries()) {
         const process = `serving-${link.hello.slot}`;

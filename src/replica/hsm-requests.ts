@@ -20,6 +20,7 @@ const repeatable: { readonly [Op in HsmOperation['op']]: boolean } = {
   'generate-key': false,
   'inspect-key': true,
   'locate-key': true,
+  'test-tokens': true,
   'mint-credential': true,
   'retry-login': false,
 };

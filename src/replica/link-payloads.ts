@@ -106,6 +106,17 @@ const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<H
     witness: witnessSchema.nullable(),
     tokens: z.array(keyOnTokenSchema).max(64),
   }),
+  'test-tokens': z.object({
+    tokens: z
+      .array(
+        z.object({
+          token: tokenStatusSchema,
+          outcome: z.enum(['passed', 'failed', 'no-test-key']),
+          tookMs: z.number().nonnegative(),
+        }),
+      )
+      .max(64),
+  }),
   'locate-key': z.object({ tokens: z.array(keyOnTokenSchema).max(64) }),
   'mint-credential': z.object({
     // X-A2.

@@ -67,6 +67,8 @@ export class HsmOperations {
     switch (operation.op) {
       case 'list-objects':
         return this.#listObjects();
+      case 'test-tokens':
+        return this.#testTokens();
       case 'prepare-token':
         return this.#prepareToken(operation.place);
       case 'generate-key':
@@ -100,6 +102,16 @@ export class HsmOperations {
       return fault(only.listing.error);
     }
     return ok({ tokens: tokens.map(({ shown }) => shown) });
+  }
+
+  async #testTokens(): Promise<Outcome<HsmReplyValues['test-tokens']>> {
+    const { tokens, clock } = this.#options;
+    const tested = tokens.map(async (token) => {
+      const startedAtMs = clock.monotonicMs();
+      const outcome = await token.canary();
+      return { token: token.status(), outcome, tookMs: clock.monotonicMs() - startedAtMs };
+    });
+    return ok({ tokens: await Promise.all(tested) });
   }
 
   async #prepareToken(place: number): Promise<Outcome<HsmReplyValues['prepare-token']>> {

@@ -20,6 +20,7 @@ function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperatio
   const { op, label, keyStore, objectId, forgive, place, singleToken } = payload;
   switch (op) {
     case 'list-objects':
+    case 'test-tokens':
       return { op };
     case 'prepare-token':
       return typeof place === 'number' ? { op, place } : null;

@@ -37,6 +37,12 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match((await run('hsm', 'list')).stdout, /its objects cannot be listed: the PIN is wrong/);
     t.match(await json('hsm', 'list'), { tokens: [{ objects: null, unlisted: 'the PIN is wrong' }] });
     fake.unlisted = null;
+    const tested = await run('hsm', 'test');
+    t.equal(tested.exitCode, 0);
+    t.match(tested.stdout, /serving-1 +fake +0001 +passed +1\.3 ms +ACTIVE/);
+    fake.testOutcome = 'failed';
+    t.equal((await run('hsm', 'test')).exitCode, 3);
+    fake.testOutcome = 'passed';
     t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
   });
 

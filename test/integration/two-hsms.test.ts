@@ -93,6 +93,8 @@ t.test('two HSMs: whatever one of them does, every request is answered', async (
       ],
       failed: [],
     });
+    const { tests } = await node.xksctlJson('hsm', 'test');
+    t.match(tests, Array(4).fill({ outcome: 'passed' }), 'two tokens from two processes');
     const refused = await node.xksctl('key', 'generate', 'test', 'alone');
     t.equal(refused.status, 1);
     t.match(refused.stderr, /2 tokens .*--single-token/);

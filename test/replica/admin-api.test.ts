@@ -87,6 +87,21 @@ t.test(
   },
 );
 
+t.test('hsm test asks every process, and says which did not answer', async (t) => {
+  const replica = await makeReplica(t);
+  t.match(await replica.run('hsm.test', {}), { ok: false, error: { code: 'no-serving-process' } });
+  const fake = new FakeHsm();
+  await replica.link({ slot: 1, onHsmRequest: fake.answer });
+  await replica.link({
+    slot: 2,
+    onHsmRequest: ({ id }) => ({ id, ok: false, code: 'failed', message: 'a bug of xksd' }),
+  });
+  t.match(must(await replica.run('hsm.test', {})), {
+    tests: [{ process: 'serving-1', outcome: 'passed', tookMs: 1.25 }],
+    failed: ['serving-2: a bug of xksd'],
+  });
+});
+
 t.test('key add: warned of tokens without the key, refused where one has another', async (t) => {
   const { run, fake } = await prepared(t);
   fake.objects.push(aesObject({ objectId: 'ab', label: 'spread' }), aesObject({ objectId: 'cd' }));

@@ -33,6 +33,7 @@ const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 export class FakeHsm {
   readonly objects: ObjectDescription[] = [];
   readonly requests: HsmRequest[] = [];
+  testOutcome: 'passed' | 'failed' = 'passed';
   /** What an inspection finds on the tokens. */
   onTokens: KeyOnToken[] = [{ token: 'fake', holds: 'yes', reason: null }];
   /** Why the objects cannot be listed, while they cannot. */
@@ -100,6 +101,8 @@ export class FakeHsm {
         const canBoth = object.usage.includes('ENCRYPT') && object.usage.includes('DECRYPT');
         return done({ object, witness: canBoth ? witness() : null, tokens: this.onTokens });
       }
+      case 'test-tokens':
+        return done({ tokens: [{ token: activeToken, outcome: this.testOutcome, tookMs: 1.25 }] });
       case 'locate-key':
         return done({ tokens: this.onTokens });
       case 'mint-credential': {

@@ -553,3 +553,15 @@ t.test('several tokens: where a registered key is, by the witness that key state
     t.match(asked, { ok: false, message: /malformed/ });
   }
 });
+
+t.test('several tokens: each is tested', async (t) => {
+  const { process, a, b } = twoTokens();
+  b.canaryResult = 'failed';
+  t.match(await process.do({ op: 'test-tokens' }), {
+    tokens: [
+      { token: { serial: 'a' }, outcome: 'passed', tookMs: 0 },
+      { token: { serial: 'b' }, outcome: 'failed' },
+    ],
+  });
+  t.strictSame([a.canaries, b.canaries], [1, 1]);
+});
