@@ -13,6 +13,7 @@ import { witnessAad, witnessPlaintext } from '../../../src/hsm/witness.js';
 import { encryption, farDeadline, seal, unseal } from '../../support/crypto-pool-fixture.js';
 import { type FaultShim, makeFaultShim } from '../../support/fault-shim.js';
 import { type LoggedInToken, logIn } from '../../support/logged-in-token.js';
+import { makeNssToken } from '../../support/nss.js';
 import { addSoftHsmToken, makeSoftHsmToken, type SoftHsmTestToken } from '../../support/softhsm.js';
 
 /**
@@ -54,7 +55,10 @@ const testKeys = new Map([
   [ill.label, importKey(randomBytes(32), illAccess)],
 ]);
 
-async function openFleet(t: Test, ...hsms: readonly SoftHsmTestToken[]): Promise<TokenFleet> {
+async function openFleet(
+  t: Test,
+  ...hsms: readonly (Pick<SoftHsmTestToken, 'uri' | 'label'> & { readonly initArgs: string })[]
+): Promise<TokenFleet> {
   const surroundings = {
     clock: systemClock,
     timers: systemTimers,
@@ -67,7 +71,7 @@ async function openFleet(t: Test, ...hsms: readonly SoftHsmTestToken[]): Promise
     const token = createToken({
       ...surroundings,
       uri: parsed.value.uri,
-      initArgs: '',
+      initArgs: hsm.initArgs,
       workers: 1,
       sessions: 4,
       dataDir: t.testdir(),
@@ -118,7 +122,7 @@ for (const [fault, rules] of [
   ['every session gone', ['* fail 0xb3']],
   ['nobody logged in', ['C_EncryptInit fail 0x101', 'C_DecryptInit fail 0x101']],
   ['a flipped bit in every ciphertext', ['C_Encrypt flip']],
-  ['every hundredth call CKR_GENERAL_ERROR', ['* fail 0x5 -1 100']],
+  ['a few calls CKR_GENERAL_ERROR', ['C_Encrypt fail 0x5 -1 30', 'C_Decrypt fail 0x5 -1 100']],
 ] as const) {
   t.test(`${fault}: no request fails, and none is answered wrongly`, async (t) => {
     t.teardown(() => shim.setFaults());
@@ -207,3 +211,34 @@ t.test('two tokens of one module serve together', async (t) => {
   wellAccess.destroyKeys(key.object.objectId);
   t.strictSame(await outcomes(fleet, key, 10), right);
 });
+
+t.test(
+  'two vendors: what either encrypts the other decrypts, and bad ciphertext is bad to both',
+  async (t) => {
+    const nss = await makeNssToken(t);
+    const nssAccess = logIn(t, nss);
+    const key = importKey(randomBytes(32), wellAccess, nssAccess);
+    testKeys.set(nss.label, importKey(randomBytes(32), nssAccess));
+    const fleet = await openFleet(t, well, nss);
+    const answered = new Set<string | null>();
+    for (let index = 0; index < 40; index++) {
+      const route: HsmRoute = { hsm: null, askedFirst: null };
+      t.equal(await roundTrip(fleet, key, route), 'right');
+      answered.add(route.hsm);
+      // They take turns: after one more, what encrypted last time decrypts this time.
+      if (index % 2 === 1) await fleet.crypto.encrypt(encryption(key.object), farDeadline());
+    }
+    t.equal(answered.size, 2);
+    const operation = encryption(key.object);
+    const sealed = seal(key.bytes, randomBytes(12), operation.gcmAad, operation.plaintext);
+    const bad = { key: key.object, gcmAad: operation.gcmAad, ...sealed, tag: randomBytes(16) };
+    for (let index = 0; index < 4; index++) {
+      t.match(await fleet.crypto.decrypt(bad, farDeadline()), {
+        ok: false,
+        error: { kind: 'bad-ciphertext' },
+      });
+    }
+    wellAccess.destroyKeys(key.object.objectId);
+    t.strictSame(await outcomes(fleet, key, 10), right);
+  },
+);
