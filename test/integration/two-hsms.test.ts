@@ -16,6 +16,8 @@ async function startWithTwo(
 ): Promise<RunningNode & Shim & { readonly ill: LoggedInToken; readonly sharedId: string }> {
   let shim: FaultShim | null = null;
   const running = await startNode(t, {
+    // One session of each token in each process: with more a token that hangs leaves some for long.
+    sessionsMax: 2,
     secondToken: async (first) => {
       const second = await addSoftHsmToken(first, 'second', { ownModule: true });
       shim = await makeFaultShim(t, second.modulePath);

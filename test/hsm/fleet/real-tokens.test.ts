@@ -73,7 +73,7 @@ async function openFleet(
       uri: parsed.value.uri,
       initArgs: hsm.initArgs,
       workers: 1,
-      sessions: 4,
+      sessionsMax: 4,
       dataDir: t.testdir(),
       credentialsDirectory: null,
       tryLockFile: (fd) => loadNativeBinding().tryLockFile(fd),
