@@ -4,29 +4,38 @@
 
 namespace xksd {
 
-bool OperationQueue::Submit(CellRef cell, size_t lanes) {
+size_t OperationQueue::Submit(const CellRef* cells, size_t count, size_t lanes) {
+  Calls calls;
   bool missing = false;
   {
     const std::lock_guard lock(mutex_);
-    if (stopped_ || waiting_.size() >= kWaitingMax) return false;
-    waiting_.push_back(cell);
+    if (stopped_) return 0;
+    count = std::min(count, kWaitingMax - std::min(kWaitingMax, waiting_.size()));
+    waiting_.insert(waiting_.end(), cells, cells + count);
     allowed_ = lanes;
-    CallLanes();
+    CallLanes(&calls);
     missing = lanes_ < allowed_;
   }
+  Notify(calls);
   if (missing) OpenMissingLanes();
-  return true;
+  return count;
+}
+
+void OperationQueue::Notify(const Calls& calls) {
+  for (const auto& called : calls) called->notify_one();
 }
 
 void OperationQueue::AllowLanes(size_t lanes) {
+  Calls calls;
   bool missing = false;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
     allowed_ = lanes;
-    CallLanes();
+    CallLanes(&calls);
     missing = lanes_ < allowed_ && !waiting_.empty();
   }
+  Notify(calls);
   if (missing) OpenMissingLanes();
 }
 
@@ -68,7 +77,7 @@ void OperationQueue::Stop() {
   const std::lock_guard lock(mutex_);
   stopped_ = true;
   waiting_.clear();
-  for (Lane* lane : resting_) lane->called_.notify_one();
+  for (Lane* lane : resting_) lane->called_->notify_one();
 }
 
 size_t OperationQueue::waiting() {
@@ -119,7 +128,7 @@ void OperationQueue::Rest(Lane& lane) {
 }
 
 /** A lane for each operation that nobody is coming for, as far as lanes are allowed and resting. */
-void OperationQueue::CallLanes() {
+void OperationQueue::CallLanes(Calls* calls) {
   while (waiting_.size() > coming_ && active_ < allowed_ && !resting_.empty()) {
     Lane* const lane = resting_.back();
     resting_.pop_back();
@@ -127,8 +136,7 @@ void OperationQueue::CallLanes() {
     lane->coming_ = true;
     ++active_;
     ++coming_;
-    // Under the lock: afterwards the lane may be gone.
-    lane->called_.notify_one();
+    calls->push_back(lane->called_);
   }
 }
 
@@ -163,9 +171,9 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
     resting_.push_back(&lane);
     const auto woken = [&] { return lane.active_ || lane.dismissed_ || stopped_; };
     if (until == nullptr) {
-      lane.called_.wait(lock, woken);
+      lane.called_->wait(lock, woken);
     } else {
-      lane.called_.wait_until(lock, *until, woken);
+      lane.called_->wait_until(lock, *until, woken);
     }
     if (lane.active_) continue;
     resting_.erase(std::find(resting_.begin(), resting_.end(), &lane));
@@ -174,21 +182,27 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
 }
 
 void OperationQueue::Pause(Lane& lane) {
+  Calls calls;
   bool announce = false;
   {
     const std::lock_guard lock(mutex_);
     Rest(lane);
-    CallLanes();
+    CallLanes(&calls);
     announce = MustAnnounce();
   }
+  Notify(calls);
   if (announce) completed_();
 }
 
 void OperationQueue::PutBack(CellRef cell) {
-  const std::lock_guard lock(mutex_);
-  if (stopped_) return;
-  waiting_.push_front(cell);
-  CallLanes();
+  Calls calls;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return;
+    waiting_.push_front(cell);
+    CallLanes(&calls);
+  }
+  Notify(calls);
 }
 
 /** Completions that nobody has been told of. @returns whether to call `completed_` now, without the lock. */
@@ -211,7 +225,7 @@ void OperationQueue::Complete(CellRef cell, bool more_soon) {
 void OperationQueue::Dismiss(Lane& lane) {
   const std::lock_guard lock(mutex_);
   lane.dismissed_ = true;
-  lane.called_.notify_one();
+  lane.called_->notify_one();
 }
 
 }  // namespace xksd

@@ -43,7 +43,8 @@ class OperationQueue {
   class Lane {
    private:
     friend class OperationQueue;
-    std::condition_variable called_;
+    /** Shared with who calls, and does so without the lock: the lane may be gone by then. */
+    std::shared_ptr<std::condition_variable> called_ = std::make_shared<std::condition_variable>();
     /** Called, or carrying something out. */
     bool active_ = false;
     /** Called for an operation that it has not come for yet. */
@@ -59,10 +60,10 @@ class OperationQueue {
   // --- the submitting side ---
 
   /**
-   * Adds an operation and lets up to `lanes` lanes work; wakes one that rests or, where there are fewer, opens more.
-   * @returns false when the queue is full or stopped.
+   * Adds operations and lets up to `lanes` lanes work; wakes those that rest or, where there are fewer, opens more.
+   * @returns how many of the operations, from the first; the others found the queue full or stopped.
    */
-  bool Submit(CellRef cell, size_t lanes);
+  size_t Submit(const CellRef* cells, size_t count, size_t lanes);
   /** Lets up to `lanes` lanes work from now on. Those above that rest after what they have in hand. */
   void AllowLanes(size_t lanes);
   /** Takes an operation out that has been withdrawn, if no lane has taken it. */
@@ -99,8 +100,12 @@ class OperationQueue {
   void Dismiss(Lane& lane);
 
  private:
+  /** Lanes to be called once the lock is free: one that wakes while it is held sleeps again at once. */
+  using Calls = std::vector<std::shared_ptr<std::condition_variable>>;
+  static void Notify(const Calls& calls);
+
   void Rest(Lane& lane);
-  void CallLanes();
+  void CallLanes(Calls* calls);
   void OpenMissingLanes();
   bool MustAnnounce();
 

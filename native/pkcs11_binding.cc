@@ -85,7 +85,11 @@ struct QueueHandle {
   std::shared_ptr<Wakeup> wakeup = std::make_shared<Wakeup>();
   std::shared_ptr<OperationQueue> queue;
   uint32_t id = 0;
-  /** Where Collect puts index and generation in turn. */
+  /** Where Submit finds index and generation in turn. */
+  const uint32_t* submitted = nullptr;
+  size_t submitted_pairs = 0;
+  napi_ref submitted_array = nullptr;
+  /** Where Collect puts them. */
   uint32_t* done = nullptr;
   size_t done_pairs = 0;
   napi_ref done_array = nullptr;
@@ -138,7 +142,7 @@ struct Environment {
 // Raw Node-API: a worker may be ended at any moment, also while it is in here, and every call then fails; the C++
 // wrapper would throw, and abort the process for want of an environment to throw in.
 
-constexpr size_t kArgumentsMax = 3;
+constexpr size_t kArgumentsMax = 2;
 
 /** The data of a function, and its first `count` arguments as numbers. @returns null when they are none. */
 template <typename Handle>
@@ -160,12 +164,10 @@ napi_value ToNumber(napi_env env, size_t number) {
 }
 
 napi_value Submit(napi_env env, napi_callback_info info) {
-  uint32_t numbers[3];
-  auto* handle = ReadCall<QueueHandle>(env, info, numbers, 3);
-  napi_value accepted = nullptr;
-  napi_get_boolean(env, handle != nullptr && handle->queue->Submit(CellRef{numbers[0], numbers[1]}, numbers[2]),
-                   &accepted);
-  return accepted;
+  uint32_t numbers[2];
+  auto* handle = ReadCall<QueueHandle>(env, info, numbers, 2);
+  if (handle == nullptr || handle->submitted == nullptr || numbers[0] > handle->submitted_pairs) return ToNumber(env, 0);
+  return ToNumber(env, handle->queue->Submit(reinterpret_cast<const CellRef*>(handle->submitted), numbers[0], numbers[1]));
 }
 
 napi_value Forget(napi_env env, napi_callback_info info) {
@@ -207,8 +209,11 @@ napi_value CloseQueue(napi_env env, napi_callback_info info) {
   handle->Stop();
   const napi_threadsafe_function wakeup = handle->wakeup->Take();
   if (wakeup != nullptr) napi_release_threadsafe_function(wakeup, napi_tsfn_release);
-  if (handle->done_array != nullptr) napi_delete_reference(env, handle->done_array);
-  handle->done_array = nullptr;
+  for (napi_ref* array : {&handle->submitted_array, &handle->done_array}) {
+    if (*array != nullptr) napi_delete_reference(env, *array);
+    *array = nullptr;
+  }
+  handle->submitted = nullptr;
   handle->done = nullptr;
   return nullptr;
 }
@@ -247,17 +252,21 @@ void CallCompleted(napi_env env, napi_value completed, void*, void*) {
 Napi::Value OpenQueue(const Napi::CallbackInfo& info, Environment* environment) {
   const Napi::Env env = info.Env();
   const auto options = info[0].As<Napi::Object>();
+  auto submitted = options.Get("submitted").As<Napi::Uint32Array>();
   auto done = options.Get("done").As<Napi::Uint32Array>();
   const Napi::Value completed = options.Get("completed");
 
   auto handle = std::make_unique<QueueHandle>();
+  handle->submitted = submitted.Data();
+  handle->submitted_pairs = submitted.ElementLength() / 2;
   handle->done = done.Data();
   handle->done_pairs = done.ElementLength() / 2;
   handle->queue = std::make_shared<OperationQueue>([wakeup = handle->wakeup] { wakeup->Wake(); });
   napi_value name = Napi::String::New(env, "xksd completions");
   Napi::Object queue = Napi::Object::New(env);
   // Unreferenced: operations that are out do not keep a loop alive, their caller does.
-  if (napi_create_reference(env, done, 1, &handle->done_array) != napi_ok ||
+  if (napi_create_reference(env, submitted, 1, &handle->submitted_array) != napi_ok ||
+      napi_create_reference(env, done, 1, &handle->done_array) != napi_ok ||
       napi_create_threadsafe_function(env, completed, nullptr, name, 0, 1, nullptr, nullptr, nullptr, CallCompleted,
                                       &handle->wakeup->function) != napi_ok ||
       napi_unref_threadsafe_function(env, handle->wakeup->function) != napi_ok ||

@@ -172,8 +172,9 @@ const batch = 32;
 /** The addon alone, on this thread: encrypt, integrity value, verifying decrypt. */
 function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult> {
   const cells = new Cells();
+  const submitted = new Uint32Array(2 * cellsMax);
   const done = new Uint32Array(2 * cellsMax);
-  const queue = loadNativeBinding().openPkcs11OperationQueue({ done, completed: () => {} });
+  const queue = loadNativeBinding().openPkcs11OperationQueue({ submitted, done, completed: () => {} });
   const opened = loadNativeBinding().openPkcs11Crypto({
     modulePath: token.modulePath,
     initArgs: '',
@@ -193,7 +194,8 @@ function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult
       const refs = Array.from({ length: batch }, () => cells.putEncrypt(operation, null)).flatMap(
         (ref) => ref ?? [],
       );
-      for (const { index, generation } of refs) queue.submit(index, generation, 1);
+      submitted.set(refs.flatMap(({ index, generation }) => [index, generation]));
+      queue.submit(refs.length, 1);
       while (crypto.work(0) > 0);
       queue.collect();
       for (const ref of refs) {

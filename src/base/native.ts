@@ -14,7 +14,9 @@ export interface Pkcs11Outcome {
 
 /** The submitting side of an operation queue. */
 export interface Pkcs11OperationQueueOptions {
-  /** Where `collect` puts cell number and generation in turn; two elements for each cell. */
+  /** Where `submit` finds cell number and generation in turn; two elements for each cell. */
+  readonly submitted: Uint32Array;
+  /** Where `collect` puts them. */
   readonly done: Uint32Array;
   /** Called on this thread, once for all completions that have not been collected. Does not keep the loop alive. */
   readonly completed: () => void;
@@ -28,10 +30,10 @@ export interface Pkcs11OperationQueue {
   /** By which workers find it (`Pkcs11CryptoOptions.queueId`), until it is stopped. */
   readonly id: number;
   /**
-   * Adds an operation, lets up to `lanes` lanes work, wakes one that rests and opens those that are missing.
-   * @returns false when the queue is full or stopped.
+   * Adds the first `count` operations in `submitted`, lets up to `lanes` lanes work, wakes those that rest and opens
+   * those that are missing. @returns how many, from the first; the others found the queue full or stopped.
    */
-  submit(index: number, generation: number, lanes: number): boolean;
+  submit(count: number, lanes: number): number;
   /** Takes out an operation that has been withdrawn. */
   forget(index: number, generation: number): void;
   /** Lets up to `lanes` lanes work. Those above that rest after what they have in hand. */
@@ -46,7 +48,7 @@ export interface Pkcs11OperationQueue {
   provenLanes(): number;
   /** Sends every lane away; nothing is taken any more. */
   stop(): void;
-  /** Stops it, and lets go of `done` and `completed`. */
+  /** Stops it, and lets go of `submitted`, `done` and `completed`. */
   close(): void;
 }
 

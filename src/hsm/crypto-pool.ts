@@ -125,6 +125,7 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #options: CryptoPoolOptions;
   readonly #binding: NativeBinding = loadNativeBinding();
   readonly #cells = new Cells();
+  readonly #submitted = new Uint32Array(2 * cellsMax);
   readonly #done = new Uint32Array(2 * cellsMax);
   readonly #queue: Pkcs11OperationQueue;
   readonly #shifts: WorkerShifts;
@@ -153,7 +154,11 @@ class QueuedCryptoPool implements CryptoPool {
     const { workers, modulePath, initArgs, slotId, sessionsMax, witness } = options;
     this.#options = options;
     this.#lanesMax = workers * sessionsMax;
-    this.#queue = this.#binding.openPkcs11OperationQueue({ done: this.#done, completed: this.#collect });
+    this.#queue = this.#binding.openPkcs11OperationQueue({
+      submitted: this.#submitted,
+      done: this.#done,
+      completed: this.#collect,
+    });
     const workerData = {
       memory: this.#cells.memory,
       queueId: this.#queue.id,
@@ -323,13 +328,15 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #submitArrived = (): void => {
     const arrived = this.#arrived;
     this.#arrived = [];
-    const lanes = this.#lanes;
-    for (const pending of arrived) {
-      const { index, generation } = pending.cell;
-      // It may have been given up in the same turn.
-      if (this.#pending.get(index) !== pending) continue;
-      if (!this.#queue.submit(index, generation, lanes)) this.#withdraw(pending, failed('overloaded'));
+    // Some may have been given up in the same turn.
+    const wanted = arrived.filter((pending) => this.#pending.get(pending.cell.index) === pending);
+    let at = 0;
+    for (const { cell } of wanted) {
+      this.#submitted[at++] = cell.index;
+      this.#submitted[at++] = cell.generation;
     }
+    const accepted = this.#queue.submit(wanted.length, this.#lanes);
+    for (const pending of wanted.slice(accepted)) this.#withdraw(pending, failed('overloaded'));
     if (this.#outstanding > 0 && !this.#closed) this.#shifts.call();
   };
 

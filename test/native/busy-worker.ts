@@ -14,7 +14,12 @@ const { token, sessions, objectId } = workerData as {
 };
 const cells = new Cells();
 const binding = loadNativeBinding();
-const queue = binding.openPkcs11OperationQueue({ done: new Uint32Array(2 * cellsMax), completed: () => {} });
+const submitted = new Uint32Array(2 * cellsMax);
+const queue = binding.openPkcs11OperationQueue({
+  submitted,
+  done: new Uint32Array(2 * cellsMax),
+  completed: () => {},
+});
 const { crypto, rv } = binding.openPkcs11Crypto({
   ...token,
   sessionsMax: sessions,
@@ -39,9 +44,10 @@ for (let round = 0; ; round++) {
       null,
     );
     if (ref === null) throw new Error('no cell');
+    submitted.set([ref.index, ref.generation], 2 * refs.length);
     refs.push(ref);
-    queue.submit(ref.index, ref.generation, sessions);
   }
+  queue.submit(refs.length, sessions);
   // The threads of the other sessions take theirs meanwhile.
   for (let done = 0; done < refs.length; done += queue.collect()) crypto.work(0);
   for (const ref of refs) {

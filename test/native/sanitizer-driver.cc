@@ -79,7 +79,7 @@ class Submitter {
   const std::shared_ptr<OperationQueue>& queue() const { return queue_; }
 
   void Submit(const std::vector<CellRef>& refs, size_t lanes) {
-    for (const CellRef& ref : refs) EXPECT(queue_->Submit(ref, lanes));
+    EXPECT(queue_->Submit(refs.data(), refs.size(), lanes) == refs.size());
   }
   /** Waits for so many completions. */
   void Await(size_t count) {
@@ -342,8 +342,8 @@ void CheckStop(const char* module, CK_SLOT_ID slot) {
     std::thread worker([&] { pool->Work(std::chrono::milliseconds(60000)); });
     for (uint32_t i = 0; i < kSmallCells; ++i) {
       if (i == kSmallCells / 2) submitter.queue()->Stop();
-      const bool accepted = submitter.queue()->Submit(cells.Submit(i, cell::kOperationEncrypt, 4, 16), 4);
-      EXPECT(accepted == (i < kSmallCells / 2));
+      const CellRef ref = cells.Submit(i, cell::kOperationEncrypt, 4, 16);
+      EXPECT(submitter.queue()->Submit(&ref, 1, 4) == (i < kSmallCells / 2 ? 1 : 0));
     }
     worker.join();
     EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
@@ -353,12 +353,23 @@ void CheckStop(const char* module, CK_SLOT_ID slot) {
   }
 }
 
+/** What finds no room is given back, the rest is taken. */
+void CheckFull() {
+  OperationQueue queue([] {});
+  const std::vector<CellRef> refs(OperationQueue::kWaitingMax + 3, CellRef{0, 1});
+  EXPECT(queue.Submit(refs.data(), 5, 1) == 5);
+  EXPECT(queue.Submit(refs.data(), refs.size(), 1) == OperationQueue::kWaitingMax - 5);
+  EXPECT(queue.Submit(refs.data(), 1, 1) == 0);
+  EXPECT(queue.waiting() == OperationQueue::kWaitingMax);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   EXPECT(argc == 5);
   const char* module_path = argv[1];
   CheckSha256();
+  CheckFull();
 
   ModuleRef module;
   EXPECT(!ModuleRef().Acquire("/nonexistent.so", "").ok());
