@@ -3,8 +3,8 @@ import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 
-/** As many as GetHealthStatus shows (X-H2). */
-const hsmsMax = 10;
+/** Tokens of a node: as many as GetHealthStatus shows (X-H2). */
+export const hsmsMax = 10;
 
 /** Cores − 1: one is left to the replica, the kernel and the HSM's library. Two, so that one can die. */
 const defaultServingProcesses = (): number => Math.min(8, Math.max(2, availableParallelism() - 1));

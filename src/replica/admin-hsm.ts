@@ -3,6 +3,7 @@ import { encodeHex } from '../base/bytes.js';
 import { err, ok, type Result } from '../base/result.js';
 import { requestIdRandomBytes } from '../keystate/request-id.js';
 import type { PreparedToken, SealedBytes } from '../keystate/types.js';
+import { hsmsMax } from '../ops/config-schema.js';
 import type { HsmReplyValues, ObjectDescription } from '../ops/state-link.js';
 import type { AdminContext, NounHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
@@ -36,7 +37,8 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
   async function prepareAll(caller: AdminCaller): Promise<Result<AdminResponse<'hsm.prepare'>, AdminError>> {
     const tokens: PreparedAnswer[] = [];
     const faults: AdminError[] = [];
-    for (let place = 0; ; place++) {
+    // Bounded: a process that cannot say at once which token is the last must not be asked for ever.
+    for (let place = 0; place < hsmsMax; place++) {
       const asked = await hsm.ask<'prepare-token'>({ op: 'prepare-token', place });
       if (!asked.ok && asked.error.code === 'no-such-token') break;
       const done = asked.ok ? await commit(asked.value, forToken(caller, place)) : asked;

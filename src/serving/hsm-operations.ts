@@ -116,12 +116,12 @@ export class HsmOperations {
 
   async #prepareToken(place: number): Promise<Outcome<HsmReplyValues['prepare-token']>> {
     const { tokens } = this.#options;
-    const state = this.#options.state();
-    if (state === null) return fault({ code: 'failed', message: 'key state has not arrived yet; try again' });
     const token = tokens[place];
     if (token === undefined) {
       return fault({ code: 'no-such-token', message: `there is no token number ${place + 1}` });
     }
+    const state = this.#options.state();
+    if (state === null) return fault({ code: 'failed', message: 'key state has not arrived yet; try again' });
     const prepared = await new TokenPreparation(this.#options, token, state).run();
     if (prepared.ok || tokens.length === 1) return prepared;
     const { code, message } = prepared.error;

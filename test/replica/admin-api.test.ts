@@ -87,6 +87,19 @@ t.test(
   },
 );
 
+t.test('hsm prepare ends although no answer says which token is the last', async (t) => {
+  const replica = await makeReplica(t);
+  let asked = 0;
+  await replica.link({
+    onHsmRequest: ({ id }) => {
+      asked += 1;
+      return { id, ok: false, code: 'failed', message: 'key state has not arrived yet' };
+    },
+  });
+  t.match(await replica.run('hsm.prepare', {}), { ok: false, error: { code: 'failed' } });
+  t.equal(asked, 10, 'once for each token that a node may have');
+});
+
 t.test('hsm test asks every process, and says which did not answer', async (t) => {
   const replica = await makeReplica(t);
   t.match(await replica.run('hsm.test', {}), { ok: false, error: { code: 'no-serving-process' } });
