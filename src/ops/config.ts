@@ -160,10 +160,20 @@ function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
   return [`${setting}${issue.path.length === 1 ? ':' : ''} ${issue.message}${given}`];
 }
 
+/** Settings of former releases whose nearest name now means something else. */
+const formerKeys = new Map([
+  [
+    '[[hsm]] sessions',
+    'sessions are opened as the token needs them now; leave it out, or bound those of the whole node by "sessions_max"',
+  ],
+]);
+
 function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
   const known = knownNames(path);
   const unknown =
     path.length === 0 ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
+  const former = formerKeys.get(`${describePath(path)} ${key}`);
+  if (former !== undefined) return `${unknown}: ${former}`;
   const elsewhere = Object.entries(sectionsOfAFile).find(([, keys]) => Object.hasOwn(keys, key));
   if (elsewhere !== undefined) return `${unknown}: did you mean ${describePath([elsewhere[0], key])}?`;
   const nearest = nearestName(key, known);

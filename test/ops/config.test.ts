@@ -221,6 +221,10 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
       '[[hsm]]\nuri = "pkcs11:token=a"\npins = 5',
       'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions_max',
     ],
+    [
+      '[[hsm]]\nuri = "pkcs11:token=a"\nsessions = 16',
+      'unknown key "sessions" in [[hsm]]: sessions are opened as the token needs them now; leave it out, or bound those of the whole node by "sessions_max"',
+    ],
   ];
   for (const [content, expected] of cases) t.ok(refusal(t, content).includes(expected), expected);
   const hsm = '[[hsm]]\nuri = "pkcs11:token=a?module-path=/m&pin-source=file:/p"\n';
