@@ -140,6 +140,8 @@ class QueuedCryptoPool implements CryptoPool {
   #stuck = 0;
   #lastOperationMs = 0;
   #sweepTimer: NodeJS.Timeout | null = null;
+  /** It was armed while only abandoned calls were out. */
+  #isSweepSlow = false;
   /** The `CKR_…` by which the login went, until it is back. */
   #lostRv: string | null = null;
   #closed = false;
@@ -428,8 +430,13 @@ class QueuedCryptoPool implements CryptoPool {
   }
 
   #armSweep(): void {
-    if (this.#sweepTimer !== null) return;
     const onlyStuck = this.#outstanding === 0;
+    if (this.#sweepTimer !== null) {
+      if (onlyStuck || !this.#isSweepSlow) return;
+      // An operation has come meanwhile, whose deadline and lanes want to be looked after.
+      clearTimeout(this.#sweepTimer);
+    }
+    this.#isSweepSlow = onlyStuck;
     this.#sweepTimer = setTimeout(this.#sweep, onlyStuck ? stuckSweepMs : sweepMs);
     // An abandoned call is nothing to stay alive for.
     if (onlyStuck) this.#sweepTimer.unref();

@@ -68,6 +68,21 @@ async function encryptsRightly(t: Test, pool: CryptoPool, message: string, under
   );
 }
 
+t.test('an operation is watched as closely while an abandoned call is out', async (t) => {
+  const pool = await startPool(t, token, 2);
+  await encryptsRightly(t, pool, 'before');
+  shim.setFaults('C_Encrypt hang');
+  t.match(await pool.encrypt(encryption(key.object), inMs(50)), { error: { kind: 'deadline' } });
+  t.equal(pool.stats().stuckCells, 1);
+  // Abandoned calls alone are looked for every 50 ms. Timers fire in the order in which they are due.
+  const answered = pool.encrypt(encryption(key.object), inMs(10)).then(() => 'answered');
+  const tooLate = new Promise((resolve) => setTimeout(resolve, 35, 'too late'));
+  t.equal(await Promise.race([answered, tooLate]), 'answered');
+  shim.setFaults();
+  shim.releaseAll();
+  await untilNothingIsStuck(pool);
+});
+
 for (const sessions of [1, 4]) {
   t.test(
     `${sessions} session(s): a call that hangs is answered at its deadline, and nobody sees what it returns`,
