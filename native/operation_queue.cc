@@ -127,6 +127,11 @@ void OperationQueue::Rest(Lane& lane) {
   lane.coming_ = false;
 }
 
+/** Where the lane rests, it is called for no operation. */
+void OperationQueue::CallNoMore(Lane& lane) {
+  resting_.erase(std::remove(resting_.begin(), resting_.end(), &lane), resting_.end());
+}
+
 /** A lane for each operation that nobody is coming for, as far as lanes are allowed and resting. */
 void OperationQueue::CallLanes(Calls* calls) {
   while (waiting_.size() > coming_ && active_ < allowed_ && !resting_.empty()) {
@@ -176,7 +181,7 @@ OperationQueue::Next OperationQueue::Take(Lane& lane, const Clock::time_point* u
       lane.called_->wait_until(lock, *until, woken);
     }
     if (lane.active_) continue;
-    resting_.erase(std::find(resting_.begin(), resting_.end(), &lane));
+    CallNoMore(lane);
     if (!stopped_ && !lane.dismissed_) return Next::kNothing;
   }
 }
@@ -225,6 +230,7 @@ void OperationQueue::Complete(CellRef cell, bool more_soon) {
 void OperationQueue::Dismiss(Lane& lane) {
   const std::lock_guard lock(mutex_);
   lane.dismissed_ = true;
+  CallNoMore(lane);
   lane.called_->notify_one();
 }
 

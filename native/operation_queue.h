@@ -105,6 +105,7 @@ class OperationQueue {
   static void Notify(const Calls& calls);
 
   void Rest(Lane& lane);
+  void CallNoMore(Lane& lane);
   void CallLanes(Calls* calls);
   void OpenMissingLanes();
   bool MustAnnounce();

@@ -363,6 +363,30 @@ void CheckFull() {
   EXPECT(queue.waiting() == OperationQueue::kWaitingMax);
 }
 
+/** A lane that was sent away is called no more, and may be given up before it has noticed. */
+void CheckLaneGivenUp() {
+  for (int round = 0; round < 300; ++round) {
+    OperationQueue queue([] {});
+    OperationQueue::Lane lane;
+    queue.Join(lane, true);
+    std::atomic<bool> begun{false};
+    std::thread thread([&] {
+      CellRef taken{};
+      begun.store(true);
+      EXPECT(queue.Take(lane, nullptr, &taken) == OperationQueue::Next::kDismissed);
+    });
+    while (!begun.load()) std::this_thread::yield();
+    // At another point of its way into Take each time.
+    for (int turn = 0; turn < round; ++turn) std::this_thread::yield();
+    queue.Dismiss(lane);
+    const CellRef cell{1, 1};
+    EXPECT(queue.Submit(&cell, 1, 1) == 1);
+    queue.Leave(lane);
+    thread.join();
+    EXPECT(queue.waiting() == 1);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -370,6 +394,7 @@ int main(int argc, char** argv) {
   const char* module_path = argv[1];
   CheckSha256();
   CheckFull();
+  CheckLaneGivenUp();
 
   ModuleRef module;
   EXPECT(!ModuleRef().Acquire("/nonexistent.so", "").ok());
