@@ -350,14 +350,42 @@ t.test(
     await until(() => release.length === 1);
     const [connection] = lanes.connections;
     t.equal(connection?.inFlight, 1);
+    socket.write(requestOf('a data key'));
+    await until(() => lanes.buffers.length === 2);
     connection?.socket.destroy();
     await until(() => connection?.inFlight === 0);
     release[0]?.();
     await until(() => bodies.length === 1 && isWiped(bodies[0]));
     t.equal(connection?.inFlight, 0, 'it is not counted twice');
+    t.ok(isWiped(lanes.buffers[1]), 'nor is what came before its turn left');
     socket.destroy();
   },
 );
+
+t.test('X-D2: of a request that comes behind the last answer nothing is left', async (t) => {
+  for (const isAskedToClose of ['before it comes', 'afterwards']) {
+    const release: (() => void)[] = [];
+    const lanes = await openLanes(t, {
+      handler: async () => {
+        await new Promise<void>((resolve) => release.push(resolve));
+        return jsonAnswer({});
+      },
+    });
+    const socket = await connectTo(lanes);
+    socket.resume();
+    socket.write(requestOf('abc'));
+    await until(() => release.length === 1);
+    const [connection] = lanes.connections;
+    if (isAskedToClose === 'before it comes') connection?.closePolitely();
+    socket.write(requestOf('a data key'));
+    await until(() => lanes.buffers.length === 2);
+    if (isAskedToClose === 'afterwards') connection?.closePolitely();
+    release[0]?.();
+    await once(socket, 'end');
+    t.ok(isWiped(lanes.buffers[1]), isAskedToClose);
+    socket.destroy();
+  }
+});
 
 t.test('X-D2: of a secret nothing is left once it was sent, nor of a body in pieces', async (t) => {
   const bodies: Buffer[] = [];

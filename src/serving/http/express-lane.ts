@@ -87,7 +87,8 @@ export class ExpressLane {
   readonly #onData = (bytes: Buffer): void => {
     const receivedAtMs = this.#front.arrivals.arrivedAtMs();
     if (this.#phase === 'reading') this.#read(bytes, receivedAtMs);
-    else if (!this.#closing) {
+    else if (this.#closing) wipe(bytes);
+    else {
       // Pipelined (RFC 9112 §9.3.2): its turn comes after the answer.
       this.#socket.pause();
       this.#early = bytes;
@@ -192,9 +193,9 @@ export class ExpressLane {
     this.#answered();
     this.#phase = 'reading';
     const early = this.#early;
-    this.#early = null;
     if (this.#closing || (this.#ended && early === null)) this.#finish(null);
     else if (early !== null) {
+      this.#early = null;
       // Whatever is behind it comes after it.
       this.#socket.resume();
       this.#read(early, this.#earlyAtMs);
@@ -243,6 +244,8 @@ export class ExpressLane {
 
   #stop(): void {
     this.#letGo();
+    if (this.#early !== null) wipe(this.#early);
+    this.#early = null;
     this.#phase = 'left';
     clearTimeout(this.#watch);
     clearTimeout(this.#restTimer);
