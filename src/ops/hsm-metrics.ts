@@ -37,10 +37,10 @@ class CountedElsewhere<Label extends string> {
     this.#counter = counter;
   }
 
-  set(labels: Record<Label, string>, total: number): void {
-    const key = JSON.stringify(labels);
-    this.#counter.inc(labels, total - (this.#counted.get(key) ?? 0));
-    this.#counted.set(key, total);
+  /** @param source what `total` is of, whatever it is called now. */
+  set(source: string, labels: Record<Label, string>, total: number): void {
+    this.#counter.inc(labels, total - (this.#counted.get(source) ?? 0));
+    this.#counted.set(source, total);
   }
 }
 
@@ -58,18 +58,23 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
       for (const state of ['ACTIVE', 'DEGRADED', 'UNAVAILABLE'] as const) {
         this.set({ state }, tokens.filter((token) => token.state === state).length);
       }
+      // A token is called otherwise once its serial is known: under its former name nothing is so any more.
+      for (const each of [sessions, stuck, outstanding, breakers]) each.reset();
       for (const token of tokens) {
         const hsm = token.serial ?? token.label ?? token.uri;
         sessions.set({ hsm }, token.sessions);
         stuck.set({ hsm }, token.stuckCells);
       }
-      for (const counts of sources.counts()) {
+      for (const [index, counts] of sources.counts().entries()) {
         const { hsm } = counts;
+        const place = String(index);
         outstanding.set({ hsm }, counts.outstanding);
         breakers.set({ hsm }, counts.breakerIsOpen ? 1 : 0);
-        retries.set({ hsm }, counts.retries);
-        hedges.set({ hsm }, counts.hedges);
-        for (const [kind, total] of Object.entries(counts.failures)) failures.set({ hsm, kind }, total);
+        retries.set(place, { hsm }, counts.retries);
+        hedges.set(place, { hsm }, counts.hedges);
+        for (const [kind, total] of Object.entries(counts.failures)) {
+          failures.set(`${place} ${kind}`, { hsm, kind }, total);
+        }
       }
     },
   });

@@ -48,3 +48,32 @@ t.test('tokens under the names of operations.md, promtool agreeing', async (t) =
   const checked = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
   t.equal(checked.status, 0, checked.stdout + checked.stderr);
 });
+
+t.test('a token that gets another name leaves none behind, and is not counted again', async (t) => {
+  const registry = new Registry();
+  let serial: string | null = null;
+  createHsmMetrics(registry, {
+    status: () => [tokenStatus({ serial, label: 'label' })],
+    counts: () => [{ ...counts, hsm: serial ?? 'label' }],
+  });
+  await registry.metrics();
+  serial = 'serial';
+  const lines = (await registry.metrics()).split('\n');
+  t.strictSame(
+    lines.filter((line) => line.includes('label')),
+    [
+      'xks_hsm_failures_total{hsm="label",kind="failed"} 5',
+      'xks_hsm_failures_total{hsm="label",kind="deadline"} 1',
+      'xks_hsm_retries_total{hsm="label"} 3',
+      'xks_hsm_hedges_total{hsm="label"} 4',
+    ],
+    'what was counted stays, what is now is told of the new name only',
+  );
+  for (const line of [
+    'xks_hsm_retries_total{hsm="serial"} 0',
+    'xks_hsm_failures_total{hsm="serial",kind="failed"} 0',
+    'xks_hsm_breaker_open{hsm="serial"} 1',
+  ]) {
+    t.ok(lines.includes(line), line);
+  }
+});
