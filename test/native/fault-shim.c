@@ -2,43 +2,43 @@
  * A PKCS#11 module that loads another one and misbehaves as told. Test code, never shipped. Beside the shim lie:
  *
  *   <shim>.module   the path of the real module;
- *   <shim>.faults   read at every call, one rule a line: FUNCTION ACTION [ARGUMENT] [TIMES [EVERY]]
- *                     C_Encrypt fail 0x5        returns CKR_GENERAL_ERROR, every time
- *                     C_Encrypt flip - 1        flips a bit of the first output
- *                     C_Decrypt hang - 1        says so on the socket and waits until that is closed
- *                     handles swap              the two objects found last have each other's number from now on, as
- *                                               on a token that numbered them anew
- *                     C_Decrypt fail 0x5 -1 100 every hundredth call (TIMES < 0: without end)
- *                   FUNCTION may be * for all of them. Another content of the file counts anew;
+ *   <shim>.faults   what it shall do (fault-rules.h);
  *   <shim>.socket   a unix socket, where a call that hangs connects and sends its name.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "../../native/pkcs11.h"
+#include "fault-rules.h"
+#include "iv-modes.h"
 
-#define RULES_MAX 16
-#define DEVICE_ERROR 0x30UL
+#define PATH_BYTES_MAX 4096
+#define SLOTS_MAX 16
 
 static CK_FUNCTION_LIST table;
 static CK_FUNCTION_LIST* real;
-static char own_path[4096];
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static char last_faults[4096];
-static long used[RULES_MAX];
-static long seen[RULES_MAX];
+static char own_path[PATH_BYTES_MAX];
 
-enum action { NOTHING, FAIL, FLIP, HANG, SWAP };
+/* Held by every real call on a session; alone by what takes sessions from under them, which not every module bears. */
+static pthread_rwlock_t sessions_lock = PTHREAD_RWLOCK_INITIALIZER;
+static unsigned long removal_seen;
 
-static size_t read_beside(const char* suffix, char* text, size_t size) {
-  char path[5000];
+/* The object of the operation that this thread has begun. */
+static __thread struct {
+  CK_SESSION_HANDLE session;
+  int known;
+  struct object object;
+} begun;
+
+static void read_beside(const char* suffix, char* text, size_t size) {
+  char path[PATH_BYTES_MAX + 16];
   snprintf(path, sizeof path, "%s.%s", own_path, suffix);
   FILE* file = fopen(path, "r");
   size_t bytes = 0;
@@ -47,42 +47,6 @@ static size_t read_beside(const char* suffix, char* text, size_t size) {
     fclose(file);
   }
   text[bytes] = 0;
-  return bytes;
-}
-
-static enum action fault(const char* function, CK_RV* rv) {
-  char faults[sizeof last_faults];
-  enum action action = NOTHING;
-  pthread_mutex_lock(&mutex);
-  read_beside("faults", faults, sizeof faults);
-  if (strcmp(faults, last_faults) != 0) {
-    strcpy(last_faults, faults);
-    memset(used, 0, sizeof used);
-    memset(seen, 0, sizeof seen);
-  }
-  char* rest = NULL;
-  char* line = strtok_r(faults, "\n", &rest);
-  for (int rule = 0; line != NULL && rule < RULES_MAX && action == NOTHING; ++rule) {
-    char name[64] = "";
-    char what[16] = "";
-    char argument[32] = "";
-    long times = -1;
-    long every = 1;
-    const int fields = sscanf(line, "%63s %15s %31s %ld %ld", name, what, argument, &times, &every);
-    line = strtok_r(NULL, "\n", &rest);
-    if (fields < 2 || (strcmp(name, "*") != 0 && strcmp(name, function) != 0)) continue;
-    seen[rule] += 1;
-    if (every > 1 && seen[rule] % every != 0) continue;
-    if (times >= 0 && used[rule] >= times) continue;
-    used[rule] += 1;
-    if (strcmp(what, "fail") == 0) action = FAIL;
-    if (strcmp(what, "flip") == 0) action = FLIP;
-    if (strcmp(what, "hang") == 0) action = HANG;
-    if (strcmp(what, "swap") == 0) action = SWAP;
-    *rv = strtoul(argument, NULL, 0);
-  }
-  pthread_mutex_unlock(&mutex);
-  return action;
 }
 
 /* Tells the test, and waits for its word. */
@@ -98,110 +62,278 @@ static void hang(const char* function) {
   close(fd);
 }
 
-/* Before the real call. Returns whether the call has failed already. */
-static int before(const char* function, enum action* action, CK_RV* rv) {
-  *action = fault(function, rv);
-  if (*action == HANG) hang(function);
-  return *action == FAIL;
+static void wait_out(unsigned long micros) {
+  struct timespec rest = {(time_t)(micros / 1000000), (long)(micros % 1000000) * 1000};
+  while (micros > 0 && nanosleep(&rest, &rest) != 0) continue;
 }
 
-static void after(enum action action, CK_RV rv, CK_BYTE* out, const CK_ULONG* bytes) {
-  if (action == FLIP && rv == CKR_OK && out != NULL && *bytes > 0) out[0] ^= 1;
+static void close_all_sessions(void) {
+  CK_SLOT_ID slots[SLOTS_MAX];
+  CK_ULONG count = SLOTS_MAX;
+  pthread_rwlock_wrlock(&sessions_lock);
+  if (((CK_C_GetSlotList)real->C_GetSlotList)(1, slots, &count) == CKR_OK)
+    for (CK_ULONG i = 0; i < count; ++i) real->C_CloseAllSessions(slots[i]);
+  pthread_rwlock_unlock(&sessions_lock);
+}
+
+static void log_out(CK_SESSION_HANDLE session) {
+  pthread_rwlock_wrlock(&sessions_lock);
+  real->C_Logout(session);
+  pthread_rwlock_unlock(&sessions_lock);
+}
+
+static int is_of_operation(const char* function) {
+  return strncmp(function, "C_Encrypt", 9) == 0 || strncmp(function, "C_Decrypt", 9) == 0;
+}
+
+/* Before the real call. `session`: 0 for none. @returns what the call is to return at once, CKR_OK to go on. */
+static CK_RV before(const char* function, CK_SESSION_HANDLE session, struct fault* fault) {
+  const int is_about_object = begun.known && begun.session == session && is_of_operation(function);
+  *fault = fault_in(function, is_about_object ? &begun.object : NULL);
+  wait_out(fault->delay_micros);
+  switch (fault->action) {
+    case HANG:
+      hang(function);
+      break;
+    case SIGNAL:
+      raise((int)fault->argument);
+      break;
+    case CLOSE_SESSIONS:
+      close_all_sessions();
+      break;
+    case LOGOUT:
+      if (session != 0) log_out(session);
+      break;
+    default:
+      break;
+  }
+  if (fault->removal != 0 && __atomic_exchange_n(&removal_seen, fault->removal, __ATOMIC_ACQ_REL) != fault->removal)
+    close_all_sessions();
+  if (fault->action == FAIL) return fault->argument;
+  return fault->removal != 0 && session != 0 ? CKR_DEVICE_REMOVED : CKR_OK;
 }
 
 static CK_OBJECT_HANDLE found_last[2];
 
 /* From the real number of an object to the one it goes by, and back. */
-static CK_OBJECT_HANDLE renumbered(CK_OBJECT_HANDLE object) {
-  CK_RV rv;
-  if (fault("handles", &rv) != SWAP) return object;
+static CK_OBJECT_HANDLE renumbered(CK_OBJECT_HANDLE object, const struct fault* fault) {
+  if (!fault->handles_swapped) return object;
   if (object == found_last[0]) return found_last[1];
   return object == found_last[1] ? found_last[0] : object;
 }
 
-#define WRAP(name, parameters, arguments)                      \
-  static CK_RV shim_##name parameters {                        \
-    enum action action;                                        \
-    CK_RV rv = CKR_OK;                                         \
-    if (before("C_" #name, &action, &rv)) return rv;           \
-    return real->C_##name arguments;                           \
-  }
-#define WRAP_OUTPUT(name)                                                                                        \
-  static CK_RV shim_##name(CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes, CK_BYTE* out, CK_ULONG* out_bytes) { \
-    enum action action;                                                                                          \
-    CK_RV rv = CKR_OK;                                                                                           \
-    if (before("C_" #name, &action, &rv)) {                                                                      \
-      /* A failed call ends the operation that was begun. */                                                     \
-      real->C_##name(s, in, bytes, out, out_bytes);                                                              \
-      memset(out, 0, *out_bytes);                                                                                \
-      return rv;                                                                                                 \
-    }                                                                                                            \
-    rv = real->C_##name(s, in, bytes, out, out_bytes);                                                           \
-    after(action, rv, out, out_bytes);                                                                           \
-    return rv;                                                                                                   \
-  }
+/* Keeps which object an operation is about, for the rules that ask. */
+static void remember(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key) {
+  begun.known = 0;
+  if (!rules_know_objects()) return;
+  const CK_C_GetAttributeValue get = (CK_C_GetAttributeValue)real->C_GetAttributeValue;
+  memset(&begun.object, 0, sizeof begun.object);
+  CK_ATTRIBUTE id = {CKA_ID, begun.object.id, sizeof begun.object.id};
+  CK_ATTRIBUTE label = {CKA_LABEL, begun.object.label, OBJECT_LABEL_BYTES_MAX};
+  if (get(session, key, &id, 1) == CKR_OK) begun.object.id_bytes = id.ulValueLen;
+  if (get(session, key, &label, 1) != CKR_OK) begun.object.label[0] = 0;
+  begun.session = session;
+  begun.known = 1;
+}
 
-WRAP(OpenSession, (CK_SLOT_ID slot, CK_FLAGS flags, void* application, void* notify, CK_SESSION_HANDLE* session),
-     (slot, flags, application, notify, session))
-WRAP(CloseSession, (CK_SESSION_HANDLE s), (s))
-WRAP(GetSessionInfo, (CK_SESSION_HANDLE s, CK_SESSION_INFO* info), (s, info))
-WRAP(FindObjectsInit, (CK_SESSION_HANDLE s, CK_ATTRIBUTE* a, CK_ULONG n), (s, a, n))
+#define CALL(rv, expression)               \
+  do {                                     \
+    pthread_rwlock_rdlock(&sessions_lock); \
+    rv = expression;                       \
+    pthread_rwlock_unlock(&sessions_lock); \
+  } while (0)
+
+/* Of a function without more to it. `session`: 0 where it has none. */
+#define WRAP(name, session, type, parameters, arguments)               \
+  static CK_RV shim_##name parameters {                                \
+    struct fault fault;                                                \
+    CK_RV rv = before("C_" #name, session, &fault);                    \
+    if (rv == CKR_OK) CALL(rv, ((type)(real->C_##name)) arguments);    \
+    return rv;                                                         \
+  }
+/* Of one on a slot, where a token is missed in another way. */
+#define WRAP_SLOT(name, type, parameters, arguments)                   \
+  static CK_RV shim_##name parameters {                                \
+    struct fault fault;                                                \
+    CK_RV rv = before("C_" #name, 0, &fault);                          \
+    if (rv == CKR_OK && fault.removal != 0) rv = CKR_TOKEN_NOT_PRESENT; \
+    if (rv == CKR_OK) CALL(rv, ((type)(real->C_##name)) arguments);    \
+    return rv;                                                         \
+  }
+#define SAME(name) __typeof__(real->C_##name)
+
+WRAP(Initialize, 0, SAME(Initialize), (void* args), (args))
+WRAP(Finalize, 0, SAME(Finalize), (void* reserved), (reserved))
+WRAP_SLOT(GetTokenInfo, SAME(GetTokenInfo), (CK_SLOT_ID slot, CK_TOKEN_INFO* info), (slot, info))
+WRAP_SLOT(GetMechanismInfo, CK_C_GetMechanismInfo,
+          (CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism, CK_MECHANISM_INFO* info), (slot, mechanism, info))
+WRAP_SLOT(OpenSession, SAME(OpenSession),
+          (CK_SLOT_ID slot, CK_FLAGS flags, void* application, void* notify, CK_SESSION_HANDLE* session),
+          (slot, flags, application, notify, session))
+WRAP(CloseSession, s, SAME(CloseSession), (CK_SESSION_HANDLE s), (s))
+WRAP(GetSessionInfo, s, SAME(GetSessionInfo), (CK_SESSION_HANDLE s, CK_SESSION_INFO* info), (s, info))
+WRAP(Login, s, SAME(Login), (CK_SESSION_HANDLE s, CK_ULONG user, CK_BYTE* pin, CK_ULONG bytes), (s, user, pin, bytes))
+WRAP(Logout, s, SAME(Logout), (CK_SESSION_HANDLE s), (s))
+WRAP(CreateObject, s, SAME(CreateObject),
+     (CK_SESSION_HANDLE s, CK_ATTRIBUTE* a, CK_ULONG n, CK_OBJECT_HANDLE* object), (s, a, n, object))
+WRAP(DestroyObject, s, SAME(DestroyObject), (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE object), (s, object))
+WRAP(GetAttributeValue, s, CK_C_GetAttributeValue,
+     (CK_SESSION_HANDLE s, CK_OBJECT_HANDLE object, CK_ATTRIBUTE* a, CK_ULONG n),
+     (s, renumbered(object, &fault), a, n))
+WRAP(GenerateKey, s, CK_C_GenerateKey,
+     (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_ATTRIBUTE* a, CK_ULONG n, CK_OBJECT_HANDLE* key), (s, m, a, n, key))
+WRAP(FindObjectsInit, s, SAME(FindObjectsInit), (CK_SESSION_HANDLE s, CK_ATTRIBUTE* a, CK_ULONG n), (s, a, n))
+WRAP(FindObjectsFinal, s, SAME(FindObjectsFinal), (CK_SESSION_HANDLE s), (s))
+WRAP(GenerateRandom, s, SAME(GenerateRandom), (CK_SESSION_HANDLE s, CK_BYTE* random, CK_ULONG bytes),
+     (s, random, bytes))
+
+static CK_RV shim_CloseAllSessions(CK_SLOT_ID slot) {
+  struct fault fault;
+  CK_RV rv = before("C_CloseAllSessions", 0, &fault);
+  if (rv != CKR_OK) return rv;
+  pthread_rwlock_wrlock(&sessions_lock);
+  rv = real->C_CloseAllSessions(slot);
+  pthread_rwlock_unlock(&sessions_lock);
+  return rv;
+}
+
+static CK_RV shim_GetSlotList(CK_BYTE token_present, CK_SLOT_ID* slots, CK_ULONG* count) {
+  struct fault fault;
+  CK_RV rv = before("C_GetSlotList", 0, &fault);
+  if (rv != CKR_OK) return rv;
+  if (fault.removal != 0 && token_present) {
+    *count = 0;
+    return CKR_OK;
+  }
+  CALL(rv, ((CK_C_GetSlotList)real->C_GetSlotList)(token_present, slots, count));
+  return rv;
+}
+
+static CK_RV shim_GetSlotInfo(CK_SLOT_ID slot, CK_SLOT_INFO* info) {
+  struct fault fault;
+  CK_RV rv = before("C_GetSlotInfo", 0, &fault);
+  if (rv != CKR_OK) return rv;
+  CALL(rv, ((CK_C_GetSlotInfo)real->C_GetSlotInfo)(slot, info));
+  if (rv == CKR_OK && fault.removal != 0) info->flags &= ~CKF_TOKEN_PRESENT;
+  return rv;
+}
+
 static CK_RV shim_FindObjects(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE* o, CK_ULONG max, CK_ULONG* n) {
-  enum action action;
-  CK_RV rv = CKR_OK;
-  if (before("C_FindObjects", &action, &rv)) return rv;
-  rv = real->C_FindObjects(s, o, max, n);
+  struct fault fault;
+  CK_RV rv = before("C_FindObjects", s, &fault);
+  if (rv != CKR_OK) return rv;
+  CALL(rv, real->C_FindObjects(s, o, max, n));
   for (CK_ULONG i = 0; rv == CKR_OK && i < *n; ++i) {
     const CK_OBJECT_HANDLE object = o[i];
-    o[i] = renumbered(object);
+    o[i] = renumbered(object, &fault);
     if (o[i] != object || object == found_last[0]) continue;
     found_last[1] = found_last[0];
     found_last[0] = object;
   }
   return rv;
 }
-WRAP(FindObjectsFinal, (CK_SESSION_HANDLE s), (s))
-WRAP(EncryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, renumbered(key)))
-WRAP(DecryptInit, (CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key), (s, m, renumbered(key)))
-WRAP(GenerateRandom, (CK_SESSION_HANDLE s, CK_BYTE* random, CK_ULONG bytes), (s, random, bytes))
-WRAP(Finalize, (void* reserved), (reserved))
-WRAP_OUTPUT(Encrypt)
-WRAP_OUTPUT(Decrypt)
+
+static CK_RV shim_EncryptInit(CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key) {
+  struct fault fault;
+  remember(s, key);
+  CK_RV rv = before("C_EncryptInit", s, &fault);
+  if (rv == CKR_OK) CALL(rv, iv_encrypt_init(real, fault.iv_mode, s, m, renumbered(key, &fault)));
+  return rv;
+}
+
+static CK_RV shim_DecryptInit(CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HANDLE key) {
+  struct fault fault;
+  remember(s, key);
+  CK_RV rv = before("C_DecryptInit", s, &fault);
+  if (rv == CKR_OK) CALL(rv, real->C_DecryptInit(s, m, renumbered(key, &fault)));
+  return rv;
+}
+
+typedef CK_RV (*transform)(CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes, CK_BYTE* out, CK_ULONG* out_bytes);
+
+static CK_RV real_Encrypt(CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes, CK_BYTE* out, CK_ULONG* out_bytes) {
+  return iv_encrypt(real, s, in, bytes, out, out_bytes);
+}
+
+static CK_RV run_transform(const char* function, transform call, CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes,
+                           CK_BYTE* out, CK_ULONG* out_bytes) {
+  struct fault fault;
+  const CK_RV told = before(function, s, &fault);
+  begun.known = 0;
+  CK_RV rv;
+  // Also where it fails: a failed call ends the operation that was begun.
+  CALL(rv, call(s, in, bytes, out, out_bytes));
+  if (told != CKR_OK) {
+    if (out != NULL) memset(out, 0, *out_bytes);
+    return told;
+  }
+  if (fault.action == FLIP && rv == CKR_OK && out != NULL && *out_bytes > 0) out[0] ^= 1;
+  return rv;
+}
+
+static CK_RV shim_Encrypt(CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes, CK_BYTE* out, CK_ULONG* out_bytes) {
+  return run_transform("C_Encrypt", real_Encrypt, s, in, bytes, out, out_bytes);
+}
+
+static CK_RV shim_Decrypt(CK_SESSION_HANDLE s, CK_BYTE* in, CK_ULONG bytes, CK_BYTE* out, CK_ULONG* out_bytes) {
+  return run_transform("C_Decrypt", real->C_Decrypt, s, in, bytes, out, out_bytes);
+}
 
 static CK_RV shim_GetFunctionList(CK_FUNCTION_LIST** list) {
   *list = &table;
   return CKR_OK;
 }
 
+static void fill_table(void) {
+  table = *real;
+  table.C_GetFunctionList = shim_GetFunctionList;
+  table.C_Initialize = shim_Initialize;
+  table.C_Finalize = shim_Finalize;
+  table.C_GetSlotList = (void*)shim_GetSlotList;
+  table.C_GetSlotInfo = (void*)shim_GetSlotInfo;
+  table.C_GetTokenInfo = shim_GetTokenInfo;
+  table.C_GetMechanismInfo = (void*)shim_GetMechanismInfo;
+  table.C_OpenSession = shim_OpenSession;
+  table.C_CloseSession = shim_CloseSession;
+  table.C_CloseAllSessions = shim_CloseAllSessions;
+  table.C_GetSessionInfo = shim_GetSessionInfo;
+  table.C_Login = shim_Login;
+  table.C_Logout = shim_Logout;
+  table.C_CreateObject = shim_CreateObject;
+  table.C_DestroyObject = shim_DestroyObject;
+  table.C_GetAttributeValue = (void*)shim_GetAttributeValue;
+  table.C_GenerateKey = (void*)shim_GenerateKey;
+  table.C_FindObjectsInit = shim_FindObjectsInit;
+  table.C_FindObjects = shim_FindObjects;
+  table.C_FindObjectsFinal = shim_FindObjectsFinal;
+  table.C_EncryptInit = shim_EncryptInit;
+  table.C_Encrypt = shim_Encrypt;
+  table.C_DecryptInit = shim_DecryptInit;
+  table.C_Decrypt = shim_Decrypt;
+  table.C_GenerateRandom = shim_GenerateRandom;
+}
+
 __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST** list) {
   if (real == NULL) {
     Dl_info self;
-    char module[4096];
-    if (dladdr((void*)C_GetFunctionList, &self) == 0) return DEVICE_ERROR;
+    char module[PATH_BYTES_MAX];
+    char rules[PATH_BYTES_MAX + 16];
+    if (dladdr((void*)C_GetFunctionList, &self) == 0) return CKR_DEVICE_ERROR;
     strncpy(own_path, self.dli_fname, sizeof own_path - 1);
+    snprintf(rules, sizeof rules, "%s.faults", own_path);
+    rules_open(rules);
     read_beside("module", module, sizeof module);
     int flags = RTLD_NOW | RTLD_LOCAL;
 #ifndef SHIM_WITHOUT_DEEPBIND
     flags |= RTLD_DEEPBIND;
 #endif
     void* library = dlopen(module, flags);
-    if (library == NULL) return DEVICE_ERROR;
+    if (library == NULL) return CKR_DEVICE_ERROR;
     CK_RV (*get)(CK_FUNCTION_LIST**) = (CK_RV(*)(CK_FUNCTION_LIST**))dlsym(library, "C_GetFunctionList");
-    if (get == NULL || get(&real) != CKR_OK) return DEVICE_ERROR;
-    table = *real;
-    table.C_GetFunctionList = shim_GetFunctionList;
-    table.C_Finalize = shim_Finalize;
-    table.C_OpenSession = shim_OpenSession;
-    table.C_CloseSession = shim_CloseSession;
-    table.C_GetSessionInfo = shim_GetSessionInfo;
-    table.C_FindObjectsInit = shim_FindObjectsInit;
-    table.C_FindObjects = shim_FindObjects;
-    table.C_FindObjectsFinal = shim_FindObjectsFinal;
-    table.C_EncryptInit = shim_EncryptInit;
-    table.C_Encrypt = shim_Encrypt;
-    table.C_DecryptInit = shim_DecryptInit;
-    table.C_Decrypt = shim_Decrypt;
-    table.C_GenerateRandom = shim_GenerateRandom;
+    CK_FUNCTION_LIST* functions = NULL;
+    if (get == NULL || get(&functions) != CKR_OK) return CKR_DEVICE_ERROR;
+    real = functions;
+    fill_table();
   }
   *list = &table;
   return CKR_OK;

@@ -21,11 +21,11 @@ export interface HungCall {
 /** A PKCS#11 module in front of a real one, built for this test, that misbehaves as told (test/native/fault-shim.c). */
 export interface FaultShim {
   readonly modulePath: string;
-  /** Rules as fault-shim.c reads them; none of those before holds any longer. */
+  /** Rules as test/native/fault-rules.h has them; none of those before holds any longer. */
   setFaults(...rules: readonly string[]): void;
   /** The next call that hangs: resolves when it does, with what lets it go on. */
   nextHang(): Promise<HungCall>;
-  /** Lets every call that hangs now go on. */
+  /** Lets every call go on that hangs now. */
   releaseAll(): void;
 }
 
@@ -38,10 +38,12 @@ export async function makeFaultShim(
   const directory = await mkdtemp(join(tmpdir(), 'xksd-shim-'));
   t.teardown(() => rm(directory, { recursive: true, force: true }));
   const shim = join(directory, 'shim.so');
-  const source = join(root, 'test/native/fault-shim.c');
+  const sources = ['fault-shim.c', 'fault-rules.c', 'iv-modes.c'].map((name) =>
+    join(root, 'test/native', name),
+  );
   const flags = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-O1', '-g', '-shared', '-fPIC'];
   if (options.withoutDeepBind === true) flags.push('-DSHIM_WITHOUT_DEEPBIND');
-  await run('cc', [...flags, source, '-o', shim]);
+  await run('cc', [...flags, ...sources, '-o', shim]);
   writeFileSync(`${shim}.module`, modulePath);
 
   const sockets = new Set<Socket>();
@@ -71,15 +73,15 @@ export async function makeFaultShim(
       writeFileSync(`${shim}.faults.new`, `${rules.join('\n')}\n# ${process.hrtime.bigint()}\n`);
       renameSync(`${shim}.faults.new`, `${shim}.faults`);
     },
-    releaseAll() {
-      hung.length = 0;
-      for (const socket of sockets) socket.end();
-    },
     nextHang: () =>
       new Promise((resolve) => {
         const call = hung.shift();
         if (call === undefined) waiting.push(resolve);
         else resolve(call);
       }),
+    releaseAll() {
+      hung.length = 0;
+      for (const socket of sockets) socket.end();
+    },
   };
 }
