@@ -19,7 +19,7 @@ export interface ConnectionEvents<Sent> {
 
 /** A connection that makes itself anew when it was closed. */
 export interface Connection<Sent> {
-  /** Only after `free`. `wire`: the bytes of the request. @returns `false` when it was closed meanwhile. */
+  /** Only after `free`. `wire`: the bytes of the request. @returns `false` when it was closed meanwhile, or has a request already. */
   send(sent: Sent, wire: Buffer): boolean;
   close(): void;
 }

@@ -29,7 +29,8 @@ export class Http1Connection<Sent> implements Connection<Sent> {
   }
 
   send(sent: Sent, wire: Buffer): boolean {
-    if (this.#socket === null) return false;
+    // Closed while it was free, it was free a second time when it was back: two requests must not share it.
+    if (this.#socket === null || this.#sent !== null) return false;
     this.#sent = sent;
     this.#socket.write(wire);
     return true;
