@@ -1,7 +1,8 @@
 import type { RandomSource } from '../base/random.js';
 
 export const backOffFirstMs = 500;
-export const backOffMaxMs = 30_000;
+/** Requests fail while no token is open: one that is back must not be left waiting for longer. */
+export const backOffMaxMs = 1_500;
 
 /**
  * How long to wait before attempt `failures + 1`: doubles from `backOffFirstMs` to `backOffMaxMs`, less up to a
