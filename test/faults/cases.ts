@@ -158,9 +158,10 @@ export const cases: readonly FaultCase[] = [
     breaksAll: true,
     // 90% of the capacity.
     servedShareMin: 0.9 / 3,
-    begin({ token, otherShims, rate, servingProcesses, sessions }) {
+    sessions: 1,
+    begin({ token, otherShims, rate, servingProcesses }) {
       const shims = [token.shim, ...otherShims];
-      const callsAtOnce = shims.length * servingProcesses * sessions;
+      const callsAtOnce = shims.length * servingProcesses;
       const delayMs = (3 * 1_000 * callsAtOnce) / (rate * callsEach);
       for (const shim of shims)
         shim.setFaults(...dataPath.map((name) => `${name} delay ${delayMs.toFixed(3)}`));

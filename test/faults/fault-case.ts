@@ -20,10 +20,9 @@ export interface FaultContext {
   /** Of the tokens besides. */
   readonly otherShims: readonly FaultShim[];
   readonly load: LoadClient;
-  /** Requests a second, of the load; processes, each with so many sessions on each token. */
+  /** Requests a second, of the load. */
   readonly rate: number;
   readonly servingProcesses: number;
-  readonly sessions: number;
   /** Process ids of the serving processes, as they are now. */
   servingPids(): Promise<readonly number[]>;
 }
@@ -40,6 +39,7 @@ export interface FaultCase {
   /** What breaks, as the table says it. */
   readonly fault: string;
   readonly reached: 'directly' | 'over-network';
+  /** Of each serving process, on each token; without it, as many as the product takes by itself. */
   readonly sessions?: number;
   readonly allowed: Allowed;
   /** Whether the token is well all the same, so that even a single one may fail nothing. */

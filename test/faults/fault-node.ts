@@ -37,8 +37,8 @@ export interface FaultNodeOptions {
   readonly directory: string;
   readonly tokens: number;
   readonly reached: FaultCase['reached'];
-  /** Of each serving process, on each token. */
-  readonly sessions: number;
+  /** Of each serving process, on each token; `null`: as many as the product takes by itself. */
+  readonly sessions: number | null;
 }
 
 /** A real node over tokens that hold the same key; the first of them does as it is told. */
@@ -135,6 +135,7 @@ async function startNode(options: FaultNodeOptions, undo: (() => unknown)[]): Pr
     names: ['localhost'],
     ips: ['127.0.0.1'],
   });
+  const sessionsMax = options.sessions === null ? null : options.sessions * servingProcesses;
   const node = new DemoNode({
     name: 'node-1',
     directory: join(directory, 'node-1'),
@@ -150,13 +151,13 @@ async function startNode(options: FaultNodeOptions, undo: (() => unknown)[]): Pr
     requestDeadlineMs,
     logLevel: 'info',
     servingProcesses,
-    sessions: options.sessions,
+    ...(sessionsMax !== null && { sessionsMax }),
     onPidChange: () => {},
   });
   for (const uri of others)
     appendFileSync(
       node.configPath,
-      `\n[[hsm]]\nuri = ${JSON.stringify(uri)}\nsessions = ${options.sessions}\n`,
+      `\n[[hsm]]\nuri = ${JSON.stringify(uri)}\n${sessionsMax === null ? '' : `sessions_max = ${sessionsMax}\n`}`,
     );
   // It has a process group of its own: what ends this process, amid all this too, must not leave it behind.
   const kill = (): void => {

@@ -67,7 +67,7 @@ rmSync(parent, { recursive: true, force: true });
 const results: CaseResult[] = [];
 let standing: string | null = null;
 for (const [place, faultCase] of chosen.entries()) {
-  const { reached, sessions = 1 } = faultCase;
+  const { reached, sessions = null } = faultCase;
   const wanted = `${reached} ${sessions}`;
   let result: CaseResult;
   try {

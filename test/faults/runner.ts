@@ -43,7 +43,6 @@ export async function runCase(
     load,
     rate,
     servingProcesses,
-    sessions: faultCase.sessions ?? 1,
     servingPids: () => node.servingPids(),
   };
   try {
