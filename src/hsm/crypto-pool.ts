@@ -297,8 +297,9 @@ class QueuedCryptoPool implements CryptoPool {
     if (ahead === 0) return null;
     const lanes = this.#lanesAtHand(ahead);
     if (ahead - lanes >= queuedMax) return failed('overloaded');
-    const waitMs = (ahead * this.#operationMicros) / 1_000 / lanes;
-    return nowMs + waitMs > deadlineMs ? failed('overloaded') : null;
+    // Its own time included: an answer that comes too late is work for nothing.
+    const doneInMs = (Math.ceil((ahead + 1) / lanes) * this.#operationMicros) / 1_000;
+    return nowMs + doneInMs > deadlineMs ? failed('overloaded') : null;
   }
 
   /** Lanes that share the operations ahead, as far as is known. */
