@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
+import { createHsmMetrics } from '../../src/ops/hsm-metrics.js';
 import { createProcessRegistry, createServingMetrics } from '../../src/ops/metrics.js';
 import type { Hello } from '../../src/ops/state-link.js';
 import { ClusterMetrics } from '../../src/replica/cluster-metrics.js';
@@ -239,14 +240,18 @@ t.test('operators read of every metric, and of no other', async (t) => {
     bootTimeMs,
     diskSpace,
   });
+  const serving = createServingMetrics({ droppedLogLines: () => 0 });
+  createHsmMetrics(serving.registry, { status: () => [], counts: () => [] });
   const families = [
     await node.json(),
     await new ClusterMetrics({ cluster, state, clock, version: '0.0.0' }).json(),
     await createProcessRegistry({ droppedLogLines: () => 0 }).getMetricsAsJSON(),
-    await createServingMetrics({ droppedLogLines: () => 0 }).registry.getMetricsAsJSON(),
+    await serving.registry.getMetricsAsJSON(),
   ];
   const made = families.flat().map((family) => String((family as { readonly name?: unknown }).name));
-  const documentation = readFileSync(new URL('../../../docs/operating.md', import.meta.url), 'utf8');
+  const documentation = ['operating.md', 'hsm.md']
+    .map((page) => readFileSync(new URL(`../../../docs/${page}`, import.meta.url), 'utf8'))
+    .join('\n');
   // In the first cells of tables, with their labels.
   const firstCells = [...documentation.matchAll(/^\| (`xks_[^|]*)\|/gm)].map(([, cell]) => cell).join('\n');
   const documented = [...firstCells.matchAll(/xks_[a-z_]+/g)].map(([name]) => name);
