@@ -39,6 +39,9 @@ interface Answered {
   readonly body: Buffer;
 }
 
+/** Encrypts on their way while requests are prepared: one after the other, a slow token would let idle connections end. */
+const preparedAtOnce = 16;
+
 /** Connections to a proxy, requests prepared for it, and one load run at a time. */
 export class Driver {
   readonly #plan: DriverPlan;
@@ -80,13 +83,10 @@ export class Driver {
     const encrypts = messages.map((message) => this.#encrypt(message));
     const { user, system } = process.cpuUsage(cpu);
     const decrypts: PreparedRequest[] = [];
-    for (const request of encrypts) {
-      const answer = await this.#askAgain(request);
-      const encrypted = parseEncrypted(answer.body);
-      if (answer.status !== 200 || encrypted === null)
-        throw new Error(`an encrypt was answered ${failureName(answer.status, answer.body)}`);
-      const body = decryptBody(encrypted, request.message.aad);
-      decrypts.push(this.#signer.prepare('decrypt', request.message, body, Date.now()));
+    const atOnce = Math.min(preparedAtOnce, this.#connections.length);
+    for (let from = 0; from < encrypts.length; from += atOnce) {
+      const some = encrypts.slice(from, from + atOnce);
+      decrypts.push(...(await Promise.all(some.map((request) => this.#decryptFor(request)))));
     }
     this.#encrypts = new RequestRing(encrypts, this.#signer);
     this.#decrypts = new RequestRing(decrypts, this.#signer);
@@ -95,6 +95,16 @@ export class Driver {
       this.#decrypts.renew(renewAtOnce, Date.now());
     }, renewEveryMs);
     return { signed: encrypts.length, signingMicros: user + system };
+  }
+
+  /** The decrypt of what an encrypt gave. */
+  async #decryptFor(request: PreparedRequest): Promise<PreparedRequest> {
+    const answer = await this.#askAgain(request);
+    const encrypted = parseEncrypted(answer.body);
+    if (answer.status !== 200 || encrypted === null)
+      throw new Error(`an encrypt was answered ${failureName(answer.status, answer.body)}`);
+    const body = decryptBody(encrypted, request.message.aad);
+    return this.#signer.prepare('decrypt', request.message, body, Date.now());
   }
 
   run(shape: LoadShape): Promise<LoadResult> {
@@ -212,7 +222,7 @@ export class Driver {
     return answer;
   }
 
-  /** Outside of a run, one at a time. */
+  /** Outside of a run, not more at a time than there are connections. */
   #ask(request: PreparedRequest): Promise<Answered> {
     const sent: Sent = { request, dueMs: 0 };
     return new Promise((resolve, reject) => {

@@ -9,6 +9,13 @@ import { runSupervisor } from '../supervisor/main.js';
 import { exitCodes, usageFailure } from './command-failure.js';
 
 /** @returns the exit code. `xksdPath`: what the supervisor starts its children with. */
+/**
+ * What a request leaves behind dies young. A small young generation stays in the processor's cache, is cleaned in less
+ * time than anybody notices, and saves some 25 MiB; the helpers that share this work wait for cores that requests are using.
+ * What a caller of `xksd` gives Node comes later, and counts.
+ */
+const servingNodeOptions = ['--max-semi-space-size=2', '--no-parallel-scavenge'];
+
 export async function runXksdCommand(argv: readonly string[], xksdPath: string): Promise<number> {
   let exitCode: number = exitCodes.ok;
   const program = new Command('xksd')
@@ -27,7 +34,13 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
       exitCode = await runSupervisor({
         configPath: config,
         obstacle: dataDirectoryProblem,
-        childCommand: (role) => [process.execPath, ...process.execArgv, xksdPath, role],
+        childCommand: (role) => [
+          process.execPath,
+          ...(role === 'serving' ? servingNodeOptions : []),
+          ...process.execArgv,
+          xksdPath,
+          role,
+        ],
       });
     });
 

@@ -1,3 +1,4 @@
+import type { Registry } from 'prom-client';
 import { encodeFrame } from '../ops/frames.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import { FrameType, frameBytesMax, type MetricsReport, type TokenStatus } from '../ops/state-link.js';
@@ -12,7 +13,7 @@ export async function metricsFrame(
   tokens: readonly TokenStatus[],
 ): Promise<{ readonly frame: Buffer; readonly metricsLeftOut: boolean }> {
   const report: MetricsReport = {
-    metrics: await metrics.registry.getMetricsAsJSON(),
+    metrics: await collected(metrics.registry),
     credentialLastUsedMs: credentialUse.report(),
     readiness,
     tokens,
@@ -21,6 +22,19 @@ export async function metricsFrame(
   return whole === null
     ? { frame: encodeReport({ ...report, metrics: [] }) ?? Buffer.alloc(0), metricsLeftOut: true }
     : { frame: whole, metricsLeftOut: false };
+}
+
+/**
+ * All metrics, one in each turn of the event loop: some read /proc, and at one go they would keep every request waiting
+ * that comes meanwhile.
+ */
+async function collected(registry: Registry): Promise<readonly unknown[]> {
+  const families: unknown[] = [];
+  for (const { name } of registry.getMetricsAsArray()) {
+    families.push(await registry.getSingleMetric(name)?.get());
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+  return families;
 }
 
 function encodeReport(report: MetricsReport): Buffer | null {
