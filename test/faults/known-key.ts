@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pkcs11js from 'pkcs11js';
+import { knownAesKey } from '../support/known-aes-key.js';
 
 /** One AES-256 key with known bytes, on as many tokens as want it, put there and taken away past the node. */
 export class KnownKey {
@@ -18,19 +19,8 @@ export class KnownKey {
   }
 
   create(tokenLabel: string): void {
-    this.#module.C_CreateObject(this.#session(tokenLabel), [
-      { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
-      { type: pkcs11js.CKA_KEY_TYPE, value: pkcs11js.CKK_AES },
-      { type: pkcs11js.CKA_TOKEN, value: true },
-      { type: pkcs11js.CKA_PRIVATE, value: true },
-      { type: pkcs11js.CKA_SENSITIVE, value: true },
-      { type: pkcs11js.CKA_EXTRACTABLE, value: false },
-      { type: pkcs11js.CKA_ENCRYPT, value: true },
-      { type: pkcs11js.CKA_DECRYPT, value: true },
-      { type: pkcs11js.CKA_ID, value: this.id },
-      { type: pkcs11js.CKA_LABEL, value: 'customer' },
-      { type: pkcs11js.CKA_VALUE, value: this.bytes },
-    ]);
+    const template = knownAesKey(this.id.toString('hex'), 'customer', this.bytes);
+    this.#module.C_CreateObject(this.#session(tokenLabel), template);
   }
 
   delete(tokenLabel: string): void {

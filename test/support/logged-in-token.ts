@@ -3,6 +3,7 @@ import type { Test } from 'tap';
 import { invariant } from '../../src/base/guards.js';
 import { loadNativeBinding } from '../../src/base/native.js';
 import { type ObjectId, objectId } from '../../src/hsm/types.js';
+import { knownAesKey } from './known-aes-key.js';
 
 /** What this needs of a token: `makeSoftHsmToken` and `makeNssToken` give it. */
 export interface TokenAccess {
@@ -48,19 +49,7 @@ export function logIn(t: Pick<Test, 'teardown'>, access: TokenAccess): LoggedInT
     initArgs: access.initArgs,
     slotId: slot.readBigUInt64LE(),
     importKey(bytes, idHex) {
-      module.C_CreateObject(session, [
-        { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
-        { type: pkcs11js.CKA_KEY_TYPE, value: pkcs11js.CKK_AES },
-        { type: pkcs11js.CKA_TOKEN, value: true },
-        { type: pkcs11js.CKA_PRIVATE, value: true },
-        { type: pkcs11js.CKA_SENSITIVE, value: true },
-        { type: pkcs11js.CKA_EXTRACTABLE, value: false },
-        { type: pkcs11js.CKA_ENCRYPT, value: true },
-        { type: pkcs11js.CKA_DECRYPT, value: true },
-        { type: pkcs11js.CKA_ID, value: Buffer.from(idHex, 'hex') },
-        { type: pkcs11js.CKA_LABEL, value: `test ${idHex.slice(0, 8)}` },
-        { type: pkcs11js.CKA_VALUE, value: Buffer.from(bytes) },
-      ]);
+      module.C_CreateObject(session, knownAesKey(idHex, `test ${idHex.slice(0, 8)}`, bytes));
       return objectId(idHex);
     },
     destroyKeys(id) {
