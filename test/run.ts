@@ -48,6 +48,8 @@ interface FileResult {
   readonly file: string;
   readonly passed: number;
   readonly failed: number;
+  /** What did not hold, as tap says it. */
+  readonly failures: readonly string[];
 }
 
 async function runFile(file: string): Promise<FileResult> {
@@ -74,7 +76,8 @@ async function runFile(file: string): Promise<FileResult> {
   const counts = output.match(/^# \{ total: (\d+), pass: (\d+).*\}$/m);
   const passed = Number(counts?.[2] ?? 0);
   const failed = Number(counts?.[1] ?? 0) - passed;
-  const result = { file, passed, failed: code === 0 && passed > 0 ? failed : Math.max(1, failed) };
+  const failures = output.match(/^ *not ok .*$/gm) ?? [];
+  const result = { file, passed, failed: code === 0 && passed > 0 ? failed : Math.max(1, failed), failures };
   const seconds = ((performance.now() - startMs) / 1_000).toFixed(1);
   console.log(
     `${result.failed === 0 ? 'ok    ' : 'FAILED'} ${seconds.padStart(6)} s  ${passed} passed  ${file}`,
@@ -104,6 +107,8 @@ const sum = (count: (result: FileResult) => number): number =>
   results.reduce((total, one) => total + count(one), 0);
 const [passed, failed] = [sum((one) => one.passed), sum((one) => one.failed)];
 writeFileSync(resultsFile, `${JSON.stringify({ passed, failed })}\n`);
-for (const { file } of results.filter((one) => one.failed > 0)) console.log(`FAILED ${file}`);
+for (const { file, failures } of results.filter((one) => one.failed > 0)) {
+  console.log([`FAILED ${file}`, ...failures].join('\n'));
+}
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -407,6 +407,8 @@ export class Simulation {
     for (const node of this.#nodes) if (node.mayStart) node.start();
     this.#clients.stop();
     this.#keySide?.stop();
+    // One that was not of the majority may have been started on a machine that is still suspended.
+    this.#runUntil(this.#stillHeldMs(), () => false);
     // What is still waiting settles.
     this.#runUntil(this.#world.timeoutMs + electionMs, () => false);
     const converged = (): boolean =>
