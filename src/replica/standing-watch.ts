@@ -1,14 +1,15 @@
 import type { Clock } from '../base/clock.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { Standing } from '../ops/state-link.js';
+import type { MemberId } from '../raft/types.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
 import type { LastConfirmation } from './last-confirmation.js';
 import { judgeStanding, type NodeStanding } from './standing.js';
 
 /** Reports come every second: who was silent for so long is not counted as live (X-H2). */
 const liveWithinMs = 5_000;
-/** With a leader a confirmation takes a round, and the entries before it: ten of them may fail. */
-const confirmedBesideLeaderWithinMs = 5_000;
+/** With a leader a confirmation takes a round, and the entries before it, each of which shows: ten rounds may fail. */
+const stuckBesideLeaderAfterMs = 5_000;
 
 export interface StandingWatchOptions {
   readonly state: () => KeyStateQueries;
@@ -26,8 +27,11 @@ export class StandingWatch {
   readonly #lastConfirmedAgeMs: number | null;
   #fence: string | null;
   #confirmed = false;
-  /** Since when a leader has been known without a break, boot clock. */
-  #leaderSinceMs: number | null = null;
+  /** The leader, and how far this node has come beside it; `null` while none is known. */
+  #besideLeader: { readonly leader: MemberId; readonly term: number; readonly appliedIndex: number } | null =
+    null;
+  /** Since when that has been so, boot clock. */
+  #besideLeaderSinceMs = 0;
   #watcher: (standing: Standing) => void = () => {};
 
   constructor(options: StandingWatchOptions) {
@@ -90,15 +94,27 @@ export class StandingWatch {
     });
   }
 
+  /** One that still receives what it lacks, or whose leader has changed, is not stuck: it gets the time anew. */
   #isUnconfirmedBesideLeader(): boolean {
-    const sinceMs = this.#leaderSinceMs;
-    return sinceMs !== null && this.#options.bootTimeMs() - sinceMs > confirmedBesideLeaderWithinMs;
+    return (
+      this.#besideLeader !== null &&
+      this.#options.bootTimeMs() - this.#besideLeaderSinceMs > stuckBesideLeaderAfterMs
+    );
   }
 
   /** To be called now and then: nodes come and go. */
   update(): void {
-    const { leader } = this.#options.replication().raft;
-    this.#leaderSinceMs = leader === null ? null : (this.#leaderSinceMs ?? this.#options.bootTimeMs());
+    const { leader, term, appliedIndex } = this.#options.replication().raft;
+    const before = this.#besideLeader;
+    const hasMoved =
+      before === null ||
+      before.leader !== leader ||
+      before.term !== term ||
+      before.appliedIndex !== appliedIndex;
+    if (hasMoved) {
+      this.#besideLeader = leader === null ? null : { leader, term, appliedIndex };
+      this.#besideLeaderSinceMs = this.#options.bootTimeMs();
+    }
     this.#watcher(this.#judged());
   }
 }

@@ -7,8 +7,8 @@ export interface StandingInputs {
   /** Its state is not that of the majority (replication.md 9): how that shows; `null` when all agree. */
   readonly diverged: string | null;
   /**
-   * A leader has been heard of for long, and still no quorum has confirmed this node's state: what it has is not what the
-   * others have.
+   * The same leader has been heard of for long, nothing new has come from it, and still no quorum has confirmed this
+   * node's state: what it has is not what the others have.
    */
   readonly unconfirmedBesideLeader: boolean;
   /** Whether a quorum has confirmed this node's state since it started. */

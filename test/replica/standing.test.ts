@@ -55,18 +55,47 @@ t.test('a node that was told to stop, or whose state is in doubt, does not serve
 });
 
 async function watchOf(t: Test, fence: string | null = null) {
+  const none = await LastConfirmation.open(systemFiles, join(t.testdir(), 'none'));
+  return watchWith(none, fence);
+}
+
+function watchWith(
+  lastConfirmation: Pick<LastConfirmation, 'foundAtMs' | 'confirmed'>,
+  fence: string | null,
+) {
   const log = new MemoryLog();
   const cluster = new FakeCluster(log);
   const watch = new StandingWatch({
     state: () => log.machine.state,
     replication: () => cluster.status(),
-    lastConfirmation: await LastConfirmation.open(systemFiles, join(t.testdir(), 'none')),
+    lastConfirmation,
     fence,
     clock: systemClock,
     bootTimeMs: () => cluster.nowMs,
   });
   return { cluster, watch };
 }
+
+t.test('one that still catches up beside its leader is not stuck', async (t) => {
+  const confirmedNow = { foundAtMs: systemClock.wallMs(), confirmed: () => {} };
+  const { cluster, watch } = watchWith(confirmedNow, null);
+  const after = (ms: number, raft: FakeCluster['raft']): boolean => {
+    cluster.nowMs += ms;
+    cluster.raft = raft;
+    watch.update();
+    return watch.standing().mayServe;
+  };
+  t.ok(after(0, { leader: null, term: 3, appliedIndex: 7 }));
+  t.ok(after(60_000, { leader: null, term: 3, appliedIndex: 7 }), 'no leader');
+  t.ok(after(1_000, { leader: 'm2', term: 4, appliedIndex: 7 }));
+  t.ok(after(4_000, { leader: 'm2', term: 4, appliedIndex: 8 }));
+  t.ok(after(4_000, { leader: 'm2', term: 4, appliedIndex: 9 }), 'entries come');
+  t.ok(after(4_000, { leader: 'm3', term: 5, appliedIndex: 9 }), 'another leads');
+  t.ok(after(5_000, { leader: 'm3', term: 5, appliedIndex: 9 }));
+  t.notOk(after(1, { leader: 'm3', term: 5, appliedIndex: 9 }), 'nothing more comes, and nobody confirms it');
+  watch.confirmed();
+  t.ok(watch.standing().mayServe);
+});
 
 t.test('not serving for good is told from not serving yet', async (t) => {
   const { cluster, watch } = await watchOf(t);
