@@ -29,6 +29,7 @@ const realParts: readonly DebianPackage[] = [
   { name: 'libnss3', provides: `${libraryDirectory}/libnss3.so` },
   { name: 'libnss3-tools', provides: 'certutil' },
   { name: 'opensc', provides: 'pkcs11-tool' },
+  { name: 'p11-kit', provides: 'p11-kit' },
   { name: 'openssl', provides: 'openssl' },
   { name: 'curl', provides: 'curl' },
   haproxyPackage,

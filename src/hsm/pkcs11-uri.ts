@@ -49,16 +49,41 @@ const refusedAttributes: Readonly<Record<string, string>> = {
   id: 'the URI names a token; keys are named to "xksctl key add"',
   'slot-description': 'name the token by token=LABEL or serial=SERIAL',
   'slot-manufacturer': 'name the token by token=LABEL or serial=SERIAL',
-  'library-description': 'name the module by module-path=/PATH',
-  'library-manufacturer': 'name the module by module-path=/PATH',
-  'library-version': 'name the module by module-path=/PATH',
-  'module-name': 'not supported yet; name the module by module-path=/PATH',
+  'library-description': 'name the module by module-path=/PATH or module-name=NAME',
+  'library-manufacturer': 'name the module by module-path=/PATH or module-name=NAME',
+  'library-version': 'name the module by module-path=/PATH or module-name=NAME',
 };
 
-const queryAttributes: ReadonlySet<string> = new Set(['module-path', 'pin-source', 'pin-value']);
+const queryAttributes: ReadonlySet<string> = new Set([
+  'module-path',
+  'module-name',
+  'pin-source',
+  'pin-value',
+]);
 
-/** Parses a URI. The error is one sentence for the operator and never repeats the PIN. */
-export function parsePkcs11Uri(text: string): Result<ParsedPkcs11Uri, string> {
+/** How a URI names its module: by one of the two, or by both. */
+export type ModuleNaming =
+  | { readonly path: string; readonly name: string | null }
+  | { readonly path: null; readonly name: string };
+
+/** Finds the file of a module; the error is a sentence for the operator. An absolute path. */
+export type FindModule = (
+  naming: ModuleNaming,
+) => Result<{ readonly path: string; readonly warning: string | null }, string>;
+
+/** For URIs that name a file. */
+const namedFile: FindModule = ({ path, name }) =>
+  path === null ? err(`nobody is there to look for the module "${name}"`) : ok({ path, warning: null });
+
+/**
+ * Parses a URI. The error is one sentence for the operator and never repeats the PIN.
+ *
+ * @param findModule looks where modules are installed: a URI with `module-name` needs it.
+ */
+export function parsePkcs11Uri(
+  text: string,
+  findModule: FindModule = namedFile,
+): Result<ParsedPkcs11Uri, string> {
   if (text.length > uriCharactersMax) return err(`the URI is longer than ${uriCharactersMax} characters`);
   if (!text.startsWith('pkcs11:')) return err('the URI does not start with "pkcs11:" (RFC 7512)');
   const rest = text.slice('pkcs11:'.length);
@@ -80,20 +105,30 @@ export function parsePkcs11Uri(text: string): Result<ParsedPkcs11Uri, string> {
   if (token.label === null && token.serial === null) {
     return err('the URI names no token: it needs token=LABEL or serial=SERIAL');
   }
-  const modulePath = queryValues.value.get('module-path');
-  if (modulePath === undefined)
-    return err('the URI names no module: it needs module-path=/PATH after the "?"');
-  if (!isAbsolute(modulePath)) return err(`module-path=${modulePath} is not an absolute path`);
-
   const pinSource = parsePin(queryValues.value);
   if (!pinSource.ok) return pinSource;
-  const warnings =
-    pinSource.value.kind === 'value'
-      ? [
-          'pin-value puts the PIN into the configuration; pin-source=file:/PATH or pin-source=credential:NAME keeps it out',
-        ]
-      : [];
-  return ok({ uri: { token, modulePath, pinSource: pinSource.value }, warnings });
+  const naming = parseModule(queryValues.value);
+  if (!naming.ok) return naming;
+  const module = findModule(naming.value);
+  if (!module.ok) return module;
+  const warnings = module.value.warning === null ? [] : [module.value.warning];
+  if (pinSource.value.kind === 'value') {
+    warnings.push(
+      'pin-value puts the PIN into the configuration; pin-source=file:/PATH or pin-source=credential:NAME keeps it out',
+    );
+  }
+  return ok({ uri: { token, modulePath: module.value.path, pinSource: pinSource.value }, warnings });
+}
+
+function parseModule(query: ReadonlyMap<string, string>): Result<ModuleNaming, string> {
+  const path = query.get('module-path');
+  const name = query.get('module-name') ?? null;
+  if (path !== undefined) {
+    return isAbsolute(path) ? ok({ path, name }) : err(`module-path=${path} is not an absolute path`);
+  }
+  return name === null
+    ? err('the URI names no module: it needs module-path=/PATH or module-name=NAME after the "?"')
+    : ok({ path: null, name });
 }
 
 function parsePin(query: ReadonlyMap<string, string>): Result<PinSource, string> {

@@ -133,7 +133,7 @@ export function configShape(directory: string) {
       uri: text('must be a pkcs11: URI (RFC 7512)')
         .startsWith('pkcs11:', { error: 'must be a pkcs11: URI (RFC 7512)' })
         .describe(
-          'As in `pkcs11:token=xks?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/xksd/pin`.',
+          'As in `pkcs11:token=xks?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/xksd/pin`, or `module-name=softhsm2` as p11-kit knows it.',
         ),
       init_args: z
         .string({ error: 'must be a string' })

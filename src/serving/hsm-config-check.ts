@@ -24,7 +24,7 @@ export async function checkHsmConfig(
       accessSync(uri.modulePath, constants.R_OK);
     } catch (thrown) {
       problems.push(
-        `[[hsm]] uri: the module can't be read; check module-path, and that its package is installed: ${errorText(thrown)}`,
+        `[[hsm]] uri: the module can't be read; check module-path or p11-kit's file, and that its package is installed: ${errorText(thrown)}`,
       );
     }
     if (uri.pinSource.kind === 'credential' && credentialsDirectory === null) {

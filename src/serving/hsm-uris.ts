@@ -1,5 +1,7 @@
 import { realpathSync } from 'node:fs';
-import { type Pkcs11Uri, parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
+import { homedir } from 'node:os';
+import { moduleFinder, p11KitPlaces } from '../hsm/p11-kit-files.js';
+import { type FindModule, type Pkcs11Uri, parsePkcs11Uri } from '../hsm/pkcs11-uri.js';
 import type { Config } from '../ops/config.js';
 
 export type HsmConfig = Config['hsm'][number];
@@ -16,13 +18,17 @@ export interface HsmUris {
   readonly problems: readonly string[];
 }
 
+/** Where this host's modules are installed. */
+const findInstalled: FindModule = (naming) =>
+  moduleFinder(p11KitPlaces(process.env, process.getuid?.() ?? 0, homedir()))(naming);
+
 /** The tokens that `[[hsm]]` names, and what is wrong with the names, alone and together. Loads no module. */
-export function readHsmUris(hsms: readonly HsmConfig[]): HsmUris {
+export function readHsmUris(hsms: readonly HsmConfig[], findModule: FindModule = findInstalled): HsmUris {
   const tokens: NamedToken[] = [];
   const warnings: string[] = [];
   const problems: string[] = [];
   for (const hsm of hsms) {
-    const parsed = parsePkcs11Uri(hsm.uri);
+    const parsed = parsePkcs11Uri(hsm.uri, findModule);
     if (!parsed.ok) {
       problems.push(`[[hsm]] uri: ${parsed.error}`);
       continue;

@@ -46,6 +46,27 @@ for (const [attribute, pinSource] of pinSources) {
   });
 }
 
+t.test('a module goes by path, by name or by both: who looks for it is told', async (t) => {
+  for (const [query, naming] of [
+    ['module-path=/m.so', { path: '/m.so', name: null }],
+    ['module-name=softhsm2', { path: null, name: 'softhsm2' }],
+    ['module-name=a%20b&module-path=/opt', { path: '/opt', name: 'a b' }],
+  ] as const) {
+    const asked: object[] = [];
+    const parsed = parsePkcs11Uri(`pkcs11:token=a?${query}&pin-source=file:/p`, (wanted) => {
+      asked.push(wanted);
+      return { ok: true, value: { path: '/found.so', warning: 'look at this' } };
+    });
+    t.strictSame(asked, [naming]);
+    t.match(parsed, { ok: true, value: { uri: { modulePath: '/found.so' }, warnings: ['look at this'] } });
+  }
+  const lost = parsePkcs11Uri('pkcs11:token=a?module-name=m&pin-source=file:/p', () => ({
+    ok: false,
+    error: 'there is none',
+  }));
+  t.strictSame(lost, { ok: false, error: 'there is none' });
+});
+
 t.test('pin-value works with a warning that does not repeat it', async (t) => {
   const parsed = parsePkcs11Uri('pkcs11:token=a?module-path=/m.so&pin-value=s3cret');
   t.ok(parsed.ok && parsed.value.warnings.length === 1);
@@ -58,11 +79,6 @@ const refused: readonly (readonly [what: string, uri: string, message: RegExp])[
   ['a slot number', base.replace('token=xks', 'slot-id=3'), /slot-id is refused: slot numbers drift/],
   ['a key', base.replace('token=xks', 'token=xks;object=k'), /object is refused: the URI names a token/],
   ['no module', 'pkcs11:token=a?pin-source=file:/p', /needs module-path/],
-  [
-    'a module name',
-    base.replace('module-path=/usr/lib/libp11.so', 'module-name=softhsm2'),
-    /not supported yet.*module-path/,
-  ],
   ['a relative module', base.replace('/usr/lib/', ''), /not an absolute path/],
   ['no PIN', 'pkcs11:token=a?module-path=/m.so', /says nothing of the PIN/],
   ['a command for the PIN', base.replace('file:/etc/xksd/pin', '|/bin/getpin'), /command.*refused/],

@@ -42,6 +42,16 @@ t.test('one module is known by its real path, and initialised in one way', async
   ]);
 });
 
+t.test('a module that p11-kit knows goes by its name, and is told from no other', async (t) => {
+  const byName = 'pkcs11:token=a?module-name=softhsm2&pin-source=file:/etc/xksd/pin';
+  const { tokens, problems } = readHsmUris([hsm(byName)]);
+  t.strictSame(problems, []);
+  const path = tokens[0]?.uri.modulePath ?? '';
+  t.match(path, /\/libsofthsm2\.so$/);
+  t.match(problemsOf(hsm(byName), hsm(uriOf('token=a', path))), [/may mean the same token/]);
+  t.match(problemsOf(hsm(byName.replace('softhsm2', 'luna'))), [/p11-kit knows no module "luna": it knows/]);
+});
+
 t.test('every bad URI is told, and no PIN', async (t) => {
   const problems = problemsOf(hsm('pkcs11:token=a?pin-value=hunter2'), hsm('pkcs12:'));
   t.equal(problems.length, 2);
