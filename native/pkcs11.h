@@ -115,7 +115,7 @@ struct CK_FUNCTION_LIST {
   CK_RV (*C_Finalize)(void* reserved);
   void* C_GetInfo;
   CK_RV (*C_GetFunctionList)(CK_FUNCTION_LIST** list);
-  void* C_GetSlotList;
+  CK_RV (*C_GetSlotList)(CK_BYTE tokenPresent, CK_SLOT_ID* slots, CK_ULONG* count);
   void* C_GetSlotInfo;
   CK_RV (*C_GetTokenInfo)(CK_SLOT_ID slot, CK_TOKEN_INFO* info);
   void* C_GetMechanismList;
@@ -135,7 +135,8 @@ struct CK_FUNCTION_LIST {
   void* C_CopyObject;
   CK_RV (*C_DestroyObject)(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object);
   void* C_GetObjectSize;
-  void* C_GetAttributeValue;
+  CK_RV (*C_GetAttributeValue)(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE* attributes,
+                               CK_ULONG count);
   void* C_SetAttributeValue;
   CK_RV (*C_FindObjectsInit)(CK_SESSION_HANDLE session, CK_ATTRIBUTE* attributes, CK_ULONG count);
   CK_RV (*C_FindObjects)(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE* objects, CK_ULONG max, CK_ULONG* count);
@@ -169,7 +170,8 @@ struct CK_FUNCTION_LIST {
   void* C_DecryptDigestUpdate;
   void* C_SignEncryptUpdate;
   void* C_DecryptVerifyUpdate;
-  void* C_GenerateKey;
+  CK_RV (*C_GenerateKey)(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism, CK_ATTRIBUTE* attributes, CK_ULONG count,
+                         CK_OBJECT_HANDLE* key);
   void* C_GenerateKeyPair;
   void* C_WrapKey;
   void* C_UnwrapKey;

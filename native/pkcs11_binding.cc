@@ -10,6 +10,7 @@
 
 #include "addon.h"
 #include "pkcs11_pool.h"
+#include "pkcs11_trace.h"
 
 namespace xksd {
 namespace {
@@ -50,6 +51,12 @@ struct Wakeup {
   }
 };
 
+/** An operation queue, and where the calls of those who work on it are counted. */
+struct CountedQueue {
+  std::shared_ptr<OperationQueue> queue;
+  std::shared_ptr<CallCounts> calls;
+};
+
 /** Queues by number, for the workers of this process to find. */
 class QueueRegistry {
  public:
@@ -59,15 +66,16 @@ class QueueRegistry {
     return *instance;
   }
 
-  uint32_t Add(const std::shared_ptr<OperationQueue>& queue) {
+  uint32_t Add(const CountedQueue& added) {
     const std::lock_guard lock(mutex_);
-    queues_.emplace(++last_, queue);
+    queues_.emplace(++last_, Entry{added.queue, added.calls});
     return last_;
   }
-  std::shared_ptr<OperationQueue> Find(uint32_t id) {
+  CountedQueue Find(uint32_t id) {
     const std::lock_guard lock(mutex_);
     const auto found = queues_.find(id);
-    return found == queues_.end() ? nullptr : found->second.lock();
+    if (found == queues_.end()) return {};
+    return CountedQueue{found->second.queue.lock(), found->second.calls.lock()};
   }
   void Remove(uint32_t id) {
     const std::lock_guard lock(mutex_);
@@ -76,14 +84,19 @@ class QueueRegistry {
 
  private:
   std::mutex mutex_;
+  struct Entry {
+    std::weak_ptr<OperationQueue> queue;
+    std::weak_ptr<CallCounts> calls;
+  };
   uint32_t last_ = 0;
-  std::map<uint32_t, std::weak_ptr<OperationQueue>> queues_;
+  std::map<uint32_t, Entry> queues_;
 };
 
 /** The submitting side of a queue, behind the object that JavaScript holds. */
 struct QueueHandle {
   std::shared_ptr<Wakeup> wakeup = std::make_shared<Wakeup>();
   std::shared_ptr<OperationQueue> queue;
+  std::shared_ptr<CallCounts> calls = std::make_shared<CallCounts>();
   uint32_t id = 0;
   /** Where Submit finds index and generation in turn. */
   const uint32_t* submitted = nullptr;
@@ -197,6 +210,22 @@ napi_value CountOf(napi_env env, napi_callback_info info) {
   return ToNumber(env, handle == nullptr ? 0 : (*handle->queue.*count)());
 }
 
+napi_value ReadCalls(napi_env env, napi_callback_info info) {
+  size_t given = kArgumentsMax;
+  napi_value arguments[kArgumentsMax];
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &given, arguments, nullptr, &data) != napi_ok || given < 1) return nullptr;
+  napi_typedarray_type type{};
+  size_t length = 0;
+  void* numbers = nullptr;
+  if (napi_get_typedarray_info(env, arguments[0], &type, &length, &numbers, nullptr, nullptr) != napi_ok ||
+      type != napi_float64_array || length < CallCounts::kNumbers) {
+    return nullptr;
+  }
+  static_cast<QueueHandle*>(data)->calls->Read(static_cast<double*>(numbers));
+  return nullptr;
+}
+
 napi_value StopQueue(napi_env env, napi_callback_info info) {
   auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
   if (handle != nullptr) handle->Stop();
@@ -277,12 +306,13 @@ Napi::Value OpenQueue(const Napi::CallbackInfo& info, Environment* environment) 
       !DefineMethod(env, queue, "waiting", CountOf<&OperationQueue::waiting>, handle.get()) ||
       !DefineMethod(env, queue, "lanes", CountOf<&OperationQueue::lanes>, handle.get()) ||
       !DefineMethod(env, queue, "provenLanes", CountOf<&OperationQueue::proven>, handle.get()) ||
+      !DefineMethod(env, queue, "readCalls", ReadCalls, handle.get()) ||
       !DefineMethod(env, queue, "stop", StopQueue, handle.get()) ||
       !DefineMethod(env, queue, "close", CloseQueue, handle.get())) {
     handle->wakeup->Take();
     throw Napi::Error::New(env, "the environment refused a function");
   }
-  handle->id = QueueRegistry::Instance().Add(handle->queue);
+  handle->id = QueueRegistry::Instance().Add(CountedQueue{handle->queue, handle->calls});
   queue["id"] = Napi::Number::New(env, handle->id);
   napi_add_env_cleanup_hook(env, QueueHandle::End, handle.get());
   environment->queues.push_back(std::move(handle));
@@ -304,7 +334,9 @@ Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment)
   bool lossless = false;
   pool_options.slot = options.Get("slotId").As<Napi::BigInt>().Uint64Value(&lossless);
   pool_options.sessions_max = options.Get("sessionsMax").As<Napi::Number>().Uint32Value();
-  pool_options.queue = QueueRegistry::Instance().Find(options.Get("queueId").As<Napi::Number>().Uint32Value());
+  CountedQueue counted = QueueRegistry::Instance().Find(options.Get("queueId").As<Napi::Number>().Uint32Value());
+  pool_options.queue = std::move(counted.queue);
+  pool_options.calls = std::move(counted.calls);
   pool_options.memory = memory.Data();
   pool_options.memory_bytes = memory.ByteLength();
   pool_options.witness_plaintext = BytesOf(options.Get("witnessPlaintext"));
@@ -326,6 +358,27 @@ Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment)
   environment->handles.push_back(std::move(handle));
   result["crypto"] = crypto;
   return result;
+}
+
+// --- the trace ----------------------------------------------------------------------------------------------------
+
+/** What C_GetFunctionList below gives next on this thread. */
+thread_local const CK_FUNCTION_LIST* offered = nullptr;
+
+/** Up to `max` calls, in the words of the log. */
+Napi::Value TakeTrace(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t max = info[0].As<Napi::Number>().Uint32Value();
+  Napi::Array calls = Napi::Array::New(env);
+  CallTrace* const trace = Trace();
+  TracedCall call;
+  for (uint32_t i = 0; trace != nullptr && i < max && trace->Pop(&call); ++i) {
+    calls[i] = Napi::String::New(env, DescribeCall(call));
+  }
+  Napi::Object taken = Napi::Object::New(env);
+  taken["calls"] = calls;
+  taken["dropped"] = Napi::Number::New(env, trace == nullptr ? 0.0 : static_cast<double>(trace->dropped()));
+  return taken;
 }
 
 }  // namespace
@@ -367,6 +420,21 @@ void DefinePkcs11Functions(Napi::Env env, Napi::Object exports) {
                                         decrypt ? Operation::kDecrypt : Operation::kEncrypt);
     return Napi::String::New(info.Env(), RvClassName(rv_class));
   });
+  exports["pkcs11CallBoundsMicros"] = [env] {
+    Napi::Array bounds = Napi::Array::New(env);
+    for (size_t i = 0; i < CallCounts::kBounds; ++i) {
+      bounds[static_cast<uint32_t>(i)] = Napi::Number::New(env, CallCounts::kBoundMicros[i]);
+    }
+    return bounds;
+  }();
+  exports["tracePkcs11Calls"] = Napi::Function::New(env, [](const Napi::CallbackInfo&) { StartTracing(); });
+  exports["takePkcs11Trace"] = Napi::Function::New(env, TakeTrace);
+  exports["offerTracedPkcs11Module"] = Napi::Function::New(env, [environment](const Napi::CallbackInfo& info) {
+    const auto found = environment->modules.find(RealPath(info[0].As<Napi::String>()));
+    if (Trace() == nullptr || found == environment->modules.end()) return Napi::Boolean::New(info.Env(), false);
+    offered = &found->second->functions();
+    return Napi::Boolean::New(info.Env(), true);
+  });
   exports["exitDespiteHungCalls"] = Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
     const int code = info[0].As<Napi::Number>().Int32Value();
     const uint32_t grace_ms = info[1].As<Napi::Number>().Uint32Value();
@@ -378,3 +446,15 @@ void DefinePkcs11Functions(Napi::Env env, Napi::Object exports) {
 }
 
 }  // namespace xksd
+
+/**
+ * The addon as a PKCS#11 module: the one that was offered on this thread, with its calls traced. For pkcs11js, which
+ * loads modules by their path.
+ */
+extern "C" __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST** list) {
+  constexpr CK_RV kGeneralError = 0x5;
+  if (list == nullptr || xksd::offered == nullptr) return kGeneralError;
+  *list = const_cast<CK_FUNCTION_LIST*>(xksd::offered);
+  xksd::offered = nullptr;
+  return CKR_OK;
+}

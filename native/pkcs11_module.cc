@@ -14,14 +14,6 @@
 namespace xksd {
 namespace {
 
-constexpr const char* kFunctionNames[] = {
-    nullptr,           "dlopen",          "dlsym",             "getrandom",     "C_Initialize",
-    "C_Finalize",      "C_GetFunctionList", "C_GetTokenInfo",  "C_OpenSession", "C_CloseSession",
-    "C_GetSessionInfo", "C_FindObjectsInit", "C_FindObjects",  "C_FindObjectsFinal", "C_EncryptInit",
-    "C_Encrypt",       "C_DecryptInit",   "C_Decrypt",         "C_GenerateRandom",
-};
-static_assert(sizeof kFunctionNames / sizeof *kFunctionNames == static_cast<size_t>(Function::kCount));
-
 /** A module that does not come back from C_Finalize is left alone after this. */
 constexpr std::chrono::milliseconds kFinalizeMax{2000};
 /** How long exit(3) waits for calls that are about to return. */
@@ -87,12 +79,7 @@ Outcome LoadFailure(Function function, const char* message) {
 
 }  // namespace
 
-const char* FunctionName(Function function) {
-  const auto index = static_cast<size_t>(function);
-  return index < static_cast<size_t>(Function::kCount) ? kFunctionNames[index] : nullptr;
-}
-
-InModule::InModule() { threads_in_module.fetch_add(1); }
+InModule::InModule(CallCounts* counts) : counted_(counts) { threads_in_module.fetch_add(1); }
 InModule::~InModule() { threads_in_module.fetch_sub(1); }
 
 class ModuleRegistry {
@@ -164,7 +151,7 @@ class ModuleRegistry {
     // Registered after the module's own destructors, so it runs before them.
     on_exit(EndDespiteCalls, nullptr);
     auto* module = new Module();
-    module->functions_ = functions;
+    module->functions_ = Observe(functions, real_path);
     module->real_path_ = real_path;
     *loaded = module;
     return {};

@@ -7,35 +7,9 @@
 #include <string>
 
 #include "pkcs11.h"
+#include "pkcs11_calls.h"
 
 namespace xksd {
-
-/** The functions that failures name. */
-enum class Function : uint32_t {
-  kNone,
-  kDlopen,
-  kDlsym,
-  kGetrandom,
-  kInitialize,
-  kFinalize,
-  kGetFunctionList,
-  kGetTokenInfo,
-  kOpenSession,
-  kCloseSession,
-  kGetSessionInfo,
-  kFindObjectsInit,
-  kFindObjects,
-  kFindObjectsFinal,
-  kEncryptInit,
-  kEncrypt,
-  kDecryptInit,
-  kDecrypt,
-  kGenerateRandom,
-  kCount,
-};
-
-/** `nullptr` for kNone. */
-const char* FunctionName(Function function);
 
 struct Outcome {
   CK_RV rv = CKR_OK;
@@ -49,6 +23,7 @@ struct Outcome {
 
 class Module {
  public:
+  /** Observed (pkcs11_calls.h). */
   const CK_FUNCTION_LIST& functions() const { return *functions_; }
   /** Counts the initialisations: handles are good for one value only (hsm.md, _Which object is the key_). */
   uint32_t initialisation() const { return initialisation_.load(std::memory_order_acquire); }
@@ -105,10 +80,14 @@ std::string RealPath(const std::string& path);
  */
 class InModule {
  public:
-  InModule();
+  /** @param counts what its calls count for, if for anything. */
+  explicit InModule(CallCounts* counts = nullptr);
   ~InModule();
   InModule(const InModule&) = delete;
   InModule& operator=(const InModule&) = delete;
+
+ private:
+  CountedFor counted_;
 };
 
 }  // namespace xksd

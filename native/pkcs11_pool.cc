@@ -66,6 +66,7 @@ Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* ope
   pool->large_cells_ = control.large_cells;
   pool->large_cell_bytes_ = control.large_cell_bytes;
   pool->context_.slot = options.slot;
+  pool->context_.calls = std::move(options.calls);
   pool->context_.witness_plaintext = std::move(options.witness_plaintext);
   pool->context_.witness_aad = std::move(options.witness_aad);
   const Outcome loaded = pool->context_.module.Acquire(options.module_path, options.init_args);

@@ -27,6 +27,8 @@ struct PoolOptions {
   uint8_t* memory = nullptr;
   size_t memory_bytes = 0;
   std::shared_ptr<OperationQueue> queue;
+  /** Where the calls are counted; may be null. */
+  std::shared_ptr<CallCounts> calls;
   std::vector<uint8_t> witness_plaintext;
   std::vector<uint8_t> witness_aad;
 };

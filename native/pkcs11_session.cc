@@ -93,12 +93,12 @@ CryptoSession::Step CryptoSession::Called(Function function, CK_RV rv, Operation
 void CryptoSession::Close() {
   if (!open_) return;
   open_ = false;
-  const InModule in_module;
+  const InModule in_module(context_.calls.get());
   functions().C_CloseSession(session_);
 }
 
 Outcome CryptoSession::Open(uint32_t login_epoch) {
-  const InModule in_module;
+  const InModule in_module(context_.calls.get());
   const Step step = EnsureOpen(login_epoch);
   return step.ok() ? Outcome{} : Outcome{step.rv, true, step.function, {}};
 }
@@ -405,7 +405,7 @@ CryptoSession::Step CryptoSession::Attempt(Request& request, uint32_t login_epoc
 }
 
 void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
-  const InModule in_module;
+  const InModule in_module(context_.calls.get());
   const uint64_t begun = MonotonicMicros();
   round_trips_ = 0;
   Step step = Attempt(request, login_epoch);
@@ -420,6 +420,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
     } else {
       break;
     }
+    if (context_.calls != nullptr) context_.calls->CountRepeat();
     step = Attempt(request, login_epoch);
   }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -55,6 +56,8 @@ struct TokenContext {
   std::vector<uint8_t> witness_plaintext;
   std::vector<uint8_t> witness_aad;
   HandleCache handles;
+  /** Of the token's calls; may be null. */
+  std::shared_ptr<CallCounts> calls;
 };
 
 class CryptoSession {

@@ -46,6 +46,12 @@ export interface Pkcs11OperationQueue {
   lanes(): number;
   /** Lanes that are known to work: the first of each worker, and those that have carried out an operation. */
   provenLanes(): number;
+  /**
+   * How long the PKCS#11 calls for this queue took (`native/pkcs11_calls.h`): for each function, by its index, a number of
+   * calls for each of `pkcs11CallBoundsMicros` and one for those beyond, and their nanoseconds; last, the operations that
+   * were tried again. Does nothing when `numbers` is too short.
+   */
+  readCalls(numbers: Float64Array): void;
   /** Sends every lane away; nothing is taken any more. */
   stop(): void;
   /** Stops it, and lets go of `submitted`, `done` and `completed`. */
@@ -134,6 +140,20 @@ export interface NativeBinding {
   pkcs11RvName(rv: number): string;
   /** The function that a cell names; `null` for 0. */
   pkcs11FunctionName(index: number): string | null;
+  /** Upper bounds of what `Pkcs11OperationQueue.readCalls` counts together, microseconds, ascending. */
+  readonly pkcs11CallBoundsMicros: readonly number[];
+  /** Traces the calls of every module that is loaded from now on, in all threads of this process. */
+  tracePkcs11Calls(): void;
+  /**
+   * Takes up to `max` calls that have returned, oldest first: of each the fields of a line, `,"name":value`, none of them
+   * data, a PIN or its length. `dropped`: calls that found the trace full, since the start.
+   */
+  takePkcs11Trace(max: number): { readonly calls: readonly string[]; readonly dropped: number };
+  /**
+   * Makes the addon itself a PKCS#11 module, for whoever loads `nativeAddonPath` next on this thread: the one at
+   * `modulePath`, which this environment has loaded, with its calls traced. @returns false where calls are not traced.
+   */
+  offerTracedPkcs11Module(modulePath: string): boolean;
   /** The row of the table for this return value of an encrypt or decrypt call. */
   classifyPkcs11Rv(rv: number, operation: 'encrypt' | 'decrypt'): RvClass;
   /**
@@ -190,9 +210,13 @@ export interface NativeBinding {
   bootTimeMs(): number;
 }
 
-const addonPath = join(dirname(fileURLToPath(import.meta.url)), '../../../build/Release/xksd.node');
+/** Where the addon lies. */
+export const nativeAddonPath = join(
+  dirname(fileURLToPath(import.meta.url)),
+  '../../../build/Release/xksd.node',
+);
 
 /** Loads the addon. Each thread gets an instance of its own; process-wide state is shared inside the addon. */
 export function loadNativeBinding(): NativeBinding {
-  return createRequire(import.meta.url)(addonPath) as NativeBinding;
+  return createRequire(import.meta.url)(nativeAddonPath) as NativeBinding;
 }

@@ -31,9 +31,15 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .command('run')
     .description('run a node until SIGTERM or SIGINT, which drain it')
     .option(...configOption)
-    .action(async ({ config }: { readonly config: string }) => {
+    .option(
+      '--trace-pkcs11',
+      'log every PKCS#11 call of the serving processes, without data or PIN ([log] trace_pkcs11)',
+      false,
+    )
+    .action(async ({ config, tracePkcs11 }: { readonly config: string; readonly tracePkcs11: boolean }) => {
       exitCode = await runSupervisor({
         configPath: config,
+        tracePkcs11,
         obstacle: dataDirectoryProblem,
         childCommand: (role) => [
           process.execPath,

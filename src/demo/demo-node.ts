@@ -46,6 +46,8 @@ export interface DemoNodeOptions {
   /** `[xks] request_deadline_ms`. */
   readonly requestDeadlineMs: number;
   readonly logLevel: 'info' | 'debug';
+  /** `xksd run --trace-pkcs11`. */
+  readonly tracePkcs11?: boolean;
   readonly onPidChange: () => void;
 }
 
@@ -127,8 +129,9 @@ export class DemoNode {
   /** @param xksdPath of another release than the node's own, this time. */
   start(xksdPath = this.#options.xksdPath): void {
     const log = openSync(this.logFile, 'a', 0o600);
-    const { nodeArguments = [] } = this.#options;
-    const child = spawn(process.execPath, [...nodeArguments, xksdPath, 'run', '--config', this.configPath], {
+    const { nodeArguments = [], tracePkcs11 = false } = this.#options;
+    const run = ['run', '--config', this.configPath, ...(tracePkcs11 ? ['--trace-pkcs11'] : [])];
+    const child = spawn(process.execPath, [...nodeArguments, xksdPath, ...run], {
       // A group of its own: a Ctrl-C in the terminal reaches the demo, which then drains its nodes.
       detached: true,
       stdio: ['ignore', log, log],

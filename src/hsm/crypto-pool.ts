@@ -6,6 +6,7 @@ import {
   type Pkcs11Outcome,
 } from '../base/native.js';
 import { err, ok, type Result } from '../base/result.js';
+import { type CallCounts, callCounts, callNumbers } from './call-counts.js';
 import {
   type CellOutcome,
   type CellRef,
@@ -85,6 +86,8 @@ export interface CryptoPoolStats {
 /** The cryptography of one token over its logged-in sessions. */
 export interface CryptoPool extends HsmCrypto {
   stats(): CryptoPoolStats;
+  /** What was called since the pool was opened. */
+  calls(): CallCounts;
   /** The key whose witness tells an ill token from a bad ciphertext when the caller's key has no witness. */
   setCanary(key: KeyObject | null): void;
   /** Opens the sessions again after a new login; every cached key handle is found and witnessed anew. */
@@ -127,6 +130,7 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #cells = new Cells();
   readonly #submitted = new Uint32Array(2 * cellsMax);
   readonly #done = new Uint32Array(2 * cellsMax);
+  readonly #callNumbers = callNumbers(this.#binding);
   readonly #queue: Pkcs11OperationQueue;
   readonly #shifts: WorkerShifts;
   readonly #lanesMax: number;
@@ -230,6 +234,14 @@ class QueuedCryptoPool implements CryptoPool {
       roundTrips: this.#roundTrips,
       operationMicros: Math.round(this.#operationMicros),
     };
+  }
+
+  calls(): CallCounts {
+    this.#queue.readCalls(this.#callNumbers);
+    return callCounts(this.#binding, this.#callNumbers, {
+      operations: this.#operations,
+      roundTrips: this.#roundTrips,
+    });
   }
 
   async close(): Promise<void> {

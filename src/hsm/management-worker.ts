@@ -1,7 +1,7 @@
 import { workerData } from 'piscina';
 import pkcs11js from 'pkcs11js';
 import { errorText, unreachable } from '../base/guards.js';
-import { loadNativeBinding } from '../base/native.js';
+import { loadNativeBinding, nativeAddonPath } from '../base/native.js';
 import { err, ok } from '../base/result.js';
 import type {
   DiscoveredToken,
@@ -98,7 +98,8 @@ class Management {
       });
     }
     const module = new pkcs11js.PKCS11();
-    module.load(modulePath);
+    // What is loaded there passes each call on to the module, and has it traced.
+    module.load(native.offerTracedPkcs11Module(modulePath) ? nativeAddonPath : modulePath);
     this.#module = module;
     return ok(module);
   }

@@ -5,6 +5,7 @@ import type { RandomSource } from '../base/random.js';
 import { err, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { backOffMs } from './back-off.js';
+import { addCalls, type CallCounts, noCalls } from './call-counts.js';
 import { type CryptoPool, openCryptoPool } from './crypto-pool.js';
 import { type Hang, HangWatch } from './hang-watch.js';
 import { checkTestKey, type FailedCheck } from './health-check.js';
@@ -94,6 +95,8 @@ export interface Token {
   /** Settles when the first attempt to reach the token and log in has ended, either way. */
   readonly firstAttempt: Promise<void>;
   status(): TokenStatus;
+  /** The PKCS#11 calls of its sessions for cryptography, since it was created. */
+  calls(): CallCounts;
   /** The key for the background checks (X-H3) and for canaries; `null` while key state has none for this token. */
   setTestKey(key: KeyObject | null): void;
   /**
@@ -143,6 +146,8 @@ class TokenLifecycle implements Token {
   #management: Management | null = null;
   #discovered: DiscoveredToken | null = null;
   #pool: CryptoPool | null = null;
+  /** Of pools that are closed. */
+  #earlierCalls: CallCounts = noCalls;
   /** Whether the pool is logged in and answers. */
   #usable = false;
   /** Why it is not usable. */
@@ -198,6 +203,10 @@ class TokenLifecycle implements Token {
       sessions: stats?.sessions ?? 0,
       stuckCells: stats?.stuckCells ?? 0,
     };
+  }
+
+  calls(): CallCounts {
+    return this.#pool === null ? this.#earlierCalls : addCalls(this.#earlierCalls, this.#pool.calls());
   }
 
   setTestKey(key: KeyObject | null): void {
@@ -353,8 +362,7 @@ class TokenLifecycle implements Token {
     if (this.#pool !== null) {
       if (sameSlot) return this.#pool.resume();
       // The token came back in another slot.
-      await this.#pool.close();
-      this.#pool = null;
+      await this.#closePool();
     }
     const { uri, initArgs, workers, sessionsMax, clock } = this.#options;
     const pool = await (this.#options.openPool ?? openCryptoPool)({
@@ -412,13 +420,20 @@ class TokenLifecycle implements Token {
 
   /** A call that never returned stays; its worker thread is not followed by another. */
   async #closeModule(): Promise<void> {
-    const pool = this.#pool;
-    this.#pool = null;
-    await pool?.close();
+    await this.#closePool();
     const management = this.#management;
     if (management === null || (management.stuck !== null && !this.#closed)) return;
     this.#management = null;
     await management.close();
+  }
+
+  async #closePool(): Promise<void> {
+    const pool = this.#pool;
+    if (pool === null) return;
+    this.#pool = null;
+    // Before it is closed, so that the sum never falls; what closing calls is in nobody's way.
+    this.#earlierCalls = addCalls(this.#earlierCalls, pool.calls());
+    await pool.close();
   }
 
   async #manage<T>(

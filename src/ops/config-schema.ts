@@ -152,6 +152,12 @@ export function configShape(directory: string) {
       level: z
         .enum(['debug', 'info', 'warn', 'error'], { error: 'must be "debug", "info", "warn" or "error"' })
         .default('info'),
+      trace_pkcs11: z
+        .boolean({ error: 'must be true or false' })
+        .default(false)
+        .describe(
+          'A line for every PKCS#11 call of the serving processes, as `xksd run --trace-pkcs11` does; never data or the PIN. Needs level info.',
+        ),
     },
   };
 }
@@ -228,6 +234,6 @@ export function configSchema(directory: string) {
         /** Of each worker. */
         sessionsMax: sessionsOfAWorker(sessions_max, serving.processes * workers),
       })),
-      log,
+      log: { level: log.level, tracePkcs11: log.trace_pkcs11 },
     }));
 }

@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type MetricValueWithName, type Registry } from 'prom-client';
 import type { TokenStatus } from './state-link.js';
 
 /** Seconds. From what a token in the same machine takes to a request's deadline. */
@@ -16,10 +16,28 @@ export interface HsmCounts {
   readonly failures: Readonly<Record<string, number>>;
 }
 
+/** What one token's sessions for cryptography have called since the process started. */
+export interface HsmCalls {
+  readonly hsm: string;
+  /** Upper bounds of durations, seconds, ascending. */
+  readonly boundsSeconds: readonly number[];
+  readonly functions: readonly {
+    readonly functionName: string;
+    /** One number of calls for each bound, and one for those beyond all of them. */
+    readonly byDuration: readonly number[];
+    readonly seconds: number;
+  }[];
+  readonly operations: number;
+  readonly roundTrips: number;
+  readonly repeats: number;
+}
+
 export interface HsmMetricsSources {
   readonly status: () => readonly TokenStatus[];
   /** Empty where there is one token: nothing is chosen, retried or hedged there. */
   readonly counts: () => readonly HsmCounts[];
+  /** Of every token. */
+  readonly calls: () => readonly HsmCalls[];
 }
 
 /** The metrics of the tokens of one serving process. `hsm` is a serial, or else a label. */
@@ -42,6 +60,53 @@ class CountedElsewhere<Label extends string> {
     this.#counter.inc(labels, total - (this.#counted.get(source) ?? 0));
     this.#counted.set(source, total);
   }
+}
+
+type CallLabels = 'hsm' | 'function';
+
+/** A histogram that is counted in native code, where a call is, and only read here. */
+class CallDurations extends Histogram<CallLabels> {
+  readonly #calls: () => readonly HsmCalls[];
+
+  constructor(registry: Registry, calls: () => readonly HsmCalls[]) {
+    super({
+      name: callDurationName,
+      help: 'Time that a PKCS#11 call of an encrypt or decrypt took, by HSM and function.',
+      labelNames: ['hsm', 'function'] as const,
+      registers: [registry],
+    });
+    this.#calls = calls;
+  }
+
+  override async get(): ReturnType<Histogram<CallLabels>['get']> {
+    const values = this.#calls().flatMap((token) =>
+      token.functions.flatMap((calls) => samples(token, calls)),
+    );
+    return { ...(await super.get()), values };
+  }
+}
+
+const callDurationName = 'xks_pkcs11_call_duration_seconds';
+
+type CallSample = MetricValueWithName<CallLabels | 'le'>;
+
+/** Prometheus' buckets hold what the smaller ones do as well. */
+function samples(
+  { hsm, boundsSeconds }: HsmCalls,
+  { functionName, byDuration, seconds }: HsmCalls['functions'][number],
+): readonly CallSample[] {
+  const labels = { hsm, function: functionName };
+  let count = 0;
+  const buckets = byDuration.map((calls, index): CallSample => {
+    count += calls;
+    const le = boundsSeconds[index] ?? '+Inf';
+    return { metricName: `${callDurationName}_bucket`, labels: { le, ...labels }, value: count };
+  });
+  return [
+    ...buckets,
+    { metricName: `${callDurationName}_sum`, labels, value: seconds },
+    { metricName: `${callDurationName}_count`, labels, value: count },
+  ];
 }
 
 export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources): HsmMetrics {
@@ -76,6 +141,12 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
           failures.set(`${place} ${kind}`, { hsm, kind }, total);
         }
       }
+      for (const [index, { hsm, ...calls }] of sources.calls().entries()) {
+        const place = String(index);
+        operations.set(place, { hsm }, calls.operations);
+        roundTrips.set(place, { hsm }, calls.roundTrips);
+        repeats.set(place, { hsm }, calls.repeats);
+      }
     },
   });
   const durations = new Histogram({
@@ -109,6 +180,18 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
       registers,
     }),
   );
+  const ofEachToken = (name: string, help: string): CountedElsewhere<'hsm'> =>
+    new CountedElsewhere(new Counter({ name, help, labelNames, registers }));
+  const operations = ofEachToken(
+    'xks_hsm_operations_total',
+    'Operations that a token carried out or failed.',
+  );
+  const roundTrips = ofEachToken('xks_hsm_round_trips_total', 'PKCS#11 calls that those operations took.');
+  const repeats = ofEachToken(
+    'xks_hsm_repeats_total',
+    'Operations that a token was asked for again, in a new session or with the key found anew.',
+  );
+  new CallDurations(registry, sources.calls);
   const gauge = (name: string, help: string): Gauge<'hsm'> =>
     new Gauge({ name, help, labelNames, registers });
   const outstanding = gauge(

@@ -4,6 +4,7 @@ import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
 import { systemTimers } from '../base/timers.js';
 import { TokenFleet } from '../hsm/fleet/token-fleet.js';
+import { noPkcs11Trace, type Pkcs11Trace, tracePkcs11Calls } from '../hsm/pkcs11-trace.js';
 import { createToken } from '../hsm/token.js';
 import { attachToSupervisor, type SupervisorLink } from '../ops/child-link.js';
 import type { Config } from '../ops/config.js';
@@ -34,7 +35,11 @@ export async function runServingProcess(): Promise<void> {
   const config = await supervisor.config;
   const slot = Number(environment('XKSD_SLOT'));
   const logger = createLogger({ level: config.log.level, role: 'serving', slot });
-  process.on('exit', () => logger.flush());
+  const trace = startTrace(config, logger);
+  process.on('exit', () => {
+    trace.flush();
+    logger.flush();
+  });
   warnOfCoreDumps(logger, supervisor.coreDumpErrno);
   const tls = loadTlsFiles({
     certificate: config.xks.tlsCertificate,
@@ -43,7 +48,7 @@ export async function runServingProcess(): Promise<void> {
     nowMs: systemClock.wallMs(),
   });
   if (!tls.ok) return supervisor.reportFatal(tls.error);
-  const metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() });
+  const metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() + trace.dropped() });
   const fleet = openFleet(config, logger, metrics);
   if (typeof fleet === 'string') return supervisor.reportFatal(fleet);
 
@@ -65,6 +70,16 @@ function environment(name: 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE' | 'XKSD_XKS_FD'
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set: the supervisor starts this process`);
   return value;
+}
+
+function startTrace({ log }: Config, logger: ProcessLogger): Pkcs11Trace {
+  if (!log.tracePkcs11) return noPkcs11Trace;
+  if (!logger.infoEnabled) {
+    logger.warn('PKCS#11 calls are not traced: their lines are of level info', { logLevel: log.level });
+    return noPkcs11Trace;
+  }
+  logger.info('tracing PKCS#11 calls');
+  return tracePkcs11Calls(loadNativeBinding(), systemTimers, logger);
 }
 
 /** A sentence for the operator when the URIs name no tokens. Reaching them goes on in the background. */
@@ -98,7 +113,11 @@ function openFleet(
     tokens: opened,
     onCall: (name, operation, tookMs) => metrics.observeCall(name, operation, tookMs / 1_000),
   });
-  const metrics = createHsmMetrics(registry, { status: () => fleet.status(), counts: () => fleet.stats() });
+  const metrics = createHsmMetrics(registry, {
+    status: () => fleet.status(),
+    counts: () => fleet.stats(),
+    calls: () => fleet.calls(),
+  });
   return fleet;
 }
 

@@ -14,6 +14,8 @@ import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from 
 
 export interface SupervisorOptions {
   readonly configPath: string;
+  /** As `[log] trace_pkcs11`, whatever that says. */
+  readonly tracePkcs11: boolean;
   readonly childCommand: ChildCommand;
   /** What stands in the way of starting this node at all; asked before anything is started. */
   readonly obstacle: (config: Config) => Promise<string | null>;
@@ -30,7 +32,11 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     complain(loaded.error.message);
     return exitCodes.needsPerson;
   }
-  const config = loaded.value;
+  const { log } = loaded.value;
+  const config: Config = {
+    ...loaded.value,
+    log: { ...log, tracePkcs11: log.tracePkcs11 || options.tracePkcs11 },
+  };
   const { tlsCertificate, tlsPrivateKey, mtls } = config.xks;
   const nowMs = systemClock.wallMs();
   // The serving processes read them again; this is for the message and against starting in vain.

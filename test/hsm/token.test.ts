@@ -11,6 +11,7 @@ import { loadNativeBinding } from '../../src/base/native.js';
 import { systemRandom } from '../../src/base/random.js';
 import { err, ok } from '../../src/base/result.js';
 import { systemTimers } from '../../src/base/timers.js';
+import { type CallCounts, noCalls } from '../../src/hsm/call-counts.js';
 import type { CryptoPool, CryptoPoolOptions } from '../../src/hsm/crypto-pool.js';
 import { Management } from '../../src/hsm/management.js';
 import type { ManagementResult, ManagementWorkerData } from '../../src/hsm/management-protocol.js';
@@ -290,6 +291,10 @@ class FakePool implements CryptoPool {
       roundTrips: 0,
       operationMicros: 0,
     };
+  }
+
+  calls(): CallCounts {
+    return { ...noCalls, operations: 1, repeats: 2 };
   }
 
   setCanary(key: KeyObject | null): void {

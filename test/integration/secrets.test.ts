@@ -14,7 +14,7 @@ function contents(directory: string): readonly { readonly path: string; readonly
 t.test(
   'X-E1 X-D1 X-M2 no PIN, secret access key or plaintext reaches a log, an error or the disk',
   async (t) => {
-    const running = await startNode(t, { logLevel: 'debug' });
+    const running = await startNode(t, { logLevel: 'debug', tracePkcs11: true });
     const { node, client } = running;
     const plaintext = Buffer.from('the-plaintext-of-a-data-key-0123');
     const encrypted = await client.call('/keys/key-1/encrypt', {
@@ -80,6 +80,12 @@ t.test(
       places.some(({ path, bytes }) => path === node.logFile && bytes.includes('"kmsRequestId"')),
       'there is a log to search',
     );
+    const traced = readFileSync(node.logFile, 'utf8').matchAll(
+      /"process":"serving-\d+".*"function":"(C_\w+)"/g,
+    );
+    const functions = new Set([...traced].map(([, name]) => name));
+    for (const name of ['C_Login', 'C_Encrypt', 'C_Decrypt', 'C_GenerateKey'])
+      t.ok(functions.has(name), name);
     t.ok(
       places.some(({ path }) => path.startsWith(node.description.dataDir)),
       'there is a data directory to search',

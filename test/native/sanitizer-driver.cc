@@ -18,9 +18,11 @@
 
 // One translation unit: a sanitizer build compiles the standard library's headers once, not six times.
 #include "../../native/operation_queue.cc"
+#include "../../native/pkcs11_calls.cc"
 #include "../../native/pkcs11_module.cc"
 #include "../../native/pkcs11_pool.cc"
 #include "../../native/pkcs11_session.cc"
+#include "../../native/pkcs11_trace.cc"
 #include "../../native/rv_class.cc"
 #include "../../native/sha256.cc"
 

@@ -71,7 +71,7 @@ t.test('defaults are filled in and relative paths start from the file', async (t
         sessionsMax: 64,
       },
     ],
-    log: { level: 'info' },
+    log: { level: 'info', tracePkcs11: false },
   });
 });
 
@@ -216,7 +216,7 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
       '[xks]\ndrain_seconds = 5',
       'unknown key "drain_seconds" in [xks]: did you mean [serving] drain_seconds?',
     ],
-    ['[log]\nzzz = 5', 'unknown key "zzz" in [log]; known are level'],
+    ['[log]\nzzz = 5', 'unknown key "zzz" in [log]; known are level, trace_pkcs11'],
     [
       '[[hsm]]\nuri = "pkcs11:token=a"\npins = 5',
       'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions_max',

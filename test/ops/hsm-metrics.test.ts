@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { Registry } from 'prom-client';
 import t from 'tap';
-import { createHsmMetrics, type HsmCounts } from '../../src/ops/hsm-metrics.js';
+import { createHsmMetrics, type HsmCalls, type HsmCounts } from '../../src/ops/hsm-metrics.js';
+import { expose } from '../../src/replica/exposition.js';
+import { familiesOfJson } from '../../src/replica/metrics-json.js';
 import { tokenStatus } from '../support/pipeline-fixture.js';
 
 const counts: HsmCounts = {
@@ -13,6 +15,15 @@ const counts: HsmCounts = {
   failures: { failed: 5, deadline: 1 },
 };
 
+const called: HsmCalls = {
+  hsm: 'a',
+  boundsSeconds: [0.001, 0.01],
+  functions: [{ functionName: 'C_Encrypt', byDuration: [5, 2, 1], seconds: 0.5 }],
+  operations: 8,
+  roundTrips: 33,
+  repeats: 1,
+};
+
 t.test('tokens under the names of operations.md, promtool agreeing', async (t) => {
   const registry = new Registry();
   let now: readonly HsmCounts[] = [counts];
@@ -22,11 +33,14 @@ t.test('tokens under the names of operations.md, promtool agreeing', async (t) =
       tokenStatus({ serial: null, label: 'b' }),
     ],
     counts: () => now,
+    calls: () => [called],
   });
   metrics.observeCall('a', 'encrypt', 0.0004);
   await registry.metrics();
   now = [{ ...counts, retries: 10, breakerIsOpen: false }];
-  const text = await registry.metrics();
+  // On its way through the replica.
+  const report: unknown[] = JSON.parse(JSON.stringify(await registry.getMetricsAsJSON()));
+  const text = expose(familiesOfJson(report));
   for (const line of [
     'xks_hsm_call_duration_seconds_bucket{le="0.00025",hsm="a",operation="encrypt"} 0',
     'xks_hsm_call_duration_seconds_bucket{le="0.0005",hsm="a",operation="encrypt"} 1',
@@ -37,6 +51,14 @@ t.test('tokens under the names of operations.md, promtool agreeing', async (t) =
     'xks_hsm_breaker_open{hsm="a"} 0',
     'xks_hsm_outstanding{hsm="a"} 2',
     'xks_hsm_sessions{hsm="a"} 8',
+    'xks_hsm_operations_total{hsm="a"} 8',
+    'xks_hsm_round_trips_total{hsm="a"} 33',
+    'xks_hsm_repeats_total{hsm="a"} 1',
+    'xks_pkcs11_call_duration_seconds_bucket{le="0.001",hsm="a",function="C_Encrypt"} 5',
+    'xks_pkcs11_call_duration_seconds_bucket{le="0.01",hsm="a",function="C_Encrypt"} 7',
+    'xks_pkcs11_call_duration_seconds_bucket{le="+Inf",hsm="a",function="C_Encrypt"} 8',
+    'xks_pkcs11_call_duration_seconds_sum{hsm="a",function="C_Encrypt"} 0.5',
+    'xks_pkcs11_call_duration_seconds_count{hsm="a",function="C_Encrypt"} 8',
     'xks_hsm_stuck_calls{hsm="a"} 1',
     'xks_hsm_sessions{hsm="b"} 1',
     'xks_ekm_instances{state="ACTIVE"} 1',
@@ -55,6 +77,7 @@ t.test('a token that gets another name leaves none behind, and is not counted ag
   createHsmMetrics(registry, {
     status: () => [tokenStatus({ serial, label: 'label' })],
     counts: () => [{ ...counts, hsm: serial ?? 'label' }],
+    calls: () => [],
   });
   await registry.metrics();
   serial = 'serial';

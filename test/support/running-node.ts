@@ -80,6 +80,8 @@ export interface NodeSetUp {
   readonly sessionsMax?: number;
   readonly token?: 'softhsm' | 'nss';
   readonly logLevel?: 'info' | 'debug';
+  /** `xksd run --trace-pkcs11`. */
+  readonly tracePkcs11?: boolean;
   /** Has OpenSC's spy, a PKCS#11 module that passes calls on, write each call of the node into this file. */
   readonly spyLog?: string;
   /** Makes the second token of a node with two. */
@@ -122,6 +124,7 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     restart: false,
     requestDeadlineMs,
     logLevel: setUp.logLevel ?? 'info',
+    tracePkcs11: setUp.tracePkcs11 ?? false,
     ...(setUp.sessionsMax !== undefined && { sessionsMax: setUp.sessionsMax }),
     onPidChange: () => {},
   });

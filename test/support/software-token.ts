@@ -1,4 +1,5 @@
 import { err, ok } from '../../src/base/result.js';
+import { noCalls } from '../../src/hsm/call-counts.js';
 import type {
   ManagementError,
   ManagementResult,
@@ -43,6 +44,10 @@ export class SoftwareToken implements Token {
       return answer;
     },
   };
+
+  calls(): ReturnType<Token['calls']> {
+    return noCalls;
+  }
 
   describe(changes: Partial<ObjectDescription>): ObjectDescription {
     return {

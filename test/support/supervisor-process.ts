@@ -6,6 +6,7 @@ const child = fileURLToPath(new URL('./supervised-child.js', import.meta.url));
 process.exit(
   await runSupervisor({
     configPath: process.argv[2] ?? '',
+    tracePkcs11: false,
     childCommand: () => [process.execPath, child],
     obstacle: async () => process.env['TEST_OBSTACLE'] ?? null,
   }),

@@ -5,6 +5,7 @@ import type { Logger } from '../../base/logger.js';
 import type { RandomSource } from '../../base/random.js';
 import type { Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
+import type { CallCounts } from '../call-counts.js';
 import type { Token, TokenStatus } from '../token.js';
 import type { HsmCrypto, HsmFailure, ObjectId } from '../types.js';
 import { chooseToken, fleetTokensMax, type Standing } from './choice.js';
@@ -122,6 +123,11 @@ export class TokenFleet {
   stats(): readonly MemberStats[] {
     if (this.#members.length === 1) return [];
     return this.#members.map((member) => member.stats());
+  }
+
+  /** The PKCS#11 calls of each token. */
+  calls(): readonly (CallCounts & { readonly hsm: string })[] {
+    return this.#members.map(({ name, token }) => ({ hsm: name, ...token.calls() }));
   }
 
   /** Called after every change of `status()` but of its numbers. @returns ends it. */
