@@ -148,6 +148,11 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
             ]),
           ),
         );
+        if (answer.notAsked.length > 0) {
+          output.message(
+            `not asked: ${answer.notAsked.join(', ')}, as each attempt counts on the HSM; repeat it once the reason is gone`,
+          );
+        }
         const isLoggedIn = answer.processes.every(({ token }) => token.state !== 'UNAVAILABLE');
         return isLoggedIn ? exitCodes.ok : exitCodes.degraded;
       }),

@@ -495,7 +495,11 @@ export const adminCommands = {
   },
   'hsm.login': {
     request: nothing,
-    response: z.object({ processes: z.array(z.object({ process: z.string(), token: tokenStatus })) }),
+    response: z.object({
+      processes: z.array(z.object({ process: z.string(), token: tokenStatus })),
+      /** Those after the first whose login failed on some token: each attempt counts on the HSM. */
+      notAsked: z.array(z.string()),
+    }),
   },
 } as const;
 

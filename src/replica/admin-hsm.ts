@@ -154,8 +154,12 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
           return err({ code: reply.error.code, message: `${process}: ${reply.error.message}` });
         }
         processes.push(...reply.value.tokens.map((token) => ({ process, token })));
+        if (reply.value.tokens.some(({ state }) => state === 'UNAVAILABLE')) {
+          const notAsked = links.slice(place + 1).map(({ hello }) => `serving-${hello.slot}`);
+          return ok({ processes, notAsked });
+        }
       }
-      return ok({ processes });
+      return ok({ processes, notAsked: [] });
     },
   };
 }

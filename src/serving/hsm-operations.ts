@@ -4,9 +4,11 @@ import { errorText, unreachable } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
 import { ok } from '../base/result.js';
+import type { Timers } from '../base/timers.js';
 import type { KeyStateQueries, SealedBytes } from '../keystate/types.js';
 import type { HsmOperation, HsmReply, HsmReplyValues } from '../ops/state-link.js';
 import { mintAccessKeyId, mintSecretAccessKey } from '../sigv4/credentials.js';
+import { answering } from './answering-token.js';
 import { parseHsmRequest } from './hsm-request.js';
 import { inspectKey, locateKey } from './key-inspection.js';
 import {
@@ -30,6 +32,7 @@ export interface HsmOperationsOptions {
   readonly state: () => KeyStateQueries | null;
   readonly random: RandomSource;
   readonly clock: Clock;
+  readonly timers: Timers;
   readonly logger: Logger;
 }
 
@@ -39,7 +42,8 @@ export class HsmOperations {
   #underWay = 0;
 
   constructor(options: HsmOperationsOptions) {
-    this.#options = options;
+    const tokens = options.tokens.map((token) => answering(token, options.timers));
+    this.#options = { ...options, tokens };
   }
 
   /** Answers a request off the state link; `null` for one without an id, which nobody could be told about. */
@@ -178,11 +182,11 @@ export class HsmOperations {
       : ok({ accessKeyId, secretAccessKey, sealed: sealedJson(sealed) });
   }
 
-  /** A token that is not there after the login is a failure: the replica must not go on to the next process. */
+  /** That no token is there after the login is a failure. With some that are the replica looks at each. */
   async #retryLogin(forgive: boolean): Promise<Outcome<HsmReplyValues['retry-login']>> {
     const tokens = await Promise.all(this.#options.tokens.map((token) => token.retryLogin(forgive)));
     const away = tokens.filter(({ state }) => state === 'UNAVAILABLE');
-    if (away.length === 0) return ok({ tokens });
+    if (away.length < tokens.length) return ok({ tokens });
     const reasons = away.map(({ label, uri, reason }) => {
       const why = reason ?? 'the token is not available';
       return tokens.length === 1 ? why : `${label ?? uri}: ${why}`;

@@ -71,7 +71,15 @@ export class ServingCore {
     this.#freshness = new FreshnessTracker(options.bootTimeMs);
     this.#secrets = new SecretStore(random);
     const state = (): KeyState | null => this.#client.state;
-    const operations = new HsmOperations({ tokens, secrets: this.#secrets, state, random, clock, logger });
+    const operations = new HsmOperations({
+      tokens,
+      secrets: this.#secrets,
+      state,
+      random,
+      clock,
+      timers,
+      logger,
+    });
     this.#tokenSecrets = new TokenSecrets({
       tokens,
       state,

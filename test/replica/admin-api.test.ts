@@ -555,6 +555,37 @@ t.test('a login goes from process to process and stops at the first refusal', as
   t.same(asked, [1], 'each attempt counts on the HSM');
 });
 
+t.test(
+  'a login that failed on one of several tokens is told with the others, and goes no further',
+  async (t) => {
+    const replica = await makeReplica(t);
+    const asked: number[] = [];
+    const silent = {
+      ...activeToken,
+      serial: 'b',
+      state: 'UNAVAILABLE',
+      reason: 'it does not answer',
+    } as const;
+    for (const slot of [1, 2, 3]) {
+      await replica.link({
+        slot,
+        onHsmRequest: ({ id }) => {
+          asked.push(slot);
+          return { id, ok: true, value: { tokens: [activeToken, silent] } };
+        },
+      });
+    }
+    t.match(must(await replica.run('hsm.login', {})), {
+      processes: [
+        { process: 'serving-1', token: { state: 'ACTIVE' } },
+        { process: 'serving-1', token: { serial: 'b', reason: 'it does not answer' } },
+      ],
+      notAsked: ['serving-2', 'serving-3'],
+    });
+    t.same(asked, [1]);
+  },
+);
+
 t.test('only the first process that logs in forgets what the token refused', async (t) => {
   const replica = await makeReplica(t);
   const asked: unknown[] = [];

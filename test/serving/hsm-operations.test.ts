@@ -38,7 +38,7 @@ class Process {
       clock: this.time,
       logger: silentLogger,
     };
-    this.#operations = new HsmOperations({ ...common, random });
+    this.#operations = new HsmOperations({ ...common, random, timers: this.time });
     this.tokenSecrets = new TokenSecrets({ ...common, timers: this.time, onChange: () => {} });
   }
 
@@ -521,12 +521,60 @@ t.test('several tokens: a login is tried on each, and whoever is away is named',
     tokens: [{ serial: 'a' }, { serial: 'b' }],
   });
   b.change({ state: 'UNAVAILABLE', reason: 'the PIN is wrong' });
+  t.match(await process.do({ op: 'retry-login', forgive: true }), {
+    tokens: [
+      { serial: 'a', state: 'ACTIVE' },
+      { serial: 'b', state: 'UNAVAILABLE', reason: 'the PIN is wrong' },
+    ],
+  });
+  a.change({ state: 'UNAVAILABLE', reason: 'no such token' });
   t.match(await process.ask({ op: 'retry-login', forgive: true }), {
     ok: false,
     code: 'token-unavailable',
-    message: 'second: the PIN is wrong',
+    message: 'first: no such token; second: the PIN is wrong',
   });
-  t.strictSame([a.logins.length, b.logins.length], [2, 2]);
+  t.strictSame([a.logins.length, b.logins.length], [3, 3]);
+});
+
+t.test('several tokens: one that hangs does not keep the answers of the others', async (t) => {
+  const { process, a, b } = twoTokens();
+  b.add(b.describe({ objectId: 'bb', label: 'key' }));
+  a.hangs = true;
+  /** Before the replica gives up, at 20 s. */
+  const withinTime = async <T>(answer: Promise<T>): Promise<T> => {
+    let isAnswered = false;
+    void answer.finally(() => {
+      isAnswered = true;
+    });
+    for (let seconds = 0; seconds < 19 && !isAnswered; seconds++) {
+      process.time.advance(1_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    t.ok(isAnswered);
+    return answer;
+  };
+  const silent = /the token does not answer: nothing for \d+ s/;
+  t.match(await withinTime(process.do({ op: 'list-objects' })), {
+    tokens: [
+      { token: { serial: 'a' }, objects: null, unlisted: silent },
+      { token: { serial: 'b' }, objects: [{ objectId: 'bb' }], unlisted: null },
+    ],
+  });
+  t.match(await withinTime(process.do({ op: 'inspect-key', objectId: null, label: 'key' })), {
+    object: { objectId: 'bb' },
+    tokens: [
+      { token: 'first (serial a)', holds: 'unknown', reason: silent },
+      { token: 'second (serial b)', holds: 'yes' },
+    ],
+  });
+  t.match(await withinTime(process.do({ op: 'retry-login', forgive: true })), {
+    tokens: [
+      { serial: 'a', state: 'UNAVAILABLE', reason: silent },
+      { serial: 'b', state: 'ACTIVE' },
+    ],
+  });
+  t.match(await withinTime(process.ask(prepare)), { ok: false, message: silent });
+  t.equal(process.time.pending, 0, 'who was answered waits no longer');
 });
 
 t.test('several tokens: where a registered key is, by the witness that key state holds', async (t) => {

@@ -25,11 +25,17 @@ export class SoftwareToken implements Token {
   stuck: string | null = null;
   /** When set, the answer to every management call. */
   failure: ManagementError | null = null;
+  /** Whether what it is asked to do never returns. */
+  hangs = false;
   readonly #listeners = new Set<(status: TokenStatus) => void>();
 
   readonly management: TokenManagement = {
-    listObjects: async () => this.#answer({ objects: this.objects, truncated: false }),
+    listObjects: async () => {
+      await this.#returned();
+      return this.#answer({ objects: this.objects, truncated: false });
+    },
     findObject: async ({ objectId, label }) => {
+      await this.#returned();
       const found = this.objects.filter(
         (object) =>
           (objectId === null || object.objectId === objectId) && (label === null || object.label === label),
@@ -88,6 +94,7 @@ export class SoftwareToken implements Token {
 
   async retryLogin(forgive: boolean): Promise<TokenStatus> {
     this.logins.push(forgive ? 'forgiving' : 'unforgiving');
+    await this.#returned();
     return this.current;
   }
 
@@ -101,6 +108,10 @@ export class SoftwareToken implements Token {
   }
 
   async close(): Promise<void> {}
+
+  async #returned(): Promise<void> {
+    if (this.hangs) await new Promise(() => {});
+  }
 
   #answer(value: null, code: ManagementError['code']): ManagementResult<never>;
   #answer<T>(value: T): ManagementResult<T>;
