@@ -30,6 +30,7 @@ const realParts: readonly DebianPackage[] = [
   { name: 'libnss3-tools', provides: 'certutil' },
   { name: 'opensc', provides: 'pkcs11-tool' },
   { name: 'p11-kit', provides: 'p11-kit' },
+  { name: 'valgrind', provides: 'valgrind' },
   { name: 'openssl', provides: 'openssl' },
   { name: 'curl', provides: 'curl' },
   haproxyPackage,

@@ -1,4 +1,4 @@
-// The native hot path without Node, for AddressSanitizer and ThreadSanitizer: loads a module through the fault shim,
+// The native hot path without Node, for AddressSanitizer, ThreadSanitizer and valgrind: loads a module through the fault shim,
 // makes a key, and puts operations through the queue and cells, on one session and on several, with failures, abandoned
 // calls, and workers that end.
 // Arguments: module, label, PIN, path of the shim's fault file. Ends with 0 when all was as expected.
@@ -79,6 +79,7 @@ class Submitter {
  public:
   Submitter() : queue_(std::make_shared<OperationQueue>([this] { Wake(); })) {}
   const std::shared_ptr<OperationQueue>& queue() const { return queue_; }
+  const std::shared_ptr<CallCounts>& calls() const { return calls_; }
 
   void Submit(const std::vector<CellRef>& refs, size_t lanes) {
     EXPECT(queue_->Submit(refs.data(), refs.size(), lanes) == refs.size());
@@ -111,6 +112,7 @@ class Submitter {
   std::condition_variable changed_;
   bool woken_ = false;
   std::shared_ptr<OperationQueue> queue_;
+  std::shared_ptr<CallCounts> calls_ = std::make_shared<CallCounts>();
 };
 
 /** The worker's thread: one short shift after the other. */
@@ -204,6 +206,7 @@ std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t se
   options.slot = slot;
   options.sessions_max = sessions;
   options.queue = submitter.queue();
+  options.calls = submitter.calls();
   options.memory = cells.memory();
   options.memory_bytes = cells.bytes();
   options.witness_plaintext = {1, 2, 3};
@@ -391,6 +394,36 @@ void CheckLaneGivenUp() {
 
 }  // namespace
 
+/** Takes the trace of every call while all else goes on. */
+class TraceReader {
+ public:
+  TraceReader() : thread_([this] { Run(); }) {}
+  /** @returns how many calls there were. */
+  size_t End() {
+    ended_.store(true);
+    thread_.join();
+    return calls_;
+  }
+
+ private:
+  void Run() {
+    TracedCall call;
+    for (;;) {
+      const bool last = ended_.load();
+      while (Trace()->Pop(&call)) {
+        ++calls_;
+        EXPECT(DescribeCall(call).find("\"function\":\"C_") == 1);
+      }
+      if (last) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  std::atomic<bool> ended_{false};
+  size_t calls_ = 0;
+  std::thread thread_;
+};
+
 int main(int argc, char** argv) {
   EXPECT(argc == 5);
   const char* module_path = argv[1];
@@ -398,6 +431,8 @@ int main(int argc, char** argv) {
   CheckFull();
   CheckLaneGivenUp();
 
+  StartTracing();
+  TraceReader trace;
   ModuleRef module;
   EXPECT(!ModuleRef().Acquire("/nonexistent.so", "").ok());
   EXPECT(module.Acquire(module_path, "").ok());
@@ -491,5 +526,9 @@ int main(int argc, char** argv) {
   // A session pool that hung keeps the module until its threads are through.
   EXPECT(p11.C_CloseSession(session) == CKR_OK);
   EXPECT(module.Release().ok());
+  std::vector<double> numbers(CallCounts::kNumbers);
+  submitter.calls()->Read(numbers.data());
+  EXPECT(std::any_of(numbers.begin(), numbers.end(), [](double number) { return number > 100; }));
+  EXPECT(trace.End() + Trace()->dropped() > 1000);
   return 0;
 }

@@ -41,26 +41,66 @@ function watch(child: ChildProcess): { printed(line: string): Promise<void>; rea
   };
 }
 
-for (const [sanitizer, environment] of [
-  [
-    'address,undefined',
-    { ASAN_OPTIONS: 'detect_leaks=1:abort_on_error=0', UBSAN_OPTIONS: 'print_stacktrace=1' },
+interface Checker {
+  readonly name: string;
+  readonly flags: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** What runs the driver. */
+  readonly command: readonly string[];
+  /** The sanitizers' run times refuse RTLD_DEEPBIND. */
+  readonly withoutDeepBind: boolean;
+}
+
+const sanitizer = (names: string, environment: Checker['environment']): Checker => ({
+  name: `-fsanitize=${names}`,
+  flags: ['-O0', `-fsanitize=${names}`, '-fno-sanitize-recover=all'],
+  environment,
+  command: [],
+  withoutDeepBind: true,
+});
+
+/** Sees the module's own code, too. `fair-sched`: threads that wait for each other take turns. */
+const valgrind: Checker = {
+  name: 'valgrind',
+  flags: ['-O1'],
+  environment: {},
+  command: [
+    ...['valgrind', '--quiet', '--error-exitcode=9', '--fair-sched=yes'],
+    ...[
+      '--leak-check=full',
+      '--show-leak-kinds=definite,indirect',
+      '--errors-for-leak-kinds=definite,indirect',
+    ],
   ],
+  withoutDeepBind: false,
+};
+
+for (const { name, flags, environment, command, withoutDeepBind } of [
+  sanitizer('address,undefined', {
+    ASAN_OPTIONS: 'detect_leaks=1:abort_on_error=0',
+    UBSAN_OPTIONS: 'print_stacktrace=1',
+  }),
   // What the vendor's module does between its own threads cannot be seen into.
-  ['thread', { TSAN_OPTIONS: 'ignore_noninstrumented_modules=1' }],
-] as const) {
-  t.test(`the hot path under -fsanitize=${sanitizer}: nothing to report`, { timeout: 120_000 }, async (t) => {
+  sanitizer('thread', { TSAN_OPTIONS: 'ignore_noninstrumented_modules=1' }),
+  valgrind,
+]) {
+  t.test(`the hot path under ${name}: nothing to report`, { timeout: 120_000 }, async (t) => {
     const token = await makeSoftHsmToken(t);
-    const shim = await makeFaultShim(t, token.modulePath, { withoutDeepBind: true });
+    const shim = await makeFaultShim(t, token.modulePath, { withoutDeepBind });
     const directory = await mkdtemp(join(tmpdir(), 'xksd-sanitizer-'));
     t.teardown(() => rm(directory, { recursive: true, force: true }));
     const driver = join(directory, 'driver');
-    const flags = ['-std=c++17', '-Wall', '-Wextra', '-Werror', '-O0', '-g', `-fsanitize=${sanitizer}`];
     const source = join(root, 'test/native/sanitizer-driver.cc');
-    await run('g++', [...flags, '-fno-sanitize-recover=all', source, '-o', driver, '-ldl', '-lpthread']);
-    const child = spawn(driver, [shim.modulePath, token.label, token.pin, `${shim.modulePath}.faults`], {
-      env: { ...process.env, ...token.env, ...environment },
-    });
+    const all = ['-std=c++17', '-Wall', '-Wextra', '-Werror', '-g', ...flags];
+    await run('g++', [...all, source, '-o', driver, '-ldl', '-lpthread']);
+    const [program = driver, ...args] = [...command, driver];
+    const child = spawn(
+      program,
+      [...args, shim.modulePath, token.label, token.pin, `${shim.modulePath}.faults`],
+      {
+        env: { ...process.env, ...token.env, ...environment },
+      },
+    );
     t.teardown(() => child.kill('SIGKILL'));
     const output = watch(child);
     const closed = once(child, 'close');
