@@ -42,6 +42,7 @@ const isRoot = (path: string): boolean =>
   path === 'test/run.ts' ||
   path === 'test/sim/main.ts' ||
   path === 'test/chaos/main.ts' ||
+  path === 'test/endurance/main.ts' ||
   path === 'test/faults/main.ts' ||
   path.endsWith('.test.ts') ||
   /^bench\/[^/]+\.ts$/.test(path) ||
