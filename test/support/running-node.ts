@@ -86,6 +86,8 @@ export interface NodeSetUp {
   readonly spyLog?: string;
   /** Makes the second token of a node with two. */
   readonly secondToken?: (first: SoftHsmTestToken) => Promise<SoftHsmTestToken>;
+  /** Names the module as p11-kit knows it, not by its path. */
+  readonly moduleName?: string;
   /** Gives the path of another module to put before the token's own. */
   readonly throughModule?: (modulePath: string) => Promise<string>;
 }
@@ -113,7 +115,10 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
     peer: null,
     certificate: certificates.certificate,
     privateKey: certificates.key,
-    hsmUri: token.uri.replace(token.modulePath, modulePath),
+    hsmUri:
+      setUp.moduleName === undefined
+        ? token.uri.replace(token.modulePath, modulePath)
+        : token.uri.replace(`module-path=${token.modulePath}`, `module-name=${setUp.moduleName}`),
     otherHsmUris: second === undefined ? [] : [second.uri],
     initArgs: token.initArgs,
     environment: {
