@@ -121,6 +121,17 @@ t.test('two HSMs: whatever one of them does, every request is answered', async (
     });
   }
 
+  await t.test('a token on which administration hangs does not keep the other’s answer', async (t) => {
+    await eventually('ready', async () => allReady(await node.status()), node.node.logFile);
+    shim.setFaults('C_FindObjectsInit hang - 1');
+    const shown = await node.xksctl('key', 'show', 'test', 'shared', '--tokens');
+    t.equal(shown.status, 3);
+    t.match(shown.stdout, /1 +xks-test \(serial \w+\) +yes/);
+    t.match(shown.stdout, /1 +second \(serial \w+\) +unknown.*the token does not answer: nothing for 3 s/);
+    shim.setFaults();
+    shim.releaseAll();
+  });
+
   await t.test('calls that hang until both processes are replaced', async (t) => {
     await eventually('ready', async () => allReady(await node.status()), node.node.logFile);
     const before = (await node.status()).serving.map(({ pid }) => pid);
