@@ -4,9 +4,12 @@
       "target_name": "xksd",
       "sources": [
         "native/addon.cc",
+        "native/gcm_parameters.cc",
+        "native/iv_guard.cc",
         "native/operation_queue.cc",
         "native/pkcs11_binding.cc",
         "native/pkcs11_calls.cc",
+        "native/pkcs11_gcm.cc",
         "native/pkcs11_module.cc",
         "native/pkcs11_pool.cc",
         "native/pkcs11_session.cc",

@@ -47,6 +47,16 @@ constexpr uint32_t kOperationDecrypt = 2;
 constexpr uint32_t kOperationProbe = 3;
 constexpr uint32_t kFlagVerify = 1;
 constexpr uint32_t kFlagIntegrity = 2;
+/** A case of a probe: what the token makes of it is given back as it is. The key comes without a witness. */
+constexpr uint32_t kFlagTrial = 4;
+// The token's profile, with every operation.
+constexpr uint32_t kFlagIvSourceShift = 8;
+constexpr uint32_t kFlagIvSourceMask = 3;
+constexpr uint32_t kFlagWithoutIvBits = 1 << 10;
+/** It was probed, and gives no such code for a bad tag. */
+constexpr uint32_t kFlagGeneralErrorIsFault = 1 << 12;
+constexpr uint32_t kFlagFunctionFailedIsFault = 1 << 13;
+constexpr uint32_t kFlagVendorCodeIsFault = 1 << 14;
 
 enum Result : uint32_t {
   kNoResult = 0,
@@ -55,6 +65,8 @@ enum Result : uint32_t {
   kTokenUnavailable = 3,
   kKeyLost = 4,
   kFailed = 5,
+  /** The IV that the HSM made cannot be fresh, or it replaced ours: nothing of the ciphertext is given back. */
+  kUnsafeIv = 6,
 };
 
 struct Header {

@@ -47,6 +47,15 @@ typedef struct {
   CK_ULONG ulTagBits;
 } CK_GCM_PARAMS;
 
+/* The same as the text of v2.40 has it, 2.12.3. */
+typedef struct {
+  CK_BYTE* pIv;
+  CK_ULONG ulIvLen;
+  CK_BYTE* pAAD;
+  CK_ULONG ulAADLen;
+  CK_ULONG ulTagBits;
+} CK_GCM_PARAMS_WITHOUT_IV_BITS;
+
 /*
  * C_Initialize's argument as NSS wants it: LibraryParameters stands where the standard's pReserved is, which must be
  * NULL for every other module. With LibraryParameters NULL this is the standard's structure and a bit more.

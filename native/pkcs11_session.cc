@@ -1,8 +1,6 @@
 #include "pkcs11_session.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include <algorithm>
@@ -24,19 +22,6 @@ bool EqualInConstantTime(const uint8_t* left, const uint8_t* right, size_t bytes
   for (size_t i = 0; i < bytes; ++i) difference |= static_cast<uint8_t>(left[i] ^ right[i]);
   __asm__ volatile("" : "+r"(difference));  // the compiler must not see that only zero or not counts
   return difference == 0;
-}
-
-bool SystemRandom(uint8_t* out, size_t bytes) {
-  while (bytes > 0) {
-    const ssize_t got = getrandom(out, bytes, 0);
-    if (got < 0) {
-      if (errno == EINTR) continue;
-      return false;
-    }
-    out += got;
-    bytes -= static_cast<size_t>(got);
-  }
-  return true;
 }
 
 std::string IdOf(const cell::KeyBlock& key) {
@@ -197,96 +182,13 @@ CryptoSession::Step CryptoSession::CheckWitness(const cell::KeyBlock& key, CK_OB
   if (opened.rv_class != RvClass::kAmbiguous) return opened;
   // Another key, or an ill token? A token that can do a round trip with this object is well, so the object is not
   // the key.
-  uint8_t iv[kIvBytes];
-  const Step random = NextIv(iv);
-  if (!random.ok()) return random;
-  const Step sealed = GcmEncrypt(handle, iv, context_.witness_aad.data(), context_.witness_aad.size(),
+  const Step sealed = GcmEncrypt(handle, context_.witness_aad.data(), context_.witness_aad.size(),
                                  context_.witness_plaintext.data(), context_.witness_plaintext.size());
   if (!sealed.ok()) return sealed;
-  const Step again = GcmDecrypt(handle, iv, kIvBytes, context_.witness_aad.data(), context_.witness_aad.size(),
-                                context_.witness_plaintext.size());
+  const Step again = GcmDecrypt(handle, sealed_iv_.data(), kIvBytes, context_.witness_aad.data(),
+                                context_.witness_aad.size(), context_.witness_plaintext.size());
   if (again.ok()) return Final(cell::kKeyLost, opened.rv, opened.function);
   return Final(cell::kFailed, opened.rv, opened.function);
-}
-
-CryptoSession::Step CryptoSession::NextIv(uint8_t* iv) {
-  if (ivs_left_ == 0) {
-    const Step step =
-        Called(Function::kGenerateRandom, functions().C_GenerateRandom(session_, ivs_.data(), ivs_.size()));
-    if (!step.ok()) return step;
-    // hsm.md, _Nonces_: XOR, so that neither source alone can repeat one.
-    std::array<uint8_t, kIvsPrefetched * kIvBytes> system;
-    if (!SystemRandom(system.data(), system.size())) return Final(cell::kFailed, CKR_OK, Function::kGetrandom);
-    for (size_t i = 0; i < ivs_.size(); ++i) ivs_[i] ^= system[i];
-    explicit_bzero(system.data(), system.size());
-    ivs_left_ = kIvsPrefetched;
-  }
-  // Counted down before use: whatever fails after this, no IV is taken twice.
-  --ivs_left_;
-  uint8_t* taken = ivs_.data() + ivs_left_ * kIvBytes;
-  memcpy(iv, taken, kIvBytes);
-  explicit_bzero(taken, kIvBytes);
-  return {};
-}
-
-CK_MECHANISM* CryptoSession::GcmMechanism(const uint8_t* iv, size_t iv_bytes, const uint8_t* aad, size_t aad_bytes) {
-  memcpy(iv_, iv, iv_bytes);
-  aad_.assign(aad, aad + aad_bytes);
-  gcm_ = CK_GCM_PARAMS{};
-  gcm_.pIv = iv_;
-  gcm_.ulIvLen = iv_bytes;
-  gcm_.ulIvBits = iv_bytes * 8;
-  gcm_.pAAD = aad_bytes == 0 ? nullptr : aad_.data();
-  gcm_.ulAADLen = aad_bytes;
-  gcm_.ulTagBits = cell::kTagBytes * 8;
-  mechanism_ = CK_MECHANISM{CKM_AES_GCM, &gcm_, sizeof gcm_};
-  return &mechanism_;
-}
-
-void CryptoSession::ReserveScratch(size_t bytes) {
-  // Wiped before it grows: a vector frees its old memory as it is.
-  const size_t needed = bytes + 2 * cell::kTagBytes;
-  if (sealed_.size() < needed) {
-    WipeScratch();
-    sealed_.resize(needed);
-    opened_.resize(needed);
-  }
-}
-
-void CryptoSession::WipeScratch() {
-  if (!opened_.empty()) explicit_bzero(opened_.data(), opened_.size());
-}
-
-/** Leaves ciphertext ‖ tag in `sealed_`. */
-CryptoSession::Step CryptoSession::GcmEncrypt(CK_OBJECT_HANDLE handle, const uint8_t* iv, const uint8_t* aad,
-                                              size_t aad_bytes, const uint8_t* plaintext, size_t bytes) {
-  ReserveScratch(bytes);
-  const Step begun = Called(Function::kEncryptInit,
-                            functions().C_EncryptInit(session_, GcmMechanism(iv, kIvBytes, aad, aad_bytes), handle));
-  if (!begun.ok()) return begun;
-  CK_ULONG sealed_bytes = sealed_.size();
-  const Step sealed = Called(Function::kEncrypt, functions().C_Encrypt(session_, const_cast<CK_BYTE*>(plaintext),
-                                                                       bytes, sealed_.data(), &sealed_bytes));
-  if (!sealed.ok()) return sealed;
-  if (sealed_bytes != bytes + cell::kTagBytes) return Final(cell::kFailed, CKR_OK, Function::kEncrypt);
-  return {};
-}
-
-/** Opens the ciphertext ‖ tag in `sealed_`; leaves the plaintext in `opened_`. */
-CryptoSession::Step CryptoSession::GcmDecrypt(CK_OBJECT_HANDLE handle, const uint8_t* iv, size_t iv_bytes,
-                                              const uint8_t* aad, size_t aad_bytes, size_t bytes) {
-  const Step begun = Called(Function::kDecryptInit,
-                            functions().C_DecryptInit(session_, GcmMechanism(iv, iv_bytes, aad, aad_bytes), handle),
-                            Operation::kDecrypt);
-  if (!begun.ok()) return begun;
-  CK_ULONG opened_bytes = opened_.size();
-  const Step opened = Called(
-      Function::kDecrypt,
-      functions().C_Decrypt(session_, sealed_.data(), bytes + cell::kTagBytes, opened_.data(), &opened_bytes),
-      Operation::kDecrypt);
-  if (!opened.ok()) return opened;
-  if (opened_bytes != bytes) return Final(cell::kFailed, CKR_OK, Function::kDecrypt);
-  return {};
 }
 
 CryptoSession::Step CryptoSession::Encrypt(Request& request, CK_OBJECT_HANDLE handle) {
@@ -295,11 +197,9 @@ CryptoSession::Step CryptoSession::Encrypt(Request& request, CK_OBJECT_HANDLE ha
   Step verdict;
   // X-E4: a failed verification is retried from the encrypt, once.
   for (int attempt = 0; attempt < 2; ++attempt) {
-    uint8_t iv[kIvBytes];
-    const Step random = NextIv(iv);
-    if (!random.ok()) return random;
-    const Step sealed = GcmEncrypt(handle, iv, request.aad(), header.aad_bytes, request.data(), bytes);
+    const Step sealed = GcmEncrypt(handle, request.aad(), header.aad_bytes, request.data(), bytes);
     if (!sealed.ok()) return sealed;
+    const uint8_t* iv = sealed_iv_.data();
     const uint8_t* tag = sealed_.data() + bytes;
     uint8_t integrity[cell::kIntegrityBytes] = {};
     if ((header.flags & cell::kFlagIntegrity) != 0) {
@@ -363,12 +263,7 @@ CryptoSession::Step CryptoSession::RunCanary(const Request& request, CK_OBJECT_H
 CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE handle) {
   cell::Header& header = request.header;
   const size_t bytes = header.data_bytes;
-  const auto decrypt = [&] {
-    ReserveScratch(bytes);
-    memcpy(sealed_.data(), request.data(), bytes);
-    memcpy(sealed_.data() + bytes, header.tag, cell::kTagBytes);
-    return GcmDecrypt(handle, header.iv, header.iv_bytes, request.aad(), header.aad_bytes, bytes);
-  };
+  const auto decrypt = [&] { return OpenSealed(request, handle); };
   const auto doubtful = [](const Step& step) {
     return step.rv_class == RvClass::kBadCiphertext || step.rv_class == RvClass::kAmbiguous;
   };
@@ -388,7 +283,10 @@ CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE ha
       if (canary == Canary::kNone) return Final(cell::kFailed, first.rv, first.function);
       step = decrypt();
     }
-    if (doubtful(step)) return Final(cell::kBadCiphertext, first.rv, first.function);
+    if (doubtful(step)) {
+      const bool may_be = MayBeBadTag(first.rv, bad_tag_codes_) && MayBeBadTag(step.rv, bad_tag_codes_);
+      return Final(may_be ? cell::kBadCiphertext : cell::kFailed, first.rv, first.function);
+    }
   }
   if (step.ok()) memcpy(request.data(), opened_.data(), bytes);
   return step;
@@ -401,6 +299,7 @@ CryptoSession::Step CryptoSession::Attempt(Request& request, uint32_t login_epoc
   CK_OBJECT_HANDLE handle = 0;
   const Step found = FindKey(request.header.key, &handle);
   if (!found.ok()) return found;
+  if ((request.header.flags & cell::kFlagTrial) != 0) return Try(request, handle);
   return request.header.operation == cell::kOperationEncrypt ? Encrypt(request, handle) : Decrypt(request, handle);
 }
 
@@ -408,6 +307,8 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   const InModule in_module(context_.calls.get());
   const uint64_t begun = MonotonicMicros();
   round_trips_ = 0;
+  form_ = GcmForm::FromFlags(request.header.flags);
+  bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
   Step step = Attempt(request, login_epoch);
   for (int retries = 1; retries > 0; --retries) {
     if (step.rv_class == RvClass::kHandleStale) {

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "crypto_cell.h"
+#include "gcm_parameters.h"
+#include "iv_guard.h"
 #include "pkcs11.h"
 #include "pkcs11_module.h"
 #include "rv_class.h"
@@ -74,7 +76,8 @@ class CryptoSession {
   void Close();
 
  private:
-  static constexpr size_t kIvBytes = 12;
+  static constexpr size_t kIvBytes = GcmParameters::kIvBytes;
+  static_assert(kIvBytes == IvGuard::kIvBytes);
   /** Random IVs fetched from the token at once: one round trip for all of them. */
   static constexpr size_t kIvsPrefetched = 64;
 
@@ -101,11 +104,12 @@ class CryptoSession {
   /** Decides whether the token is well enough for its verdict on a ciphertext to count (X-X2). */
   Step RunCanary(const Request& request, CK_OBJECT_HANDLE handle, Canary* canary);
   Step NextIv(uint8_t* iv);
-  Step GcmEncrypt(CK_OBJECT_HANDLE handle, const uint8_t* iv, const uint8_t* aad, size_t aad_bytes,
-                  const uint8_t* plaintext, size_t bytes);
+  Step GcmEncrypt(CK_OBJECT_HANDLE handle, const uint8_t* aad, size_t aad_bytes, const uint8_t* plaintext,
+                  size_t bytes);
   Step GcmDecrypt(CK_OBJECT_HANDLE handle, const uint8_t* iv, size_t iv_bytes, const uint8_t* aad, size_t aad_bytes,
                   size_t bytes);
-  CK_MECHANISM* GcmMechanism(const uint8_t* iv, size_t iv_bytes, const uint8_t* aad, size_t aad_bytes);
+  Step OpenSealed(Request& request, CK_OBJECT_HANDLE handle);
+  Step Try(Request& request, CK_OBJECT_HANDLE handle);
   void ReserveScratch(size_t bytes);
   void WipeScratch();
   Step Called(Function function, CK_RV rv, Operation operation = Operation::kEncrypt);
@@ -124,13 +128,16 @@ class CryptoSession {
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;
 
-  // PKCS#11 v3.0 §5.1: parameters must outlive the call that takes them; some modules read them again later.
-  CK_GCM_PARAMS gcm_{};
-  CK_MECHANISM mechanism_{};
-  uint8_t iv_[cell::kIvBytesMax] = {};
-  std::vector<uint8_t> aad_;
+  /** Of the operation in hand. */
+  GcmForm form_;
+  BadTagCodes bad_tag_codes_;
+  GcmParameters gcm_;
+  std::array<uint8_t, kIvBytes> sealed_iv_{};
+  /** Of this session and those before it on the same lane. */
+  IvGuard iv_guard_;
 
-  /** ciphertext ‖ tag, and the plaintext that came back (with room for a tag: SoftHSM wants it). */
+  /** ciphertext ‖ tag, with room for an IV after it, and the plaintext that came back (with room for a tag: SoftHSM
+   * wants it). */
   std::vector<uint8_t> sealed_;
   std::vector<uint8_t> opened_;
   size_t opened_bytes_ = 0;

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "crypto_cell.h"
+
 namespace xksd {
 namespace {
 
@@ -140,6 +142,23 @@ RvClass ClassifyRv(CK_RV rv, Operation operation) {
   // What a vendor means by a code of its own is unknown: in a decrypt it may be the ciphertext.
   if (row == nullptr) return operation == Operation::kDecrypt ? RvClass::kAmbiguous : RvClass::kFailed;
   return operation == Operation::kDecrypt ? row->decrypt : row->encrypt;
+}
+
+BadTagCodes BadTagCodes::FromFlags(uint32_t flags) {
+  BadTagCodes codes;
+  codes.general_error = (flags & cell::kFlagGeneralErrorIsFault) == 0;
+  codes.function_failed = (flags & cell::kFlagFunctionFailedIsFault) == 0;
+  codes.vendor_defined = (flags & cell::kFlagVendorCodeIsFault) == 0;
+  return codes;
+}
+
+bool MayBeBadTag(CK_RV rv, const BadTagCodes& codes) {
+  constexpr CK_RV kGeneralError = 0x5, kFunctionFailed = 0x6;
+  if (rv == kGeneralError) return codes.general_error;
+  if (rv == kFunctionFailed) return codes.function_failed;
+  if (FindRow(rv) == nullptr) return codes.vendor_defined;
+  // The others speak of data and parameters: of a length, an IV.
+  return true;
 }
 
 const char* RvClassName(RvClass rv_class) {

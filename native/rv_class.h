@@ -1,6 +1,7 @@
 // What a return value means: the one table behind truthful errors (X-X2).
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "pkcs11.h"
@@ -26,6 +27,25 @@ enum class RvClass {
   /** The module or we are wrong. */
   kFailed,
 };
+
+/**
+ * Which of the codes that may mean anything a token was seen to give for a bad tag when it was probed; all of them
+ * where it was not.
+ */
+struct BadTagCodes {
+  bool general_error = true;
+  bool function_failed = true;
+  bool vendor_defined = true;
+
+  /** From `cell::Header::flags`. */
+  static BadTagCodes FromFlags(uint32_t flags);
+};
+
+/**
+ * Whether a code of the classes kBadCiphertext and kAmbiguous can be this token's word for a bad ciphertext. Pure. It
+ * only takes away from what the table allows: a profile that is wrong makes no ciphertext bad.
+ */
+bool MayBeBadTag(CK_RV rv, const BadTagCodes& codes);
 
 /** Pure. `operation` is the call that returned `rv`: the data codes mean nothing about a ciphertext in an encrypt. */
 RvClass ClassifyRv(CK_RV rv, Operation operation);

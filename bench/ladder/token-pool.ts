@@ -44,6 +44,9 @@ export async function openToken(token: LadderToken, slotId: bigint): Promise<Ope
     onSessionsLost: (rv) => {
       throw new Error(`the sessions were lost: ${rv}`);
     },
+    onUnsafeIv: () => {
+      throw new Error('the token made an IV that must not be used');
+    },
   });
   if (!opened.ok) throw new Error(`no pool: ${JSON.stringify(opened.error)}`);
   const pool = opened.value;

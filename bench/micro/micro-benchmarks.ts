@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { systemClock } from '../../src/base/clock.js';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { Cells, cellsMax } from '../../src/hsm/cells.js';
+import { Cells, cellsMax, plainContext } from '../../src/hsm/cells.js';
 import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
 import { type EncryptOperation, objectId } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
@@ -191,7 +191,7 @@ function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult
   const operation = encryption(token);
   return best('encrypts by the addon', (count) => {
     for (let done = 0; done < count; done += batch) {
-      const refs = Array.from({ length: batch }, () => cells.putEncrypt(operation, null)).flatMap(
+      const refs = Array.from({ length: batch }, () => cells.putEncrypt(operation, plainContext)).flatMap(
         (ref) => ref ?? [],
       );
       submitted.set(refs.flatMap(({ index, generation }) => [index, generation]));

@@ -37,6 +37,7 @@ const generationMask = 0x1fff_ffff;
 const operationCode = { encrypt: 1, decrypt: 2, probe: 3 } as const;
 const flagVerify = 1;
 const flagIntegrity = 2;
+const flagTrial = 4;
 
 /** Offsets into a cell, in 32-bit words. */
 const word = {
@@ -77,9 +78,23 @@ export interface CellRef {
   readonly generation: number;
 }
 
+/** What goes with every operation of a pool. */
+export interface CellContext {
+  readonly canary: KeyObject | null;
+  /** How the token wants AES-GCM, and what it gives for a bad tag (`formFlags`). */
+  readonly formFlags: number;
+  /** A case of a probe: the token's answer as it is, without witness, canary or second try. */
+  readonly isTrial: boolean;
+}
+
+/** A token as most are, of which nothing is known. */
+export const plainContext: CellContext = { canary: null, formFlags: 0, isTrial: false };
+
 /** What native code left in a cell. */
 export interface CellOutcome {
-  readonly result: 'ok' | 'bad-ciphertext' | 'token-unavailable' | 'key-lost' | 'failed';
+  readonly result: 'ok' | 'bad-ciphertext' | 'token-unavailable' | 'key-lost' | 'failed' | 'unsafe-iv';
+  /** A case of a probe. */
+  readonly isTrial: boolean;
   /** The return value that decided, 0 where none did. */
   readonly rv: number;
   readonly functionIndex: number;
@@ -97,6 +112,7 @@ const resultNames: readonly CellOutcome['result'][] = [
   'token-unavailable',
   'key-lost',
   'failed',
+  'unsafe-iv',
 ];
 
 /** The cells of one pool, as the thread that owns the pool sees them. */
@@ -131,12 +147,16 @@ export class Cells {
   }
 
   /** Puts an encrypt into a free cell and offers it to native code; `null` when no cell of its size is free. */
-  putEncrypt(operation: EncryptOperation, canary: KeyObject | null): CellRef | null {
+  putEncrypt(operation: EncryptOperation, { canary, formFlags, isTrial }: CellContext): CellRef | null {
     const prefix = operation.integrityPrefix;
     const ref = this.#take(operation.gcmAad.length + (prefix?.length ?? 0) + operation.plaintext.length);
     if (ref === null) return null;
     const at = this.#start(ref.index);
-    const flags = (operation.verify ? flagVerify : 0) | (prefix === null ? 0 : flagIntegrity);
+    const flags =
+      formFlags |
+      (isTrial ? flagTrial : 0) |
+      (operation.verify ? flagVerify : 0) |
+      (prefix === null ? 0 : flagIntegrity);
     this.#putRequest(at, operationCode.encrypt, flags, operation.gcmAad, prefix, operation.plaintext);
     this.#putKeys(at, operation.key, canary);
     this.#setWord(at, word.ivBytes, 0);
@@ -145,11 +165,12 @@ export class Cells {
   }
 
   /** Puts a decrypt into a free cell and offers it to native code; `null` when no cell of its size is free. */
-  putDecrypt(operation: DecryptOperation, canary: KeyObject | null): CellRef | null {
+  putDecrypt(operation: DecryptOperation, { canary, formFlags, isTrial }: CellContext): CellRef | null {
     const ref = this.#take(operation.gcmAad.length + operation.ciphertext.length);
     if (ref === null) return null;
     const at = this.#start(ref.index);
-    this.#putRequest(at, operationCode.decrypt, 0, operation.gcmAad, null, operation.ciphertext);
+    const flags = formFlags | (isTrial ? flagTrial : 0);
+    this.#putRequest(at, operationCode.decrypt, flags, operation.gcmAad, null, operation.ciphertext);
     this.#putKeys(at, operation.key, canary);
     this.#setWord(at, word.ivBytes, operation.iv.length);
     this.#bytes.set(operation.iv, at + offset.iv);
@@ -196,6 +217,7 @@ export class Cells {
     const at = this.#doneStart(ref);
     return {
       result: resultNames[this.#word(at, word.result)] ?? 'failed',
+      isTrial: (this.#word(at, word.flags) & flagTrial) !== 0,
       rv: this.#word(at, word.rv),
       functionIndex: this.#word(at, word.functionIndex),
       loginLost: this.#word(at, word.loginLost) === 1,

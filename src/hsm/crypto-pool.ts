@@ -8,6 +8,7 @@ import {
 import { err, ok, type Result } from '../base/result.js';
 import { type CallCounts, callCounts, callNumbers } from './call-counts.js';
 import {
+  type CellContext,
   type CellOutcome,
   type CellRef,
   Cells,
@@ -15,8 +16,10 @@ import {
   fitsCell,
   isKeyWellFormed,
   isSealWellFormed,
+  plainContext,
 } from './cells.js';
 import { isQuick, lanesWanted, typicalMicros } from './lanes.js';
+import { formFlags, type GcmForm } from './profile/gcm-form.js';
 import type {
   DecryptOperation,
   EncryptOperation,
@@ -61,6 +64,8 @@ export interface CryptoPoolOptions {
    * From then on operations fail with `token-unavailable` until the owner has logged in again and called `resume`.
    */
   readonly onSessionsLost: (rv: string) => void;
+  /** Called whenever a session met an IV that must not be used, but in a trial. The owner uses the token no more. */
+  readonly onUnsafeIv: () => void;
 }
 
 export interface CryptoPoolStats {
@@ -90,6 +95,22 @@ export interface CryptoPool extends HsmCrypto {
   calls(): CallCounts;
   /** The key whose witness tells an ill token from a bad ciphertext when the caller's key has no witness. */
   setCanary(key: KeyObject | null): void;
+  /**
+   * How the token wants AES-GCM from the next operation on, and every code by which it refuses a bad ciphertext, where
+   * that is known. Until it is told: as callers give the IV.
+   */
+  setProfile(profile: { readonly form: GcmForm; readonly badTagCodes: ReadonlySet<string> | null }): void;
+  /** One case of a probe, in this form: no witness, no canary, no second try; `failed` is what the token said. */
+  tryEncrypt(
+    form: GcmForm,
+    operation: EncryptOperation,
+    deadlineMs: number,
+  ): Promise<Result<EncryptResult, HsmFailure>>;
+  tryDecrypt(
+    form: GcmForm,
+    operation: DecryptOperation,
+    deadlineMs: number,
+  ): Promise<Result<Uint8Array, HsmFailure>>;
   /** Opens the sessions again after a new login; every cached key handle is found and witnessed anew. */
   resume(): Promise<Result<void, HsmFailure>>;
   /** Waits for what is out (bounded), closes the sessions, ends the workers. Later operations fail. */
@@ -135,7 +156,8 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #shifts: WorkerShifts;
   readonly #lanesMax: number;
 
-  #canary: KeyObject | null = null;
+  /** Replaced as a whole: it goes into every cell. */
+  #context: CellContext = plainContext;
   /** By cell number, in the order of their arrival. */
   readonly #pending = new Map<number, Pending>();
   /** Those that arrived in this turn of the loop, and lie in their cells only. */
@@ -187,25 +209,67 @@ class QueuedCryptoPool implements CryptoPool {
   }
 
   encrypt(operation: EncryptOperation, deadlineMs: number): Promise<Result<EncryptResult, HsmFailure>> {
+    return this.#encrypt(operation, this.#context, deadlineMs);
+  }
+
+  decrypt(operation: DecryptOperation, deadlineMs: number): Promise<Result<Uint8Array, HsmFailure>> {
+    return this.#decrypt(operation, this.#context, deadlineMs);
+  }
+
+  tryEncrypt(
+    form: GcmForm,
+    operation: EncryptOperation,
+    deadlineMs: number,
+  ): Promise<Result<EncryptResult, HsmFailure>> {
+    return this.#encrypt(withoutWitness(operation), trialContext(form), deadlineMs);
+  }
+
+  tryDecrypt(
+    form: GcmForm,
+    operation: DecryptOperation,
+    deadlineMs: number,
+  ): Promise<Result<Uint8Array, HsmFailure>> {
+    return this.#decrypt(withoutWitness(operation), trialContext(form), deadlineMs);
+  }
+
+  #encrypt(
+    operation: EncryptOperation,
+    context: CellContext,
+    deadlineMs: number,
+  ): Promise<Result<EncryptResult, HsmFailure>> {
     const refusal = this.#refusal(operation, deadlineMs);
     if (refusal !== null) return Promise.resolve(err(refusal));
-    const cell = this.#cells.putEncrypt(operation, this.#canary);
+    const cell = this.#cells.putEncrypt(operation, context);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
     return this.#submit(cell, deadlineMs, () => this.#cells.encryptResult(cell));
   }
 
-  decrypt(operation: DecryptOperation, deadlineMs: number): Promise<Result<Uint8Array, HsmFailure>> {
+  #decrypt(
+    operation: DecryptOperation,
+    context: CellContext,
+    deadlineMs: number,
+  ): Promise<Result<Uint8Array, HsmFailure>> {
     // X-D2: decoded values of a wrong length are the caller's; no token need be asked.
     if (!isSealWellFormed(operation)) return Promise.resolve(err(failed('bad-ciphertext')));
     const refusal = this.#refusal(operation, deadlineMs);
     if (refusal !== null) return Promise.resolve(err(refusal));
-    const cell = this.#cells.putDecrypt(operation, this.#canary);
+    const cell = this.#cells.putDecrypt(operation, context);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
     return this.#submit(cell, deadlineMs, () => this.#cells.plaintext(cell));
   }
 
   setCanary(key: KeyObject | null): void {
-    this.#canary = key;
+    this.#context = { ...this.#context, canary: key };
+  }
+
+  setProfile({
+    form,
+    badTagCodes,
+  }: {
+    readonly form: GcmForm;
+    readonly badTagCodes: ReadonlySet<string> | null;
+  }): void {
+    this.#context = { ...this.#context, formFlags: formFlags(form, badTagCodes) };
   }
 
   async resume(): Promise<Result<void, HsmFailure>> {
@@ -389,6 +453,7 @@ class QueuedCryptoPool implements CryptoPool {
     this.#finish(pending, failure);
     this.#cells.release(cell);
     if (outcome.loginLost && failure?.rv) this.#lose(failure.rv);
+    if (outcome.result === 'unsafe-iv' && !outcome.isTrial && !this.#closed) this.#options.onUnsafeIv();
   }
 
   #finish(pending: Pending, failure: HsmFailure | null): void {
@@ -488,6 +553,18 @@ class QueuedCryptoPool implements CryptoPool {
     return { kind, rv: outcome.rv, functionName: outcome.functionName };
   }
 }
+
+/** A trial knows nothing but the key: its witness was made in a form that may be another. */
+const withoutWitness = <Operation extends { readonly key: KeyObject }>(operation: Operation): Operation => ({
+  ...operation,
+  key: { objectId: operation.key.objectId, witness: null },
+});
+
+const trialContext = (form: GcmForm): CellContext => ({
+  canary: null,
+  formFlags: formFlags(form, null),
+  isTrial: true,
+});
 
 /** The call was out at the sweep before as well. */
 const overdueSweeps = 2;

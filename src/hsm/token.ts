@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.js';
 import { errorText } from '../base/guards.js';
 import type { Logger } from '../base/logger.js';
 import type { RandomSource } from '../base/random.js';
-import { err, type Result } from '../base/result.js';
+import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
 import { backOffMs } from './back-off.js';
 import { addCalls, type CallCounts, noCalls } from './call-counts.js';
@@ -21,6 +21,10 @@ import { loginInOrder } from './ordered-login.js';
 import { readPin } from './pin.js';
 import { PinRefusals, tokenIdentity } from './pin-refusals.js';
 import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
+import { poolTrials } from './profile/pool-trials.js';
+import { profilePins } from './profile/profile-pins.js';
+import { type ProfileProbe, TokenProfile } from './profile/token-profile.js';
+import type { ProfileName } from './profile/vendor-profiles.js';
 import {
   freshHealth,
   type HealthRecord,
@@ -37,10 +41,12 @@ export interface TokenOptions {
   readonly uri: Pkcs11Uri;
   /** `LibraryParameters` for C_Initialize; empty for none. */
   readonly initArgs: string;
+  /** What the operator states of it; `auto`: nothing. */
+  readonly profile: ProfileName;
   /** Piscina workers, and sessions of each at most. */
   readonly workers: number;
   readonly sessionsMax: number;
-  /** Where the record of refused PINs lies. Exists, and is this node's alone. */
+  /** Where the record of refused PINs and the pinned profiles lie. Exists, and is this node's alone. */
   readonly dataDir: string;
   /** `$CREDENTIALS_DIRECTORY`, `null` when systemd gave none. */
   readonly credentialsDirectory: string | null;
@@ -104,6 +110,11 @@ export interface Token {
    * test key nothing can be said.
    */
   canary(): Promise<'passed' | 'failed' | 'no-test-key'>;
+  /**
+   * Runs the known cases on the test key, and compares with what is pinned of the token. `accept`: pins what it finds, and
+   * uses the token again. The error is a sentence: the token is not logged in, or has no test key.
+   */
+  probe(accept: boolean): Promise<Result<ProfileProbe, string>>;
   /** Called after every change of state or reason. @returns ends it. */
   onChange(listener: (status: TokenStatus) => void): () => void;
   /**
@@ -158,10 +169,14 @@ class TokenLifecycle implements Token {
   #openedForLostKey = 0;
   /** The module cannot be opened: it has not come back from C_Finalize. */
   #finalizeHangs = false;
+  readonly #profile: TokenProfile;
   readonly #hangWatch = new HangWatch();
   #testKey: KeyObject | null = null;
   /** Attempts in a row that did not lead to a check that passed. */
   #failures = 0;
+  #probing: Promise<void> = Promise.resolve();
+  /** By its profile, when that was last looked at. */
+  #wasRefused = false;
   #attempt: Promise<void> | null = null;
   #cancelRetry: () => void = () => {};
   #cancelCheck: () => void = () => {};
@@ -173,7 +188,13 @@ class TokenLifecycle implements Token {
     this.#options = options;
     this.#health = freshHealth(options.clock.monotonicMs(), false);
     this.#refusals = new PinRefusals({ ...options, directory: options.dataDir });
-    const pool = (): CryptoPool | null => (this.#usable ? this.#pool : null);
+    this.#profile = new TokenProfile({
+      ...options,
+      stated: options.profile,
+      pins: profilePins(options.dataDir),
+      onChange: () => this.#profileChanged(),
+    });
+    const pool = (): CryptoPool | null => (this.#mayServe() ? this.#pool : null);
     this.crypto = {
       encrypt: async (operation, deadlineMs) => (await pool()?.encrypt(operation, deadlineMs)) ?? noToken,
       decrypt: async (operation, deadlineMs) => (await pool()?.decrypt(operation, deadlineMs)) ?? noToken,
@@ -219,8 +240,16 @@ class TokenLifecycle implements Token {
     this.#tellChange();
   }
 
-  async canary(): Promise<'passed' | 'failed' | 'no-test-key'> {
+  async probe(accept: boolean): Promise<Result<ProfileProbe, string>> {
     const pool = this.#usable ? this.#pool : null;
+    if (pool === null) return err(this.#reason);
+    if (this.#testKey === null)
+      return err('there is no test key on it to probe it with; run: xksctl hsm prepare');
+    return ok(await this.#profile.probe(poolTrials(pool, this.#testKey, this.#options.clock), accept));
+  }
+
+  async canary(): Promise<'passed' | 'failed' | 'no-test-key'> {
+    const pool = this.#mayServe() ? this.#pool : null;
     if (pool === null) return 'failed';
     if (this.#testKey === null) return 'no-test-key';
     const check = await checkTestKey(pool, this.#testKey, this.#options.clock);
@@ -283,9 +312,19 @@ class TokenLifecycle implements Token {
   }
 
   #verdict(): HealthVerdict {
-    return this.#usable
-      ? judgeHealth(this.#health, this.#options.clock.monotonicMs())
-      : { state: 'UNAVAILABLE', reason: this.#reason };
+    if (!this.#usable) return { state: 'UNAVAILABLE', reason: this.#reason };
+    if (this.#profile.refusal !== null) return { state: 'UNAVAILABLE', reason: this.#profile.refusal };
+    const judged = judgeHealth(this.#health, this.#options.clock.monotonicMs());
+    const unprobed = this.#testKey === null ? null : this.#profile.unprobed;
+    // A check that failed says more than a probe that came to nothing for the same cause.
+    const checkTells = judged.state === 'UNAVAILABLE' && !this.#profile.fitsNoForm;
+    return unprobed === null || checkTells ? judged : { state: 'UNAVAILABLE', reason: unprobed };
+  }
+
+  /** Whether its answers may be used: logged in, and its profile known, as far as it can be. */
+  #mayServe(): boolean {
+    if (!this.#usable || this.#profile.refusal !== null) return false;
+    return this.#testKey === null || this.#profile.unprobed === null;
   }
 
   #tellChange(): void {
@@ -315,7 +354,7 @@ class TokenLifecycle implements Token {
       const attempt = await this.#reach(forgive).catch(
         (error: unknown): Attempt => ({ ok: false, reason: errorText(error), anew: true }),
       );
-      if (attempt.ok) this.#becomeUsable();
+      if (attempt.ok) await this.#becomeUsable();
       else await this.#fail(attempt);
     });
   }
@@ -354,6 +393,8 @@ class TokenLifecycle implements Token {
     // Anew even when the PIN was refused: SoftHSM2 learns only so that it was set anew.
     if (login.kind !== 'logged-in') return failed(login.reason, true);
 
+    await this.#profile.met(discovered.value);
+    this.#wasRefused = this.#profile.refusal !== null;
     const pool = await this.#openOrResume(discovered.value.slotId, sameSlot);
     return pool.ok ? { ok: true } : failed(`its sessions cannot be opened: ${failureText(pool.error)}`, true);
   }
@@ -374,9 +415,11 @@ class TokenLifecycle implements Token {
       witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
       clock,
       onSessionsLost: (rv) => this.#sessionsLost(rv),
+      onUnsafeIv: () => void this.#profile.sawUnsafeIv(),
     });
     if (pool.ok) {
       this.#pool = pool.value;
+      pool.value.setProfile(this.#profile.inForce);
       pool.value.setCanary(this.#testKey);
     }
     return pool;
@@ -396,12 +439,39 @@ class TokenLifecycle implements Token {
     this.#cancelRetry = this.#options.timers.after(delayMs, () => void this.#tryNow(false));
   }
 
-  #becomeUsable(): void {
+  async #becomeUsable(): Promise<void> {
     this.#usable = true;
     this.#health = freshHealth(this.#options.clock.monotonicMs(), this.#testKey !== null);
     this.#failedChecks = 0;
     if (this.#testKey === null) this.#failures = 0;
+    this.#pool?.setProfile(this.#profile.inForce);
     this.#checkNow();
+    this.#tellChange();
+    // The first contact: until it is known what it is like, it serves nothing.
+    if (this.#profile.unprobed !== null) await this.#probing;
+  }
+
+  /** Once for each firmware of a token, as soon as there is a test key; again while the token says nothing. */
+  #probeIfDue(): void {
+    if (!this.#usable || this.#testKey === null || !this.#profile.isDue) return;
+    const { saidNothing, unprobed } = this.#profile;
+    if (saidNothing && unprobed === null && this.#health.last?.kind !== 'passed') return;
+    this.#probing = this.probe(false).then(
+      () => {},
+      (error: unknown) => this.#options.logger.error('a bug ended a probe', { error: errorText(error) }),
+    );
+  }
+
+  #profileChanged(): void {
+    this.#pool?.setProfile(this.#profile.inForce);
+    const isRefused = this.#profile.refusal !== null;
+    if (this.#wasRefused && !isRefused && this.#usable) {
+      // Nothing was checked meanwhile.
+      this.#health = freshHealth(this.#options.clock.monotonicMs(), this.#testKey !== null);
+      this.#failedChecks = 0;
+      this.#checkNow();
+    }
+    this.#wasRefused = isRefused;
     this.#tellChange();
   }
 
@@ -453,7 +523,10 @@ class TokenLifecycle implements Token {
     this.#cancelCheck = this.#options.timers.after(healthIntervalMs, () => this.#checkNow());
     const pool = this.#pool;
     const testKey = this.#testKey;
-    if (pool !== null && testKey !== null && !this.#checking) void this.#check(pool, testKey);
+    this.#probeIfDue();
+    // Nothing is encrypted with a token that is refused, not even for a check.
+    const mayCheck = testKey !== null && !this.#checking && this.#profile.refusal === null;
+    if (pool !== null && mayCheck) void this.#check(pool, testKey);
     // Age alone changes the verdict.
     this.#tellChange();
   }

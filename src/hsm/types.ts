@@ -72,6 +72,8 @@ export type HsmFailure = {
     | 'key-lost'
     /** Input longer than a cell: 501. */
     | 'too-large'
+    /** The token made an IV that is zero or came before, or replaced ours: 500, and the token is used no more. */
+    | 'unsafe-iv'
     /** The token or we failed: 500. */
     | 'failed';
   /** `CKR_…` where a PKCS#11 call said so, and which call. */

@@ -5,6 +5,8 @@ import { z } from 'zod';
 
 /** Tokens of a node: as many as GetHealthStatus shows (X-H2). */
 export const hsmsMax = 10;
+/** The same as `profileNames` in `src/hsm/profile/`, which a test makes sure of. */
+export const hsmProfiles = ['auto', 'luna', 'cloudhsm', 'nshield', 'softhsm', 'nss'] as const;
 
 /** Cores − 1: one is left to the replica, the kernel and the HSM's library. Two, so that one can die. */
 const defaultServingProcesses = (): number => Math.min(8, Math.max(2, availableParallelism() - 1));
@@ -139,6 +141,14 @@ export function configShape(directory: string) {
         .string({ error: 'must be a string' })
         .default('')
         .describe('What C_Initialize gets as LibraryParameters (NSS wants them).'),
+      profile: z
+        .enum(hsmProfiles, {
+          error: `must be ${hsmProfiles.map((name) => `"${name}"`).join(', ')}`,
+        })
+        .default('auto')
+        .describe(
+          'What kind of HSM it is, where that has to be known before it can be probed: who makes the IVs, and how the module is asked.',
+        ),
       workers: integer(1, 16)
         .default(1)
         .describe('Piscina workers of a serving process, each with one session at work at least.'),
@@ -227,9 +237,10 @@ export function configSchema(directory: string) {
               privateKey: cluster.private_key,
             },
       serving: { processes: serving.processes, drainSeconds: serving.drain_seconds },
-      hsm: hsm.map(({ uri, init_args, workers, sessions_max }) => ({
+      hsm: hsm.map(({ uri, init_args, profile, workers, sessions_max }) => ({
         uri,
         initArgs: init_args,
+        profile,
         workers,
         /** Of each worker. */
         sessionsMax: sessionsOfAWorker(sessions_max, serving.processes * workers),

@@ -36,6 +36,11 @@ export function hsmFailureAnswer(operation: 'Encrypt' | 'Decrypt', failure: HsmF
         'InternalException',
         `The HSM does not hold the key that this external key id stands for${callOf(failure)}.`,
       );
+    case 'unsafe-iv':
+      return xksError(
+        'InternalException',
+        'The HSM made an initialization vector that must not be used; it is used no more.',
+      );
     case 'failed':
       return xksError('InternalException', `The HSM failed${callOf(failure)}.`);
   }

@@ -96,11 +96,12 @@ function openFleet(
   // A call that never comes back must not keep the process from ending.
   process.on('exit', (code) => native.exitDespiteHungCalls(code, closeGraceMs));
   const surroundings = { clock: systemClock, timers: systemTimers, random: systemRandom, logger };
-  const opened = tokens.map(({ uri, hsm: { initArgs, workers, sessionsMax } }) =>
+  const opened = tokens.map(({ uri, hsm: { initArgs, profile, workers, sessionsMax } }) =>
     createToken({
       ...surroundings,
       uri,
       initArgs,
+      profile,
       workers,
       sessionsMax,
       dataDir: node.dataDir,

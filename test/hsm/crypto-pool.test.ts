@@ -235,6 +235,7 @@ t.test('a module that is not there fails with what dlopen said', async (t) => {
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,
     onSessionsLost: () => t.fail('nothing to lose'),
+    onUnsafeIv: () => t.fail('no IV'),
   });
   t.match(opened, { ok: false, error: { kind: 'failed', rv: null, functionName: 'dlopen' } });
 });

@@ -17,6 +17,7 @@ const native = loadNativeBinding();
 const token = createToken({
   uri: parsed.value.uri,
   initArgs: '',
+  profile: 'auto',
   workers: 1,
   sessionsMax: 1,
   dataDir,

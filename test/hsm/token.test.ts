@@ -16,9 +16,10 @@ import type { CryptoPool, CryptoPoolOptions } from '../../src/hsm/crypto-pool.js
 import { Management } from '../../src/hsm/management.js';
 import type { ManagementResult, ManagementWorkerData } from '../../src/hsm/management-protocol.js';
 import { parsePkcs11Uri } from '../../src/hsm/pkcs11-uri.js';
+import type { GcmForm } from '../../src/hsm/profile/gcm-form.js';
 import { createToken, type Token, type TokenOptions, type TokenStatus } from '../../src/hsm/token.js';
 import { healthIntervalMs } from '../../src/hsm/token-health.js';
-import { type HsmFailure, type KeyObject, objectId } from '../../src/hsm/types.js';
+import { type DecryptOperation, type HsmFailure, type KeyObject, objectId } from '../../src/hsm/types.js';
 import { makeWitness } from '../../src/hsm/witness.js';
 import { makeNssToken } from '../support/nss.js';
 import { makeSoftHsmToken } from '../support/softhsm.js';
@@ -42,6 +43,7 @@ function open(
   const token = createToken({
     uri: parsed.value.uri,
     initArgs: hsm.initArgs,
+    profile: 'auto',
     workers: 1,
     sessionsMax: 1,
     dataDir: options.dataDir ?? t.testdir(),
@@ -247,10 +249,18 @@ t.test('without a place to remember a refusal nobody logs in', async (t) => {
   await ringUntil(time, token, isState('DEGRADED'));
 });
 
+const badTag: HsmFailure = {
+  kind: 'failed',
+  rv: 'CKR_ENCRYPTED_DATA_INVALID',
+  functionName: 'C_Decrypt',
+};
+
 /** A pool at the injected seam, for what a real token does not do when asked. */
 class FakePool implements CryptoPool {
   readonly options: CryptoPoolOptions;
   readonly canaries: (string | null)[] = [];
+  readonly profiles: Parameters<CryptoPool['setProfile']>[0][] = [];
+  tried = 0;
   resumed = 0;
   stuckCells = 2;
   /** Operations that failed. */
@@ -295,6 +305,29 @@ class FakePool implements CryptoPool {
 
   calls(): CallCounts {
     return { ...noCalls, operations: 1, repeats: 2 };
+  }
+
+  setProfile(profile: Parameters<CryptoPool['setProfile']>[0]): void {
+    this.profiles.push(profile);
+  }
+
+  async tryEncrypt(_form: GcmForm, { plaintext }: { readonly plaintext: Uint8Array }) {
+    if (this.failure !== null) return err(this.failure);
+    this.tried += 1;
+    const iv = Uint8Array.from({ length: 12 }, () => this.tried & 0xff);
+    const sealed = { ciphertext: plaintext.slice(), iv, tag: new Uint8Array(16), integrityValue: null };
+    return ok(sealed);
+  }
+
+  /** Opens what is as it was sealed. */
+  async tryDecrypt(_form: GcmForm, operation: DecryptOperation) {
+    if (this.failure !== null) return err(this.failure);
+    const isGood =
+      operation.tag[0] === 0 &&
+      operation.iv.length === 12 &&
+      operation.ciphertext[0] === 'x'.charCodeAt(0) &&
+      Buffer.from(operation.gcmAad).toString('latin1').endsWith('1');
+    return isGood ? ok(operation.ciphertext.slice()) : err(badTag);
   }
 
   setCanary(key: KeyObject | null): void {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { Cells, cellsMax } from '../../src/hsm/cells.js';
+import { Cells, cellsMax, plainContext } from '../../src/hsm/cells.js';
 import type { ObjectId } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
 
@@ -41,7 +41,7 @@ for (let round = 0; ; round++) {
         integrityPrefix: null,
         verify: true,
       },
-      null,
+      plainContext,
     );
     if (ref === null) throw new Error('no cell');
     submitted.set([ref.index, ref.generation], 2 * refs.length);

@@ -39,6 +39,9 @@ static int rule_count;
 static int about_objects;
 static int handles_swapped;
 static enum iv_mode iv_mode;
+static unsigned long iv_period;
+static int without_iv_bits;
+static CK_RV bad_tag;
 static int removed;
 static unsigned long removals;
 static unsigned long long random_state;
@@ -75,8 +78,8 @@ static enum action action_named(const char* name) {
 }
 
 static enum iv_mode iv_mode_named(const char* name) {
-  static const char* const names[] = {"caller", "append", "in-place", "zero-in", "stays-zero"};
-  for (int mode = IV_APPENDED; mode <= IV_STAYS_ZERO; ++mode)
+  static const char* const names[] = {"caller", "append", "in-place", "zero-in", "stays-zero", "replaces"};
+  for (int mode = IV_APPENDED; mode <= IV_REPLACES; ++mode)
     if (strcmp(name, names[mode]) == 0) return (enum iv_mode)mode;
   return IV_OF_CALLER;
 }
@@ -112,6 +115,12 @@ static void read_line(char* line) {
     removed = strcmp(what, "removed") == 0;
   } else if (strcmp(function, "iv") == 0) {
     iv_mode = iv_mode_named(what);
+    const char* period = strtok_r(NULL, " ", &rest);
+    iv_period = period == NULL ? 0 : strtoul(period, NULL, 10);
+  } else if (strcmp(function, "bad-tag") == 0) {
+    bad_tag = strtoul(what, NULL, 0);
+  } else if (strcmp(function, "parameters") == 0) {
+    without_iv_bits = strcmp(what, "without-iv-bits") == 0;
   } else if (rule_count < RULES_MAX) {
     struct rule* rule = &rules[rule_count++];
     *rule = (struct rule){.action = action_named(what), .times = -1, .every = 1, .share = SHARES};
@@ -131,6 +140,9 @@ static void read_rules(void) {
   handles_swapped = 0;
   removed = 0;
   iv_mode = IV_OF_CALLER;
+  iv_period = 0;
+  without_iv_bits = 0;
+  bad_tag = 0;
   char text[FILE_BYTES_MAX] = "";
   FILE* file = fopen(rules_path, "r");
   if (file != NULL) {
@@ -182,7 +194,12 @@ struct fault fault_in(const char* function, const struct object* object) {
   pthread_mutex_lock(&mutex);
   refresh();
   struct fault fault = {
-      .handles_swapped = handles_swapped, .iv_mode = iv_mode, .removal = removed ? removals : 0};
+      .handles_swapped = handles_swapped,
+      .iv_mode = iv_mode,
+      .iv_period = iv_period,
+      .without_iv_bits = without_iv_bits,
+      .bad_tag = bad_tag,
+      .removal = removed ? removals : 0};
   for (int i = 0; i < rule_count && fault.action == NOTHING; ++i) {
     struct rule* rule = &rules[i];
     if (!fits(rule, function, object)) continue;

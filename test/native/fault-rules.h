@@ -17,13 +17,15 @@
  *     * hang - label=text         the same by CKA_LABEL (without blanks)
  *     C_Encrypt signal 6 pid=123  only in this process
  *
- * FUNCTION may be * for all of them. The first rule that fits holds. Three lines speak of the token as a whole:
+ * FUNCTION may be * for all of them. The first rule that fits holds. Five lines speak of the token as a whole:
  *
  *     handles swap                the two objects found last have each other's number from now on, as on a token that
  *                                 numbered them anew
  *     token removed               no slot has a token, sessions are gone: CKR_DEVICE_REMOVED, CKR_TOKEN_NOT_PRESENT
- *     iv append|in-place|zero-in|stays-zero
- *                                 who makes the IV of an encryption (iv-modes.h)
+ *     iv append|in-place|zero-in|stays-zero|replaces [PERIOD]
+ *                                 who makes the IV of an encryption (iv-modes.h); the same ones come again after PERIOD
+ *     bad-tag 0x6                 what C_Decrypt returns where the real one refuses a ciphertext
+ *     parameters without-iv-bits  CK_GCM_PARAMS is taken in the layout without ulIvBits only
  *
  * The file is looked at in every call (one stat(2)) and read when it is another one or has changed. TIMES counts in each
  * process by itself, and anew whenever the file is read.
@@ -34,7 +36,7 @@
 #include "pkcs11-more.h"
 
 enum action { NOTHING, FAIL, FLIP, HANG, SIGNAL, CLOSE_SESSIONS, LOGOUT };
-enum iv_mode { IV_OF_CALLER, IV_APPENDED, IV_IN_PLACE, IV_ZERO_IN, IV_STAYS_ZERO };
+enum iv_mode { IV_OF_CALLER, IV_APPENDED, IV_IN_PLACE, IV_ZERO_IN, IV_STAYS_ZERO, IV_REPLACES };
 
 /* What is to happen in one call. */
 struct fault {
@@ -43,6 +45,11 @@ struct fault {
   unsigned long delay_micros;
   int handles_swapped;
   enum iv_mode iv_mode;
+  /* After so many IVs they come again; 0: never. */
+  unsigned long iv_period;
+  int without_iv_bits;
+  /* 0: as the real module says it. */
+  CK_RV bad_tag;
   /* 0 while the token is there, else which removal this is. */
   unsigned long removal;
 };

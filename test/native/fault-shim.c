@@ -237,7 +237,7 @@ static CK_RV shim_EncryptInit(CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HA
   struct fault fault;
   remember(s, key);
   CK_RV rv = before("C_EncryptInit", s, &fault);
-  if (rv == CKR_OK) CALL(rv, iv_encrypt_init(real, fault.iv_mode, s, m, renumbered(key, &fault)));
+  if (rv == CKR_OK) CALL(rv, iv_encrypt_init(real, &fault, s, m, renumbered(key, &fault)));
   return rv;
 }
 
@@ -245,7 +245,7 @@ static CK_RV shim_DecryptInit(CK_SESSION_HANDLE s, CK_MECHANISM* m, CK_OBJECT_HA
   struct fault fault;
   remember(s, key);
   CK_RV rv = before("C_DecryptInit", s, &fault);
-  if (rv == CKR_OK) CALL(rv, real->C_DecryptInit(s, m, renumbered(key, &fault)));
+  if (rv == CKR_OK) CALL(rv, iv_decrypt_init(real, &fault, s, m, renumbered(key, &fault)));
   return rv;
 }
 
@@ -267,6 +267,7 @@ static CK_RV run_transform(const char* function, transform call, CK_SESSION_HAND
     if (out != NULL) memset(out, 0, *out_bytes);
     return told;
   }
+  if (rv != CKR_OK && fault.bad_tag != 0 && strcmp(function, "C_Decrypt") == 0) return fault.bad_tag;
   if (fault.action == FLIP && rv == CKR_OK && out != NULL && *out_bytes > 0) out[0] ^= 1;
   return rv;
 }

@@ -8,15 +8,20 @@
  *   IV_ZERO_IN     Entrust nShield: 12 zero bytes ask for an IV, which C_EncryptInit writes there; others are used as
  *                  they are.
  *   IV_STAYS_ZERO  broken: takes 12 zero bytes as in place, encrypts under them, and writes nothing.
+ *   IV_REPLACES    as in place, whatever the caller passes.
  *
- * Decryption takes the caller's IV in all of them.
+ * Decryption takes the caller's IV in all of them. With a period they make the same IVs again after so many: broken, too.
+ * And modules whose CK_GCM_PARAMS has no ulIvBits: they refuse any other length of the parameters.
  */
 #ifndef XKSD_TEST_IV_MODES_H
 #define XKSD_TEST_IV_MODES_H
 
 #include "fault-rules.h"
 
-CK_RV iv_encrypt_init(const CK_FUNCTION_LIST* real, enum iv_mode mode, CK_SESSION_HANDLE session,
+CK_RV iv_encrypt_init(const CK_FUNCTION_LIST* real, const struct fault* fault, CK_SESSION_HANDLE session,
+                      CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key);
+
+CK_RV iv_decrypt_init(const CK_FUNCTION_LIST* real, const struct fault* fault, CK_SESSION_HANDLE session,
                       CK_MECHANISM* mechanism, CK_OBJECT_HANDLE key);
 
 /* For an operation begun by `iv_encrypt_init` on this thread. */

@@ -17,8 +17,11 @@
 #include <vector>
 
 // One translation unit: a sanitizer build compiles the standard library's headers once, not six times.
+#include "../../native/gcm_parameters.cc"
+#include "../../native/iv_guard.cc"
 #include "../../native/operation_queue.cc"
 #include "../../native/pkcs11_calls.cc"
+#include "../../native/pkcs11_gcm.cc"
 #include "../../native/pkcs11_module.cc"
 #include "../../native/pkcs11_pool.cc"
 #include "../../native/pkcs11_session.cc"
@@ -138,6 +141,9 @@ class Worker {
 /** Plays JavaScript's part: fills cells, submits, consumes. */
 class Cells {
  public:
+  /** Of every operation: how the token wants AES-GCM. */
+  uint32_t form_flags = 0;
+
   Cells() : bytes_(sizeof(cell::Control) + kSmallCells * kSmallBytes + kLargeCells * kLargeBytes) {
     const cell::Control control{1, kSmallCells, kSmallBytes, kLargeCells, kLargeBytes, {}};
     memcpy(bytes_.data(), &control, sizeof control);
@@ -157,7 +163,7 @@ class Cells {
   CellRef Submit(uint32_t index, uint32_t operation, size_t aad_bytes, size_t data_bytes) {
     cell::Header& header = Header(index);
     header.operation = operation;
-    header.flags = cell::kFlagVerify | cell::kFlagIntegrity;
+    header.flags = cell::kFlagVerify | cell::kFlagIntegrity | form_flags;
     header.aad_bytes = static_cast<uint32_t>(aad_bytes);
     header.prefix_bytes = operation == cell::kOperationEncrypt ? static_cast<uint32_t>(aad_bytes) : 0;
     header.data_bytes = static_cast<uint32_t>(data_bytes);
@@ -314,6 +320,79 @@ void CheckWorkersThatEnd(const char* module, CK_SLOT_ID slot, size_t sessions) {
   }
 }
 
+/** HSMs that make the IV, in each form; then ones whose IVs are zero, or come again: nothing of the ciphertext is out. */
+void CheckIvsOfTheHsm(const char* module, CK_SLOT_ID slot, const char* faults) {
+  const auto source = [](IvSource one) { return static_cast<uint32_t>(one) << cell::kFlagIvSourceShift; };
+  struct Mode {
+    const char* rules;
+    uint32_t flags;
+  };
+  const Mode modes[] = {
+      {"iv append\n", source(IvSource::kAppended)},
+      {"iv in-place\n", source(IvSource::kInPlace)},
+      {"iv zero-in\n", source(IvSource::kInPlace)},
+      {"parameters without-iv-bits\n", source(IvSource::kCaller) | cell::kFlagWithoutIvBits},
+      {"iv in-place\nparameters without-iv-bits\n", source(IvSource::kInPlace) | cell::kFlagWithoutIvBits},
+  };
+  const size_t lanes = 4;
+  Cells cells;
+  Submitter submitter;
+  const auto pool = Open(module, slot, lanes, cells, submitter);
+  {
+    Worker worker(pool);
+    for (const Mode& mode : modes) {
+      SetFaults(faults, mode.rules);
+      cells.form_flags = mode.flags;
+      CheckRoundTrips(submitter, lanes, cells);
+    }
+    const Mode unsafe[] = {{"iv stays-zero\n", source(IvSource::kInPlace)},
+                           {"iv in-place 1\n", source(IvSource::kInPlace)},
+                           {"iv in-place\n", source(IvSource::kInPlace)}};
+    for (const Mode& mode : unsafe) {
+      SetFaults(faults, mode.rules);
+      cells.form_flags = mode.flags;
+      size_t refused = 0;
+      for (int round = 0; round < 8; ++round) {
+        const CellRef ref = cells.Submit(0, cell::kOperationEncrypt, 1, 64);
+        Carry(submitter, 1, {ref});
+        EXPECT(cells.Done(ref));
+        if (cells.Header(0).result == cell::kUnsafeIv) {
+          ++refused;
+          for (int i = 0; i < 64; ++i) EXPECT(cells.Data(0)[i] == 0);
+        } else {
+          EXPECT(cells.Header(0).result == cell::kOk);
+        }
+        cells.Release(ref);
+      }
+      // All zeros; all but each lane's first (here one lane works, or two take turns); none.
+      if (&mode == unsafe) EXPECT(refused == 8);
+      if (&mode == unsafe + 1) EXPECT(refused >= 8 - lanes && refused < 8);
+      if (&mode == unsafe + 2) EXPECT(refused == 0);
+    }
+  }
+  SetFaults(faults, "");
+  EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+}
+
+/** As many IVs as are remembered, and not one more. */
+void CheckIvGuard() {
+  const uint8_t zero[IvGuard::kIvBytes] = {};
+  const auto iv = [](size_t number) {
+    std::array<uint8_t, IvGuard::kIvBytes> bytes{};
+    memcpy(bytes.data() + 4, &number, sizeof number);
+    return bytes;
+  };
+  IvGuard guard;
+  EXPECT(!guard.Admit(zero, iv(7).data()));
+  EXPECT(!guard.Admit(iv(7).data(), iv(7).data()));
+  for (size_t i = 100; i < 100 + IvGuard::kRemembered; ++i) EXPECT(guard.Admit(iv(i).data(), zero));
+  EXPECT(!guard.Admit(iv(100).data(), zero));
+  // 100 was remembered once more in the place of the first; 101 is the oldest now, and the next one pushes it out.
+  EXPECT(guard.Admit(iv(7).data(), zero));
+  EXPECT(guard.Admit(iv(101).data(), zero));
+  EXPECT(!guard.Admit(iv(104).data(), zero));
+}
+
 /** A token that has one session only: the first lane does it all, and no operation fails for want of another. */
 void CheckRefusedSessions(const char* module, CK_SLOT_ID slot, const char* faults) {
   Cells cells;
@@ -429,6 +508,7 @@ int main(int argc, char** argv) {
   const char* module_path = argv[1];
   CheckSha256();
   CheckFull();
+  CheckIvGuard();
   CheckLaneGivenUp();
 
   StartTracing();
@@ -486,6 +566,7 @@ int main(int argc, char** argv) {
     EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
     CheckWorkersThatEnd(module_path, slot, sessions);
   }
+  CheckIvsOfTheHsm(module_path, slot, argv[4]);
   CheckRefusedSessions(module_path, slot, argv[4]);
   CheckStop(module_path, slot);
 

@@ -67,6 +67,7 @@ t.test('defaults are filled in and relative paths start from the file', async (t
       {
         uri: 'pkcs11:token=xks?module-path=/x.so&pin-source=file:/etc/xksd/pin',
         initArgs: '',
+        profile: 'auto',
         workers: 1,
         sessionsMax: 64,
       },
@@ -131,7 +132,9 @@ t.test('everything that is given is taken', async (t) => {
     certificate: /^\/.*\/cluster\.pem$/,
     privateKey: 'credential:cluster-key',
   });
-  t.same(config.hsm, [{ uri: 'pkcs11:token=xks', initArgs: "configdir='/nss'", workers: 2, sessionsMax: 8 }]);
+  t.same(config.hsm, [
+    { uri: 'pkcs11:token=xks', initArgs: "configdir='/nss'", profile: 'auto', workers: 2, sessionsMax: 8 },
+  ]);
   t.same(config.serving, { processes: 3, drainSeconds: 0 });
   t.equal(config.log.level, 'debug');
 });
@@ -219,7 +222,7 @@ t.test('unknown keys are named with the nearest known one', async (t) => {
     ['[log]\nzzz = 5', 'unknown key "zzz" in [log]; known are level, trace_pkcs11'],
     [
       '[[hsm]]\nuri = "pkcs11:token=a"\npins = 5',
-      'unknown key "pins" in [[hsm]]; known are uri, init_args, workers, sessions_max',
+      'unknown key "pins" in [[hsm]]; known are uri, init_args, profile, workers, sessions_max',
     ],
     [
       '[[hsm]]\nuri = "pkcs11:token=a"\nsessions = 16',

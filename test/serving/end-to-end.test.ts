@@ -49,6 +49,7 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     const token: Token = createToken({
       uri,
       initArgs: '',
+      profile: 'auto',
       workers: 1,
       sessionsMax: 1,
       dataDir: softhsm.directory,

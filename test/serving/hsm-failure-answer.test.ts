@@ -23,6 +23,7 @@ const table: Readonly<Record<HsmFailure['kind'], { readonly Encrypt: Row; readon
     Decrypt: [501, 'UnsupportedOperationException'],
   },
   'key-lost': { Encrypt: [500, 'InternalException'], Decrypt: [500, 'InternalException'] },
+  'unsafe-iv': { Encrypt: [500, 'InternalException'], Decrypt: [500, 'InternalException'] },
   failed: { Encrypt: [500, 'InternalException'], Decrypt: [500, 'InternalException'] },
 };
 

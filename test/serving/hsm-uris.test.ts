@@ -3,7 +3,13 @@ import { join } from 'node:path';
 import t from 'tap';
 import { readHsmUris } from '../../src/serving/hsm-uris.js';
 
-const hsm = (uri: string, initArgs = '') => ({ uri, initArgs, workers: 1, sessionsMax: 1 });
+const hsm = (uri: string, initArgs = '') => ({
+  uri,
+  initArgs,
+  profile: 'auto' as const,
+  workers: 1,
+  sessionsMax: 1,
+});
 const uriOf = (selector: string, module = '/opt/vendor.so'): string =>
   `pkcs11:${selector}?module-path=${module}&pin-source=file:/etc/xksd/pin`;
 

@@ -47,6 +47,7 @@ export async function startPool(
   sessions: number,
   onSessionsLost: (rv: string) => void = (rv) => t.fail(`sessions lost: ${rv}`),
   workers = 1,
+  onUnsafeIv: () => void = () => t.fail('an IV that must not be used'),
 ): Promise<CryptoPool> {
   const opened = await openCryptoPool({
     ...token,
@@ -55,6 +56,7 @@ export async function startPool(
     witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
     clock: systemClock,
     onSessionsLost,
+    onUnsafeIv,
   });
   if (!opened.ok) throw new Error(`no pool: ${JSON.stringify(opened.error)}`);
   t.teardown(() => opened.value.close());

@@ -22,6 +22,8 @@ export class SoftwareToken implements Token {
   /** What a canary finds. */
   canaryResult: Awaited<ReturnType<Token['canary']>> = 'passed';
   canaries = 0;
+  readonly probes: boolean[] = [];
+  probeResult: Awaited<ReturnType<Token['probe']>> = err('it is not logged in');
   stuck: string | null = null;
   /** When set, the answer to every management call. */
   failure: ManagementError | null = null;
@@ -96,6 +98,11 @@ export class SoftwareToken implements Token {
     this.logins.push(forgive ? 'forgiving' : 'unforgiving');
     await this.#returned();
     return this.current;
+  }
+
+  async probe(accept: boolean): ReturnType<Token['probe']> {
+    this.probes.push(accept);
+    return this.probeResult;
   }
 
   async canary(): ReturnType<Token['canary']> {

@@ -56,6 +56,7 @@ export function nextStep({
       // Without a call there is nobody logged in, or nothing free: it refused at once.
       return failure.functionName === null ? 'refused' : retry(retries, msLeft);
     case 'deadline':
+    case 'unsafe-iv':
     case 'failed':
       return retry(retries, msLeft);
   }
@@ -78,6 +79,7 @@ function weight(failure: HsmFailure): number {
     case 'too-large':
       return 5;
     case 'deadline':
+    case 'unsafe-iv':
     case 'failed':
       return 4;
     case 'token-unavailable':
@@ -104,6 +106,7 @@ export function isTokenFault(
 ): boolean {
   switch (failure.kind) {
     case 'failed':
+    case 'unsafe-iv':
     case 'token-unavailable':
       return true;
     case 'deadline':

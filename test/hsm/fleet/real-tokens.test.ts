@@ -72,6 +72,7 @@ async function openFleet(
       ...surroundings,
       uri: parsed.value.uri,
       initArgs: hsm.initArgs,
+      profile: 'auto',
       workers: 1,
       sessionsMax: 4,
       dataDir: t.testdir(),

@@ -1,0 +1,122 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errorText, isJsonObject } from '../../base/guards.js';
+import { err, ok, type Result } from '../../base/result.js';
+import type { LearntProfile } from './probe.js';
+import { type ProfileName, profileNames } from './vendor-profiles.js';
+
+/** What is known of a token from one start to the next. */
+export interface ProfilePin {
+  /** `[[hsm]] profile` when it was pinned: another statement is a new beginning. */
+  readonly stated: ProfileName;
+  /** `null` where the token was found to be of no use before it was ever probed. */
+  readonly profile: LearntProfile | null;
+  /** Why it is not to be used until an operator accepts it; `null` when it may be. */
+  readonly refused: string | null;
+  readonly atMs: number;
+}
+
+const pinBytesMax = 16 * 1024;
+const digestCharacters = 16;
+
+/** Where pins lie: one file a token in the data directory, the same for all processes of the node. */
+export interface ProfilePins {
+  /** `null` for a token that nothing is known of. Fails for a file that is damaged, or cannot be read. */
+  read(token: TokenName): Promise<Result<ProfilePin | null, string>>;
+  /** Durable when it returns. */
+  write(token: TokenName, pin: ProfilePin): Promise<Result<void, string>>;
+}
+
+/** The serial, and the label, as some modules give every token the same serial. */
+export interface TokenName {
+  readonly serial: string;
+  readonly label: string;
+}
+
+export function profilePins(dataDir: string): ProfilePins {
+  return {
+    read: (token) => readPin(pathOf(dataDir, token)),
+    write: (token, pin) => writePin(dataDir, token, pin),
+  };
+}
+
+function pathOf(dataDir: string, { serial, label }: TokenName): string {
+  const digest = createHash('sha256')
+    .update(JSON.stringify([serial, label]))
+    .digest('hex');
+  return join(dataDir, `hsm-profile-${digest.slice(0, digestCharacters)}.json`);
+}
+
+async function readPin(path: string): Promise<Result<ProfilePin | null, string>> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ok(null);
+    return err(`cannot read ${path}: ${errorText(error)}`);
+  }
+  const pin = parsePin(text);
+  return pin === null
+    ? err(
+        `${path} is damaged: it says what the token is like; accept the token anew: xksctl hsm probe --accept TOKEN`,
+      )
+    : ok(pin);
+}
+
+/** Atomic and durable: a crash leaves the old pin or the new one. */
+async function writePin(dataDir: string, token: TokenName, pin: ProfilePin): Promise<Result<void, string>> {
+  const path = pathOf(dataDir, token);
+  const temporary = `${path}.${randomUUID()}`;
+  try {
+    const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify({ version: 1, ...token, ...pin }, null, 2)}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    const directory = await open(dataDir, constants.O_RDONLY);
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+    return ok(undefined);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {});
+    return err(`cannot write ${path}: ${errorText(error)}`);
+  }
+}
+
+function parsePin(text: string): ProfilePin | null {
+  if (text.length > pinBytesMax) return null;
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!isJsonObject(json) || json['version'] !== 1) return null;
+  const { refused, atMs } = json;
+  const stated = profileNames.find((name) => name === json['stated']);
+  const profile = json['profile'] === null ? null : parseProfile(json['profile']);
+  if (stated === undefined || profile === undefined || typeof atMs !== 'number') return null;
+  return refused === null || typeof refused === 'string' ? { stated, profile, refused, atMs } : null;
+}
+
+function parseProfile(value: unknown): LearntProfile | undefined {
+  if (!isJsonObject(value)) return undefined;
+  const ivSource = (['caller', 'appended', 'in-place'] as const).find((one) => one === value['ivSource']);
+  const layout = (['with-iv-bits', 'without-iv-bits'] as const).find((one) => one === value['layout']);
+  const { badTagCodes, oddCodes } = value;
+  if (ivSource === undefined || layout === undefined || !isCodes(badTagCodes) || !isCodes(oddCodes)) {
+    return undefined;
+  }
+  return { ivSource, layout, badTagCodes, oddCodes };
+}
+
+const isCodes = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) && value.every((code) => typeof code === 'string');
