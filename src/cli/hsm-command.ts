@@ -8,6 +8,7 @@ import { type StaleOption, staleOption } from './stale-option.js';
 
 type Token = AdminResponse<'status'>['tokens'][number];
 type Prepared = AdminResponse<'hsm.prepare'>['tokens'][number];
+type Probe = AdminResponse<'hsm.probe'>['probes'][number];
 type Listing = AdminResponse<'hsm.list'>['tokens'][number];
 type HsmObject = NonNullable<Listing['objects']>[number];
 
@@ -56,6 +57,37 @@ const preparedText = (prepared: Prepared): string =>
     ['made now', prepared.created.join(', ') || 'nothing'],
     ['key state', prepared.change === null ? 'unchanged: prepared already' : changeText(prepared.change)],
   ]);
+
+/** The cases of a token once: of the first process, and of those that came to another verdict. */
+function probesText(output: Output, probes: readonly Probe[]): string {
+  const shown = new Map<string, string>();
+  return probes
+    .map(({ process, token, stated, pinned, found, verdict, reason, cases }) => {
+      const isWell = verdict === 'agrees' || verdict === 'accepted';
+      const head = fields([
+        ['token', token.label ?? token.uri],
+        ['serial', token.serial ?? '?'],
+        ['process', process],
+        ['stated', stated],
+        ['pinned', pinned ?? 'nothing'],
+        ['found', found ?? 'nothing'],
+        ['verdict', output.paint(isWell ? 'green' : 'red', verdict)],
+        ...(reason === null ? [] : [['reason', reason] as const]),
+      ]);
+      if (cases.length === 0 || shown.get(token.uri) === verdict) return head;
+      shown.set(token.uri, verdict);
+      return [
+        head,
+        indent(
+          table(
+            ['CASE', 'WHAT CAME BACK'],
+            cases.map(({ what, answer }) => [what, answer]),
+          ),
+        ),
+      ].join('\n\n');
+    })
+    .join('\n\n');
+}
 
 export function addHsmCommand(program: Command, run: CommandRunner): void {
   const command = program.command('hsm').description('the tokens this node uses');
@@ -126,6 +158,24 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
         const allPassed =
           answer.failed.length === 0 && answer.tests.every(({ outcome }) => outcome === 'passed');
         return allPassed ? exitCodes.ok : exitCodes.degraded;
+      }),
+    );
+
+  command
+    .command('probe')
+    .description(
+      'see with the test key of each token, in each process, how it wants to be asked and what it refuses with; exit 3 unless all are as pinned',
+    )
+    .option('--accept <token>', 'pin what is found of the token with this serial or label, and use it again')
+    .action(({ accept }: { accept?: string }) =>
+      run(async ({ client, output }) => {
+        const answer = await client().call('hsm.probe', { accept: accept ?? null });
+        output.data(answer, () => probesText(output, answer.probes));
+        for (const why of answer.failed) output.message(`not probed: ${why}`);
+        const allAgree =
+          answer.failed.length === 0 &&
+          answer.probes.every(({ verdict }) => verdict === 'agrees' || verdict === 'accepted');
+        return allAgree ? exitCodes.ok : exitCodes.degraded;
       }),
     );
 

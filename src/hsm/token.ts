@@ -447,8 +447,8 @@ class TokenLifecycle implements Token {
     this.#pool?.setProfile(this.#profile.inForce);
     this.#checkNow();
     this.#tellChange();
-    // The first contact: until it is known what it is like, it serves nothing.
-    if (this.#profile.unprobed !== null) await this.#probing;
+    // At the first contact it is not known yet how it wants to be asked.
+    await this.#probing;
   }
 
   /** Once for each firmware of a token, as soon as there is a test key; again while the token says nothing. */

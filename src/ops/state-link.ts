@@ -157,6 +157,11 @@ export type HsmOperation =
     }
   /** Encrypts and decrypts with the test key of every token, now. */
   | { readonly op: 'test-tokens' }
+  /**
+   * Runs the known cases of a probe on the test key of every token. `accept`: the serial or label of one whose profile is
+   * pinned as it is found, and which is used again.
+   */
+  | { readonly op: 'probe-tokens'; readonly accept: string | null }
   /** Mints a SigV4 credential and seals its secret for `keyStore`. */
   | { readonly op: 'mint-credential'; readonly keyStore: string }
   /**
@@ -186,6 +191,25 @@ export interface KeyOnToken {
   /** `another`: an object with its CKA_ID that is not this key. `unknown`: `reason` says why. */
   readonly holds: 'yes' | 'no' | 'another' | 'unknown';
   readonly reason: string | null;
+}
+
+/** What a token is like (hsm.md, _Vendor differences_). Texts are for people. */
+export interface TokenProbe {
+  /** As it is after the probe. */
+  readonly token: TokenStatus;
+  /** `[[hsm]] profile`. */
+  readonly stated: string;
+  /** What was pinned before, and what was found; `null` where nothing was. */
+  readonly pinned: string | null;
+  readonly found: string | null;
+  /**
+   * `differs`, `refused`: it is not used, and an operator can, or cannot, accept it. `unknown`: it said nothing that counts,
+   * or could not be probed at all.
+   */
+  readonly verdict: 'agrees' | 'accepted' | 'differs' | 'refused' | 'unknown';
+  readonly reason: string | null;
+  /** What came back from each case. */
+  readonly cases: readonly { readonly what: string; readonly answer: string }[];
 }
 
 /** Values of the replies, by operation. */
@@ -230,6 +254,7 @@ export interface HsmReplyValues {
       readonly tookMs: number;
     }[];
   };
+  'probe-tokens': { readonly tokens: readonly TokenProbe[] };
   'mint-credential': {
     readonly accessKeyId: string;
     /** Shown once to the operator; never logged, never stored. */

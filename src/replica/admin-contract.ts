@@ -493,6 +493,29 @@ export const adminCommands = {
       failed: z.array(z.string()),
     }),
   },
+  'hsm.probe': {
+    request: z.strictObject({
+      /** Serial or label: its profile is pinned as it is found, and it is used again. */
+      accept: z.string().min(1).max(256).nullable(),
+    }),
+    response: z.object({
+      /** Each token, or the one to be accepted, from each serving process. */
+      probes: z.array(
+        z.object({
+          process: z.string(),
+          token: tokenStatus,
+          stated: z.string(),
+          pinned: z.string().nullable(),
+          found: z.string().nullable(),
+          verdict: z.enum(['agrees', 'accepted', 'differs', 'refused', 'unknown']),
+          reason: z.string().nullable(),
+          cases: z.array(z.object({ what: z.string(), answer: z.string() })),
+        }),
+      ),
+      /** Processes that gave no answer, and why. */
+      failed: z.array(z.string()),
+    }),
+  },
   'hsm.login': {
     request: nothing,
     response: z.object({

@@ -135,6 +135,26 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       return ok({ tests, failed });
     },
 
+    // One process after the other: the first pins what the others then find pinned.
+    'hsm.probe': async ({ accept }) => {
+      const links = publication.links();
+      if (links.length === 0) return err(noServingProcess);
+      const probes: AdminResponse<'hsm.probe'>['probes'] = [];
+      const failed: string[] = [];
+      for (const link of links) {
+        const process = `serving-${link.hello.slot}`;
+        const reply = await hsm.askOf<'probe-tokens'>(link, { op: 'probe-tokens', accept });
+        if (reply === 'link-lost') failed.push(`${process} ended meanwhile`);
+        else if (!reply.ok) failed.push(`${process}: ${reply.error.message}`);
+        else
+          probes.push(...reply.value.tokens.map((probe) => ({ process, ...probe, cases: [...probe.cases] })));
+      }
+      const [fault] = failed;
+      return probes.length === 0 && fault !== undefined
+        ? err({ code: 'failed', message: failed.join('; ') })
+        : ok({ probes, failed });
+    },
+
     // One process after the other, and no further once one has failed: each attempt counts on the HSM. Only the first
     // forgets what was refused: the others would try again what it has just been refused.
     'hsm.login': async () => {

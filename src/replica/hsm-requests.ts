@@ -21,6 +21,7 @@ const repeatable: { readonly [Op in HsmOperation['op']]: boolean } = {
   'inspect-key': true,
   'locate-key': true,
   'test-tokens': true,
+  'probe-tokens': true,
   'mint-credential': true,
   'retry-login': false,
 };

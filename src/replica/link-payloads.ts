@@ -117,6 +117,21 @@ const hsmReplyValueSchemas: { readonly [Op in keyof HsmReplyValues]: z.ZodType<H
       )
       .max(64),
   }),
+  'probe-tokens': z.object({
+    tokens: z
+      .array(
+        z.object({
+          token: tokenStatusSchema,
+          stated: text(64),
+          pinned: text(4_096).nullable(),
+          found: text(4_096).nullable(),
+          verdict: z.enum(['agrees', 'accepted', 'differs', 'refused', 'unknown']),
+          reason: text(4_096).nullable(),
+          cases: z.array(z.object({ what: text(1_024), answer: text(4_096) })).max(64),
+        }),
+      )
+      .max(64),
+  }),
   'locate-key': z.object({ tokens: z.array(keyOnTokenSchema).max(64) }),
   'mint-credential': z.object({
     // X-A2.

@@ -73,6 +73,8 @@ export class HsmOperations {
         return this.#listObjects();
       case 'test-tokens':
         return this.#testTokens();
+      case 'probe-tokens':
+        return this.#probeTokens(operation.accept);
       case 'prepare-token':
         return this.#prepareToken(operation.place);
       case 'generate-key':
@@ -118,6 +120,19 @@ export class HsmOperations {
     return ok({ tokens: await Promise.all(tested) });
   }
 
+  async #probeTokens(accept: string | null): Promise<Outcome<HsmReplyValues['probe-tokens']>> {
+    const { tokens } = this.#options;
+    const accepted = accept === null ? null : this.#tokenNamed(accept);
+    if (accepted !== null && !accepted.ok) return accepted;
+    // One that is accepted is the only one that is asked: the others are not what the operator looked at.
+    const probed = (accepted === null ? tokens : [accepted.value]).map(async (token) => {
+      const probe = await token.probe(accepted !== null);
+      const shown = probe.ok ? probe.value : { ...unprobed, reason: probe.error };
+      return { token: token.status(), ...shown };
+    });
+    return ok({ tokens: await Promise.all(probed) });
+  }
+
   async #prepareToken(place: number): Promise<Outcome<HsmReplyValues['prepare-token']>> {
     const { tokens } = this.#options;
     const token = tokens[place];
@@ -157,16 +172,22 @@ export class HsmOperations {
         message: `this node has ${tokens.length} tokens (${names}), and a key made on one of them is not on the others: make it with the HSM's own tools, copy it to every token, and run \`xksctl key add\`; or say --single-token TOKEN for a key that only one of them shall ever serve`,
       });
     }
+    return this.#tokenNamed(singleToken);
+  }
+
+  /** By its serial or label. */
+  #tokenNamed(name: string): Outcome<AdministeredToken> {
+    const { tokens } = this.#options;
     const named = tokens.filter((token) => {
       const { serial, label } = token.status();
-      return serial === singleToken || label === singleToken;
+      return serial === name || label === name;
     });
     const [first] = named;
     return first !== undefined && named.length === 1
       ? ok(first)
       : fault({
           code: 'failed',
-          message: `${named.length === 0 ? 'no token' : 'more than one token'} has the serial or label "${singleToken}"; there are ${names}`,
+          message: `${named.length === 0 ? 'no token' : 'more than one token'} has the serial or label "${name}"; there are ${tokens.map(tokenName).join(', ')}`,
         });
   }
 
@@ -194,6 +215,8 @@ export class HsmOperations {
     return fault({ code: 'token-unavailable', message: reasons.join('; ') });
   }
 }
+
+const unprobed = { stated: '', pinned: null, found: null, verdict: 'unknown', cases: [] } as const;
 
 const sealedJson = ({
   nonce,

@@ -17,11 +17,13 @@ export function parseHsmRequest(payload: Readonly<Record<string, unknown>>): Par
 }
 
 function parseOperation(payload: Readonly<Record<string, unknown>>): HsmOperation | null {
-  const { op, label, keyStore, objectId, forgive, place, singleToken } = payload;
+  const { op, label, keyStore, objectId, forgive, place, singleToken, accept } = payload;
   switch (op) {
     case 'list-objects':
     case 'test-tokens':
       return { op };
+    case 'probe-tokens':
+      return isTextOrNull(accept) ? { op, accept } : null;
     case 'prepare-token':
       return typeof place === 'number' ? { op, place } : null;
     case 'retry-login':

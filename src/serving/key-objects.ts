@@ -19,7 +19,10 @@ export interface Fault {
 export type Outcome<T> = Result<T, Fault>;
 
 /** What administration needs of a token. */
-export type AdministeredToken = Pick<Token, 'crypto' | 'management' | 'status' | 'retryLogin' | 'canary'>;
+export type AdministeredToken = Pick<
+  Token,
+  'crypto' | 'management' | 'status' | 'retryLogin' | 'canary' | 'probe'
+>;
 
 /** The label, or what else the operator knows the token by. */
 export const tokenName = (token: Pick<Token, 'status'>): string => {

@@ -43,6 +43,14 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     fake.testOutcome = 'failed';
     t.equal((await run('hsm', 'test')).exitCode, 3);
     fake.testOutcome = 'passed';
+    const probed = await run('hsm', 'probe');
+    t.equal(probed.exitCode, 0);
+    t.match(probed.stdout, /pinned +takes IVs\nfound +makes IVs\nverdict +agrees/);
+    t.match(probed.stdout, /decrypt: a wrong tag +C_Decrypt returned CKR_GENERAL_ERROR/);
+    fake.probeVerdict = 'differs';
+    t.equal((await run('hsm', 'probe')).exitCode, 3);
+    t.match(await json('hsm', 'probe', '--accept', '0001'), { probes: [{ verdict: 'accepted' }] });
+    fake.probeVerdict = 'agrees';
     t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
   });
 

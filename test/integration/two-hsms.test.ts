@@ -109,6 +109,28 @@ t.test('two HSMs: whatever one of them does, every request is answered', async (
     await roundTrip(node, 'key-1');
   });
 
+  await t.test('a token that is not what it was is refused until it is accepted', async (t) => {
+    const second = async () => (await node.status()).tokens.find(({ label }) => label === 'second');
+    const verdicts = async (...args: readonly string[]) => {
+      const answer = await node.xksctl('hsm', 'probe', ...args, '-o', 'json');
+      const { probes } = JSON.parse(answer.stdout) as { probes: { verdict: string }[] };
+      return { status: answer.status, verdicts: probes.map(({ verdict }) => verdict) };
+    };
+    const both = ['agrees', 'agrees'];
+    t.strictSame(await verdicts(), { status: 0, verdicts: [...both, ...both] });
+    shim.setFaults('iv in-place');
+    t.strictSame(await verdicts(), { status: 3, verdicts: ['agrees', 'differs', 'agrees', 'differs'] });
+    await eventually('refused', async () => (await second())?.state === 'UNAVAILABLE', node.node.logFile);
+    t.match(await second(), { reason: /now makes the IV and writes it back .*hsm probe --accept/ });
+    await underLoad(node, (requests) => requests >= 100);
+    t.strictSame(await verdicts('--accept', 'second'), { status: 0, verdicts: ['accepted', 'accepted'] });
+    await eventually('accepted', async () => (await second())?.state === 'ACTIVE', node.node.logFile);
+    await underLoad(node, (requests) => requests >= 400);
+    shim.setFaults();
+    t.strictSame(await verdicts('--accept', 'second'), { status: 0, verdicts: ['accepted', 'accepted'] });
+    await eventually('ready', async () => allReady(await node.status()), node.node.logFile);
+  });
+
   for (const [fault, rules] of [
     ['every call CKR_DEVICE_ERROR', ['* fail 0x30']],
     ['every hundredth call CKR_GENERAL_ERROR', ['* fail 0x5 -1 100']],

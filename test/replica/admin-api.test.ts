@@ -115,6 +115,27 @@ t.test('hsm test asks every process, and says which did not answer', async (t) =
   });
 });
 
+t.test('hsm probe asks every process in turn, and hands on which token is accepted', async (t) => {
+  const replica = await makeReplica(t);
+  t.match(await replica.run('hsm.probe', { accept: null }), { error: { code: 'no-serving-process' } });
+  const fakes = [new FakeHsm(), new FakeHsm()];
+  for (const [place, fake] of fakes.entries()) {
+    await replica.link({ slot: place + 1, onHsmRequest: fake.answer });
+  }
+  await replica.link({
+    slot: 3,
+    onHsmRequest: ({ id }) => ({ id, ok: false, code: 'failed', message: 'no token has the serial "0001"' }),
+  });
+  t.match(must(await replica.run('hsm.probe', { accept: '0001' })), {
+    probes: [
+      { process: 'serving-1', verdict: 'accepted', cases: [{ what: 'decrypt: a wrong tag' }] },
+      { process: 'serving-2', verdict: 'accepted' },
+    ],
+    failed: ['serving-3: no token has the serial "0001"'],
+  });
+  for (const fake of fakes) t.match(fake.requests, [{ op: 'probe-tokens', accept: '0001' }]);
+});
+
 t.test('key add: warned of tokens without the key, refused where one has another', async (t) => {
   const { run, fake } = await prepared(t);
   fake.objects.push(aesObject({ objectId: 'ab', label: 'spread' }), aesObject({ objectId: 'cd' }));

@@ -40,6 +40,7 @@ export class FakeHsm {
   unlisted: string | null = null;
   /** Secrets that were minted, by access key id. */
   readonly secrets = new Map<string, string>();
+  probeVerdict: 'agrees' | 'differs' = 'agrees';
   readonly #testKey = aesObject({ label: 'xksd-test' });
   readonly #wrappingKey = aesObject({ label: 'xksd-wrapping' });
   readonly #serial: string;
@@ -103,6 +104,20 @@ export class FakeHsm {
       }
       case 'test-tokens':
         return done({ tokens: [{ token: activeToken, outcome: this.testOutcome, tookMs: 1.25 }] });
+      case 'probe-tokens':
+        return done({
+          tokens: [
+            {
+              token: activeToken,
+              stated: 'auto',
+              pinned: 'takes IVs',
+              found: 'makes IVs',
+              verdict: request.accept === null ? this.probeVerdict : 'accepted',
+              reason: null,
+              cases: [{ what: 'decrypt: a wrong tag', answer: 'C_Decrypt returned CKR_GENERAL_ERROR' }],
+            },
+          ],
+        });
       case 'locate-key':
         return done({ tokens: this.onTokens });
       case 'mint-credential': {

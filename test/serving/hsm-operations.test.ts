@@ -602,6 +602,38 @@ t.test('several tokens: where a registered key is, by the witness that key state
   }
 });
 
+t.test('several tokens: each is probed; one is accepted, by its serial or label', async (t) => {
+  const { process, a, b } = twoTokens();
+  const probe = {
+    stated: 'auto',
+    pinned: 'takes IVs',
+    found: 'makes IVs',
+    verdict: 'differs',
+    reason: 'it differs',
+    cases: [{ what: 'a wrong tag', answer: 'CKR_GENERAL_ERROR' }],
+  } as const;
+  a.probeResult = { ok: true, value: probe };
+  t.strictSame((await process.do({ op: 'probe-tokens', accept: null })).tokens, [
+    { token: a.status(), ...probe },
+    {
+      token: b.status(),
+      stated: '',
+      pinned: null,
+      found: null,
+      verdict: 'unknown',
+      reason: 'it is not logged in',
+      cases: [],
+    },
+  ]);
+  t.match(await process.do({ op: 'probe-tokens', accept: 'first' }), {
+    tokens: [{ token: { serial: 'a' } }],
+  });
+  t.strictSame([a.probes, b.probes], [[false, true], [false]]);
+  const unknown = await process.ask({ op: 'probe-tokens', accept: 'third' });
+  t.match(unknown, { ok: false, message: /no token has the serial or label "third"; there are first/ });
+  t.match(await process.ask({ op: 'probe-tokens' }), { ok: false, message: /malformed/ });
+});
+
 t.test('several tokens: each is tested', async (t) => {
   const { process, a, b } = twoTokens();
   b.canaryResult = 'failed';

@@ -73,6 +73,11 @@ export interface NodeStatus {
     readonly ready: boolean | null;
   }[];
   readonly servingProcesses: { readonly configured: number; readonly ready: number };
+  readonly tokens: readonly {
+    readonly label: string | null;
+    readonly state: string;
+    readonly reason: string | null;
+  }[];
 }
 
 export interface NodeSetUp {

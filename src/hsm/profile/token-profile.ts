@@ -37,7 +37,7 @@ export interface ProfileProbe {
 
 /** A difference counts when two probes in a row agree on it: one call that failed must not take a token out of use. */
 const probesToDiffer = 2;
-const notProbedYet = 'what it is like is being found out (xksctl hsm probe)';
+const notKnown = 'what it is like could not be found out (xksctl hsm probe)';
 
 /**
  * What one token of one process is like (hsm.md, _Vendor differences_): stated, pinned, probed; and whether it may be
@@ -56,7 +56,8 @@ export class TokenProfile {
   /** The last probe said nothing that counts. */
   #saidNothing = false;
   #fitsNoForm = false;
-  #unprobedReason = notProbedYet;
+  /** Why the first probe of a token that nothing is pinned of came to nothing. */
+  #unprobedReason: string | null = null;
   #probing: Promise<unknown> | null = null;
 
   constructor(options: TokenProfileOptions) {
@@ -78,11 +79,11 @@ export class TokenProfile {
   }
 
   /**
-   * Why a token that has a test key is not to be used yet, `null` where it is known or was pinned. Without a test key it
-   * cannot be probed: what is stated, or that callers give the IV, holds until there is one.
+   * Why a token that nothing is pinned of is not to be used: it was probed, and said nothing that counts. `null` before:
+   * without a test key it cannot be probed, and what is stated, or that callers give the IV, holds until it has been.
    */
   get unprobed(): string | null {
-    return this.#pin === null && this.#token !== null ? this.#unprobedReason : null;
+    return this.#pin === null ? this.#unprobedReason : null;
   }
 
   /** The token was found and logged in to. Reads what is pinned of it, once. */
@@ -93,6 +94,7 @@ export class TokenProfile {
     const pinned = await this.#options.pins.read({ serial, label });
     this.#token = { serial, label };
     this.#probedAs = null;
+    this.#unprobedReason = null;
     const pin = pinned.ok ? pinned.value : null;
     this.#pin = pin?.stated === this.#options.stated ? pin : null;
     this.#damage = pinned.ok ? null : pinned.error;
@@ -144,7 +146,8 @@ export class TokenProfile {
     const metAs = this.#metAs;
     const pinned = this.#pin?.profile ?? null;
     const wasRefused = this.#pin?.refused ?? this.#damage;
-    const expected = pinned === null ? (stated?.forms ?? [callersForm]) : [pinned];
+    // Whoever accepts it asks what it is now: the form that it had may be unsafe by now, and another one well.
+    const expected = pinned === null || accept ? (stated?.forms ?? [callersForm]) : [pinned];
     const forms = [...expected, ...allForms.filter((form) => !expected.some((one) => isSameForm(one, form)))];
     let report: ProbeReport | null = null;
     let verdict: ProfileVerdict | null = null;
@@ -164,7 +167,7 @@ export class TokenProfile {
     this.#saidNothing = verdict.kind === 'unknown';
     this.#fitsNoForm = outcome.kind === 'nothing-works';
     if (verdict.kind === 'unknown') {
-      this.#unprobedReason = `${notProbedYet}: ${verdict.reason}`;
+      this.#unprobedReason = `${notKnown}: ${verdict.reason}`;
       this.#options.onChange();
       return this.#shown(name, pinned, found, 'unknown', verdict.reason, cases);
     }
