@@ -30,6 +30,8 @@ export interface DemoNodeOptions {
   /** Of more tokens, each with a module of its own. */
   readonly otherHsmUris?: readonly string[];
   readonly initArgs: string;
+  /** `[[hsm]] profile` of every token; without it, the product's default. */
+  readonly hsmProfile?: string;
   /** Environment of the node: `SOFTHSM2_CONF` above all. */
   readonly environment: Readonly<Record<string, string>>;
   readonly xksdPath: string;
@@ -194,6 +196,7 @@ private_key = ${toml(peer.privateKey)}
       hsmUri,
       otherHsmUris = [],
       initArgs,
+      hsmProfile,
       requestDeadlineMs,
       logLevel,
       drainSeconds,
@@ -203,7 +206,7 @@ private_key = ${toml(peer.privateKey)}
     const hsmSection = (uri: string): string => `[[hsm]]
 uri = ${toml(uri)}
 init_args = ${toml(uri === hsmUri ? initArgs : '')}
-${sessionsMax === undefined ? '' : `sessions_max = ${sessionsMax}\n`}`;
+${hsmProfile === undefined ? '' : `profile = ${toml(hsmProfile)}\n`}${sessionsMax === undefined ? '' : `sessions_max = ${sessionsMax}\n`}`;
     return `# Written by the demo; every start of the demo writes it anew.
 [node]
 name = ${toml(name)}

@@ -127,7 +127,22 @@ export const cases: readonly FaultCase[] = [
       await delay(reinsertedAfterMs);
     },
   },
-  directly('iv-stays-zero', 'IVs of the HSM that stay zero', ['iv stays-zero']),
+  directly('iv-refused', 'an HSM that wants to make the IVs, and leaves them zero', ['iv stays-zero']),
+  {
+    name: 'iv-stays-zero',
+    fault: 'IVs of the HSM that stay zero',
+    reached: 'directly',
+    allowed: quickly,
+    hsm: { profile: 'cloudhsm', rule: 'iv in-place' },
+    begin: rules('iv stays-zero'),
+    async end({ token, whyUnavailable, accept }) {
+      const reason = await whyUnavailable();
+      if (reason?.includes('hsm probe --accept') !== true)
+        throw new Error(`the token was not refused: ${reason ?? 'it is in use'}`);
+      token.shim.setFaults();
+      await accept();
+    },
+  },
   {
     name: 'callers-fault',
     fault: '20% of decrypts with another encryption context',

@@ -15,6 +15,11 @@ export interface FaultyToken {
   createKey(): void;
 }
 
+export interface HsmKind {
+  readonly profile: string;
+  readonly rule: string;
+}
+
 export interface FaultContext {
   readonly token: FaultyToken;
   /** Of the tokens besides. */
@@ -23,6 +28,10 @@ export interface FaultContext {
   /** Requests a second, of the load. */
   readonly rate: number;
   readonly servingProcesses: number;
+  /** Why the token is not in use, as `xksctl status` says it; `null` while it is. */
+  whyUnavailable(): Promise<string | null>;
+  /** `xksctl hsm probe --accept` of the token. */
+  accept(): Promise<void>;
   /** Process ids of the serving processes, as they are now. */
   servingPids(): Promise<readonly number[]>;
 }
@@ -41,6 +50,8 @@ export interface FaultCase {
   readonly reached: 'directly' | 'over-network';
   /** Of each serving process, on each token; without it, as many as the product takes by itself. */
   readonly sessions?: number;
+  /** What kind of HSM the tokens are: its profile, and the line of rules that makes the shim one. */
+  readonly hsm?: HsmKind;
   readonly allowed: Allowed;
   /** Whether the token is well all the same, so that even a single one may fail nothing. */
   readonly harmless?: boolean;

@@ -12,7 +12,7 @@ import { freePort } from '../../src/demo/free-port.js';
 import { makeSoftHsmToken } from '../../src/demo/softhsm-token.js';
 import { type FaultShim, makeFaultShim } from '../support/fault-shim.js';
 import { makeNetworkHsm, type NetworkHsm } from '../support/network-hsm.js';
-import type { FaultCase, FaultyToken } from './fault-case.js';
+import type { FaultCase, FaultyToken, HsmKind } from './fault-case.js';
 import { KnownKey } from './known-key.js';
 import type { LoadPlan } from './load-protocol.js';
 
@@ -29,6 +29,7 @@ const externalKeyId = 'customer';
 export const servingProcesses = 2;
 /** The product's own default. */
 const requestDeadlineMs = 150;
+const firstLabel = 'token-1';
 const readyMsMax = 120_000;
 const readyPollMs = 100;
 
@@ -39,6 +40,8 @@ export interface FaultNodeOptions {
   readonly reached: FaultCase['reached'];
   /** Of each serving process, on each token; `null`: as many as the product takes by itself. */
   readonly sessions: number | null;
+  /** `null`: tokens as they are. */
+  readonly hsm: HsmKind | null;
 }
 
 /** A real node over tokens that hold the same key; the first of them does as it is told. */
@@ -88,9 +91,30 @@ export class FaultNode {
       : [];
   }
 
+  async whyUnavailable(): Promise<string | null> {
+    const { tokens } = await statusOf(this.#node);
+    const first: unknown = Array.isArray(tokens) ? tokens[0] : null;
+    return isJsonObject(first) && first['state'] === 'UNAVAILABLE' ? String(first['reason']) : null;
+  }
+
+  async accept(): Promise<void> {
+    const { probes } = await call(this.#node, 'hsm', 'probe', '--accept', firstLabel);
+    const accepted =
+      Array.isArray(probes) && probes.every((one) => isJsonObject(one) && one['verdict'] === 'accepted');
+    if (!accepted) throw new Error(`the token was not accepted: ${JSON.stringify(probes)}`);
+  }
+
   stop(): Promise<void> {
     return undoAll(this.#undo);
   }
+}
+
+/** Whatever else it is told, it stays an HSM of this kind, unless it is told to make IVs otherwise. */
+function ofKind(shim: FaultShim, kind: HsmKind | null): FaultShim {
+  if (kind === null) return shim;
+  const always = (rules: readonly string[]): readonly string[] =>
+    rules.some((rule) => rule.startsWith('iv ')) ? rules : [...rules, kind.rule];
+  return { ...shim, setFaults: (...rules) => shim.setFaults(...always(rules)) };
 }
 
 async function undoAll(undo: (() => unknown)[]): Promise<void> {
@@ -115,7 +139,7 @@ async function startNode(options: FaultNodeOptions, undo: (() => unknown)[]): Pr
     // A copy is another library to the loader, with a C_Initialize and a login of its own.
     const own = join(directory, `${label}.so`);
     copyFileSync(softHsm.modulePath, own);
-    const shim = await makeFaultShim(teardown, own);
+    const shim = ofKind(await makeFaultShim(teardown, own), options.hsm);
     shim.setFaults();
     shims.push(shim);
     let { modulePath } = shim;
@@ -152,12 +176,13 @@ async function startNode(options: FaultNodeOptions, undo: (() => unknown)[]): Pr
     logLevel: 'info',
     servingProcesses,
     ...(sessionsMax !== null && { sessionsMax }),
+    ...(options.hsm !== null && { hsmProfile: options.hsm.profile }),
     onPidChange: () => {},
   });
   for (const uri of others)
     appendFileSync(
       node.configPath,
-      `\n[[hsm]]\nuri = ${JSON.stringify(uri)}\n${sessionsMax === null ? '' : `sessions_max = ${sessionsMax}\n`}`,
+      `\n[[hsm]]\nuri = ${JSON.stringify(uri)}\n${sessionsMax === null ? '' : `sessions_max = ${sessionsMax}\n`}${options.hsm === null ? '' : `profile = ${JSON.stringify(options.hsm.profile)}\n`}`,
     );
   // It has a process group of its own: what ends this process, amid all this too, must not leave it behind.
   const kill = (): void => {

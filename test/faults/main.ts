@@ -67,15 +67,15 @@ rmSync(parent, { recursive: true, force: true });
 const results: CaseResult[] = [];
 let standing: string | null = null;
 for (const [place, faultCase] of chosen.entries()) {
-  const { reached, sessions = null } = faultCase;
-  const wanted = `${reached} ${sessions}`;
+  const { reached, sessions = null, hsm = null } = faultCase;
+  const wanted = `${reached} ${sessions} ${hsm?.profile}`;
   let result: CaseResult;
   try {
     if (standing !== wanted) await end();
     if (node === null) {
       const directory = join(parent, String(place));
       mkdirSync(directory, { recursive: true, mode: 0o700 });
-      node = await FaultNode.start({ directory, tokens, reached, sessions });
+      node = await FaultNode.start({ directory, tokens, reached, sessions, hsm });
       load = await LoadClient.start(node.plan(options.rate));
       await delay(warmUpMs);
     }

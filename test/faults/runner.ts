@@ -44,6 +44,8 @@ export async function runCase(
     rate,
     servingProcesses,
     servingPids: () => node.servingPids(),
+    whyUnavailable: () => node.whyUnavailable(),
+    accept: () => node.accept(),
   };
   try {
     if ((await wellAgain(load, epochMs(), wellBeforeMsMax)) === null)

@@ -22,30 +22,34 @@ const profiles: { readonly [Name in VendorProfile['name']]: VendorProfile } = {
   /**
    * Thales Luna Network HSM 7, _SDK reference, CKM_AES_GCM_: in FIPS mode the HSM makes the IV and puts it at the end of
    * the encrypted data; 16 bytes before firmware 7.9.3, from then on 12 for `ulIvLen` 0 with `ulIvBits` 96. Outside of FIPS
-   * mode the caller gives it. `ulIvBits` is required. What a wrong tag comes back as is not documented.
+   * mode the caller gives it. Old client libraries may have the layout without `ulIvBits`. What a wrong tag comes back as is not documented.
    */
-  luna: { name: 'luna', forms: [form('appended'), form('caller')], badTagCodes: null },
+  luna: {
+    name: 'luna',
+    forms: [form('appended'), form('caller'), form('appended', 'without-iv-bits')],
+    badTagCodes: null,
+  },
   /**
    * AWS CloudHSM user guide, _Supported mechanisms for the PKCS #11 library_, annotations: the HSM takes no IV from the
    * application; the 12 bytes that it made are written to `pIv`, which must be zeroed. Client SDK 5 refuses others.
    */
   cloudhsm: { name: 'cloudhsm', forms: [form('in-place')], badTagCodes: null },
   /**
-   * Entrust nShield, _Cryptographic API Integration Guide_, PKCS #11 mechanisms: an IV of zeros asks the module for one,
-   * and is the only kind allowed in FIPS 140 level 3 mode. A wrong tag: CKR_FUNCTION_FAILED.
+   * Entrust nShield, as it is reported by those who have one; not verified: an IV of zeros has the module make one and
+   * write it back, which FIPS 140 level 3 mode demands; a wrong tag comes back as CKR_FUNCTION_FAILED.
    */
   nshield: {
     name: 'nshield',
     forms: [form('in-place'), form('caller')],
     badTagCodes: ['CKR_FUNCTION_FAILED', 'CKR_ENCRYPTED_DATA_INVALID'],
   },
-  /** SoftHSM2's source, `SoftHSM::SymDecrypt`: 2.6 gives CKR_GENERAL_ERROR, 2.7 CKR_ENCRYPTED_DATA_INVALID. Observed. */
+  /** SoftHSM2: CKR_GENERAL_ERROR of 2.6 is observed by our tests, CKR_ENCRYPTED_DATA_INVALID of 2.7 is reported. */
   softhsm: {
     name: 'softhsm',
     forms: [form('caller')],
     badTagCodes: ['CKR_GENERAL_ERROR', 'CKR_ENCRYPTED_DATA_INVALID'],
   },
-  /** NSS's source, `sftk_InitGCM…` and `sftk_MapDecryptError`: both layouts, CKR_ENCRYPTED_DATA_INVALID. Observed. */
+  /** NSS softoken (Debian's libnss3), observed by our tests: it takes both layouts. */
   nss: {
     name: 'nss',
     forms: [form('caller'), form('caller', 'without-iv-bits')],

@@ -11,6 +11,7 @@ import {
 } from '../../support/crypto-pool-fixture.js';
 import { makeFaultShim } from '../../support/fault-shim.js';
 import { logIn } from '../../support/logged-in-token.js';
+import { makeNssToken } from '../../support/nss.js';
 import { makeSoftHsmToken } from '../../support/softhsm.js';
 
 /** HSMs that make the IV themselves, imitated by the fault shim, through a session pool. */
@@ -64,6 +65,16 @@ for (const [name, form, rules] of [
     t.equal(ivs.size, 4);
   });
 }
+
+t.test('NSS softoken takes parameters in either layout', async (t) => {
+  const nss = logIn(t, await makeNssToken(t));
+  const { object } = importKnownKey(nss);
+  const pool = await startPool(t, nss, 1);
+  for (const layout of ['with-iv-bits', 'without-iv-bits'] as const) {
+    pool.setProfile({ form: { ivSource: 'caller', layout }, badTagCodes: null });
+    t.match(await pool.encrypt(encryption(object), farDeadline()), { ok: true }, layout);
+  }
+});
 
 t.test('an IV that stays zero: no ciphertext, whether or not it would be verified', async (t) => {
   let told = 0;
