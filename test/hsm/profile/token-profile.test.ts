@@ -256,7 +256,13 @@ t.test('drift: refused until an operator accepts it, or it is as it was', async 
   await until(next, active);
   t.match(await probed(next), { verdict: 'agrees', pinned: /writes it back/ });
 
-  hsm.shim.setFaults('iv in-place', 'bad-tag 0x40');
+  // Without its own IVs it encrypts under the twelve zeros that it is given; as a token that takes IVs it is well.
+  hsm.shim.setFaults();
+  t.match(await probed(next), { verdict: 'refused', reason: /it was found to be one that .* is zero/ });
+  t.match(await probed(next, true), { verdict: 'accepted', found: /caller’s IV/ });
+  t.match(await encrypt(next, hsm.customers), { ok: true });
+
+  hsm.shim.setFaults('bad-tag 0x40');
   t.match(await probed(next), {
     verdict: 'differs',
     reason: /bad ciphertexts with CKR_GENERAL_ERROR now says CKR_ENCRYPTED_DATA_INVALID/,
@@ -297,6 +303,9 @@ t.test('an ill token is no other token', async (t) => {
   hsm.shim.setFaults('C_DecryptInit fail 0x6 1');
   t.match(await probed(token), { verdict: 'unknown' });
   t.match(await probed(token), { verdict: 'agrees' });
+  // Nor is the form that is tried next, where the pinned one fails once: here both work.
+  hsm.shim.setFaults('iv zero-in', 'C_EncryptInit fail 0x71 1');
+  t.match(await probed(token), { verdict: 'agrees', found: /caller’s IV/ });
   t.match(token.status(), { reason: null });
 });
 
