@@ -43,6 +43,10 @@ function namesOf(command: Command): readonly unknown[] {
     case 'key.enable':
     case 'key.disable':
       return [command.keyStore, command.externalKeyId];
+    case 'key.set':
+      return [command.keyStore, command.externalKeyId, command.ivBudget];
+    case 'iv.reserve':
+      return [command.holder, ...command.reservations.map(({ objectId }) => objectId)];
     case 'member.add':
       return [command.name];
     case 'member.register':

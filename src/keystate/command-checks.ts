@@ -1,5 +1,6 @@
 import { checkUriPathPrefix, isExternalKeyId } from '../xks/uri-path.js';
 import { addressProblem, clusterProblem, formatProblem, idProblem, nameProblem } from './cluster-checks.js';
+import { type IvReservation, ivLimits } from './iv-budget.js';
 import {
   type Command,
   type CommandRefusal,
@@ -70,7 +71,10 @@ function fieldProblem(command: Command): string | null {
     case 'credential.retire':
     case 'key.enable':
     case 'key.disable':
+    case 'key.set':
       return null;
+    case 'iv.reserve':
+      return reservationsProblem(command);
     case 'keystore.set':
       return isolationProblem(command.onIsolation);
     default:
@@ -115,6 +119,35 @@ function objectIdProblem(objectId: string): string | null {
   return hexPattern.test(objectId) && objectId.length <= 2 * max
     ? null
     : `an object id (CKA_ID) is 1 to ${max} bytes in lower-case hexadecimal`;
+}
+
+function reservationsProblem({
+  holder,
+  reservations,
+}: Extract<Command, { type: 'iv.reserve' }>): string | null {
+  const { envelopeCharactersMax } = limits;
+  const { reservationsPerCommandMax: max } = ivLimits;
+  if (holder === '' || holder.length > envelopeCharactersMax) {
+    return `the holder of a reservation has 1 to ${envelopeCharactersMax} characters`;
+  }
+  if (reservations.length === 0 || reservations.length > max) return `1 to ${max} reservations go together`;
+  if (new Set(reservations.map(({ objectId }) => objectId)).size < reservations.length) {
+    return 'two reservations are of one object';
+  }
+  for (const reservation of reservations) {
+    const problem = objectIdProblem(reservation.objectId) ?? reservationProblem(reservation);
+    if (problem !== null) return problem;
+  }
+  return null;
+}
+
+function reservationProblem({ used, ahead }: IvReservation): string | null {
+  const { encryptionsMax, blockMin, blockMax } = ivLimits;
+  if (used > encryptionsMax) return `a process reports ${encryptionsMax} encryptions at once at most`;
+  if (ahead !== 0 && (ahead < blockMin || ahead > blockMax)) {
+    return `a block is of ${blockMin} to ${blockMax} encryptions`;
+  }
+  return used + ahead === 0 ? 'a reservation is of something' : null;
 }
 
 function checkValueProblem(checkValue: string | null): string | null {

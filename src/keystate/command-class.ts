@@ -18,6 +18,9 @@ export const commandClasses: { readonly [T in CommandType]: CommandClass } = {
   'key.create': 'grant',
   'key.enable': 'grant',
   'key.disable': 'deny',
+  /** Says how far a key is used that may be used already; nobody is let in by it. */
+  'key.set': 'neutral',
+  'iv.reserve': 'neutral',
   /** Unless it only takes away: see `classOf`. */
   'keystore.set': 'grant',
   'cluster.upgrade': 'neutral',

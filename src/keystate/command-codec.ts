@@ -2,6 +2,7 @@ import { invariant, isJsonObject } from '../base/guards.js';
 import { err, type Result } from '../base/result.js';
 import { clusterLimits } from './cluster-types.js';
 import { commandFormatMax, formatOf } from './command-format.js';
+import { ivLimits } from './iv-budget.js';
 import {
   booleanField,
   countField,
@@ -17,6 +18,8 @@ import {
   wordField,
 } from './json-fields.js';
 import {
+  ivReservationField,
+  ivRuleField,
   onIsolationField,
   preparedTokenField,
   sealedBytesField,
@@ -121,6 +124,15 @@ const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } =
     revision: countField,
   }),
   'key.disable': commandField('key.disable', { keyStore: stringField, externalKeyId: stringField }),
+  'key.set': commandField('key.set', {
+    keyStore: stringField,
+    externalKeyId: stringField,
+    ivBudget: ivRuleField,
+  }),
+  'iv.reserve': commandField('iv.reserve', {
+    holder: stringField,
+    reservations: listField(ivReservationField, ivLimits.reservationsPerCommandMax),
+  }),
   'keystore.set': commandField('keystore.set', {
     name: stringField,
     onIsolation: onIsolationField,

@@ -6,10 +6,11 @@ import type { Command, CommandRefusal, CommandType } from './types.js';
  *
  * - 1: the first release.
  * - 2: members, settings, isolation rules, recovery; request ids are ordered by time and executed once.
+ * - 3: random IVs are counted.
  */
-export const commandFormatMax = 2;
+export const commandFormatMax = 3;
 
-/** Since when there is a type; those not named are of format 1. */
+/** Since when there is a type; those named nowhere are of format 1. */
 const secondFormatTypes: ReadonlySet<CommandType> = new Set<CommandType>([
   'cluster.upgrade',
   'cluster.settings',
@@ -26,9 +27,12 @@ const secondFormatTypes: ReadonlySet<CommandType> = new Set<CommandType>([
   'pending.drop',
 ]);
 
+const thirdFormatTypes: ReadonlySet<CommandType> = new Set<CommandType>(['iv.reserve', 'key.set']);
+
 /** The oldest format that has the command, in which it is therefore encoded. */
 export function formatOf(command: Command): number {
   if (command.type === 'cluster.init') return command.format === undefined ? 1 : 2;
+  if (thirdFormatTypes.has(command.type)) return 3;
   return secondFormatTypes.has(command.type) ? 2 : 1;
 }
 

@@ -79,7 +79,8 @@ function setKey(tables: Tables, index: number, key: Key, status: Status, type: C
   return done(index);
 }
 
-function noKey(tables: Tables, keyStore: string, externalKeyId: string): CommandResult {
+/** @returns the refusal of a command that names a key which is not there. */
+export function noKey(tables: Tables, keyStore: string, externalKeyId: string): CommandResult {
   if (tables.keyStore(keyStore) === null) return noKeyStore(keyStore);
   return refused(
     'not-found',

@@ -6,6 +6,8 @@ import { checkActiveFormat } from './command-format.js';
 import { done } from './command-results.js';
 import { createCredential, retireCredential } from './credential-commands.js';
 import { judgeRequest, rememberRequest } from './exactly-once.js';
+import type { IvBudget } from './iv-budget.js';
+import { reserveIvs, setKey } from './iv-commands.js';
 import { createKey, disableKey, enableKey } from './key-commands.js';
 import { createKeyStore, disableKeyStore, enableKeyStore, isolateKeyStore } from './key-store-commands.js';
 import { applyMemberCommand, membershipOf } from './member-commands.js';
@@ -44,13 +46,14 @@ export class KeyState implements KeyStateQueries {
   apply(index: number, command: Command): CommandResult {
     this.#follow(index);
     const tables = this.#tables;
-    const before = tables.activeFormat >= 2 ? judgeRequest(tables.requests, command) : null;
+    const before =
+      tables.activeFormat >= 2 && isOnce(command) ? judgeRequest(tables.requests, command) : null;
     if (before !== null) return before;
     const refusal = checkCommand(command) ?? checkActiveFormat(command, tables.activeFormat);
     const result: CommandResult =
       refusal === null ? execute(tables, index, command) : { ok: false, error: refusal };
     // The active format as of now: commands that raise it are remembered too.
-    if (tables.activeFormat >= 2) rememberRequest(tables.requests, index, command, result);
+    if (tables.activeFormat >= 2 && isOnce(command)) rememberRequest(tables.requests, index, command, result);
     return result;
   }
 
@@ -110,6 +113,18 @@ export class KeyState implements KeyStateQueries {
   objectUser(objectId: string): string | null {
     const use = this.#tables.objectUse(objectId);
     return use === null ? null : describeUse(use);
+  }
+
+  keyOfObject(objectId: string): Key | null {
+    return this.#tables.keyOfObject(objectId);
+  }
+
+  ivBudget(objectId: string): IvBudget | null {
+    return this.#tables.ivBudget(objectId);
+  }
+
+  ivBudgets(): Iterable<IvBudget> {
+    return this.#tables.ivBudgets();
   }
 
   preparedToken(serial: string): PreparedToken | null {
@@ -174,6 +189,12 @@ export class KeyState implements KeyStateQueries {
   }
 }
 
+/**
+ * Reservations of random IVs are not kept: twice counted is only counted too high, and processes make so many that they
+ * would push out those of operators.
+ */
+const isOnce = ({ type }: Command): boolean => type !== 'iv.reserve';
+
 function execute(tables: Tables, index: number, command: Command): CommandResult {
   switch (command.type) {
     case 'cluster.init':
@@ -217,5 +238,9 @@ function execute(tables: Tables, index: number, command: Command): CommandResult
       return enableKey(tables, index, command);
     case 'key.disable':
       return disableKey(tables, index, command);
+    case 'key.set':
+      return setKey(tables, index, command);
+    case 'iv.reserve':
+      return reserveIvs(tables, index, command);
   }
 }

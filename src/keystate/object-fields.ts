@@ -1,6 +1,7 @@
 import { isJsonObject } from '../base/guards.js';
 import type { ClusterSettings, FormerMember, Member, PendingRow, UnconfirmedGrant } from './cluster-types.js';
 import { grantTypes } from './cluster-types.js';
+import type { IvBudget, IvReservation, IvRule } from './iv-budget.js';
 import {
   booleanField,
   bytesField,
@@ -124,6 +125,20 @@ export const keyField: FieldCodec<Key> = objectField({
   description: stringField,
   createdAtMs: countField,
   revision: countField,
+});
+
+export const ivRuleField: FieldCodec<IvRule> = wordField(['refuse', 'continue']);
+
+export const ivBudgetField: FieldCodec<IvBudget> = objectField({
+  objectId: stringField,
+  reserved: countField,
+  rule: ivRuleField,
+});
+
+export const ivReservationField: FieldCodec<IvReservation> = objectField({
+  objectId: stringField,
+  used: countField,
+  ahead: countField,
 });
 
 export const memberField: FieldCodec<Member> = objectField({

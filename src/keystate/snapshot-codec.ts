@@ -8,6 +8,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
+import type { IvBudget } from './iv-budget.js';
 import { type KeptRecord, KeptRecordCopies } from './kept-records.js';
 import { KeyState } from './key-state.js';
 import { parseRequestId } from './request-id.js';
@@ -42,6 +43,9 @@ const firstKinds: readonly RecordKind[] = [
   'retired',
   'end',
 ];
+
+/** Kinds that came with format 3. */
+const thirdKinds: readonly RecordKind[] = ['ivBudget'];
 
 const lengthBytes = 4;
 /** Records are hashed so many bytes at a time: a call for each costs as much as the hashing. */
@@ -94,6 +98,7 @@ interface Captured {
   }[];
   readonly retired: readonly (readonly [string, RetiredCredential])[];
   readonly pending: readonly PendingRow[];
+  readonly ivBudgets: readonly IvBudget[];
   readonly requestFloors: readonly string[];
   readonly requests: readonly (RequestRecord | KeptRecord)[];
 }
@@ -123,6 +128,7 @@ function capture(state: KeyState): Captured {
     })),
     retired: [...tables.retiredCredentials()],
     pending: tables.pendingRows(),
+    ivBudgets: [...tables.ivBudgets()],
     requestFloors: [...tables.requests.floors()],
     requests: [...(tables.requests.keptRecords() ?? tables.requests.records())],
   };
@@ -134,6 +140,7 @@ const laterCounts = (tables: Tables) => ({
   pending: tables.pendingCount(),
   requests: tables.requests.size,
   requestFloors: tables.requests.floorCount,
+  ivBudgets: tables.ivBudgetCount(),
 });
 
 function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
@@ -152,6 +159,7 @@ function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
     yield { record: 'retired', value: { accessKeyId, ...retired } };
   }
   for (const value of captured.pending) yield { record: 'pending', value };
+  for (const value of captured.ivBudgets) yield { record: 'ivBudget', value };
   for (const requestId of captured.requestFloors) yield { record: 'requestFloor', value: { requestId } };
   for (const value of captured.requests) {
     yield typeof value === 'string' ? value : { record: 'request', value };
@@ -172,8 +180,8 @@ function* encoded(captured: Captured): Iterable<Uint8Array> {
 
 /**
  * The whole state as of this call, one object a record: header, cluster, settings, members, former members, tokens,
- * each key store followed by its credentials and keys, retired credentials, pending grants, request floors, requests,
- * end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of
+ * each key store followed by its credentials and keys, retired credentials, pending grants, budgets of random IVs,
+ * request floors, requests, end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of
  * creation, so equal states that came about in the same way have equal snapshots. Records are encoded as they are taken
  * (or copied, where the state keeps them), and later commands don't show in them: whoever takes them may do so in
  * slices.
@@ -225,7 +233,8 @@ export class SnapshotReader {
       later.formerMembers === header.formerMembers &&
       later.pending === header.pending &&
       later.requests === header.requests &&
-      later.requestFloors === header.requestFloors;
+      later.requestFloors === header.requestFloors &&
+      later.ivBudgets === header.ivBudgets;
     return whole ? ok(new KeyState(tables)) : err('the snapshot holds other counts than its header says');
   }
 
@@ -236,6 +245,9 @@ export class SnapshotReader {
     const tables = this.#tables;
     if (tables.activeFormat === 1 && !firstKinds.includes(record.record)) {
       return `a snapshot of format 1 has no ${record.record}`;
+    }
+    if (tables.activeFormat < 3 && thirdKinds.includes(record.record)) {
+      return `a snapshot of format ${tables.activeFormat} has no ${record.record}`;
     }
     switch (record.record) {
       case 'header':
@@ -279,6 +291,11 @@ export class SnapshotReader {
         if (tables.pending(record.value.index) !== null) return 'a pending grant twice';
         if (tables.pendingCount() >= clusterLimits.pendingMax) return 'too many pending grants';
         tables.putPending(record.value);
+        return null;
+      case 'ivBudget':
+        if (tables.keyOfObject(record.value.objectId) === null) return 'random IVs of no key';
+        if (tables.ivBudget(record.value.objectId) !== null) return 'random IVs of a key twice';
+        tables.putIvBudget(record.value);
         return null;
       case 'requestFloor':
         if (parseRequestId(record.value.requestId) === null) return 'a request floor that is no request id';

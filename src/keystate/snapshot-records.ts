@@ -1,6 +1,7 @@
 import { isJsonObject } from '../base/guards.js';
 import type { Result } from '../base/result.js';
 import type { ClusterSettings, FormerMember, Member, PendingRow } from './cluster-types.js';
+import type { IvBudget } from './iv-budget.js';
 import {
   countField,
   decodeJson,
@@ -15,6 +16,7 @@ import {
   clusterField,
   credentialField,
   formerMemberField,
+  ivBudgetField,
   keyField,
   keyStoreField,
   memberField,
@@ -41,6 +43,8 @@ export interface Header {
   readonly pending: number;
   readonly requests: number;
   readonly requestFloors: number;
+  /** 0 before format 3. */
+  readonly ivBudgets: number;
 }
 
 /** What is left of a retired credential: whose it was, and when (log index). */
@@ -77,6 +81,7 @@ export interface RecordValues {
   readonly key: Key;
   readonly retired: RetiredRow;
   readonly pending: PendingRow;
+  readonly ivBudget: IvBudget;
   readonly requestFloor: RequestFloor;
   readonly request: RequestRecord;
   readonly end: End;
@@ -108,27 +113,43 @@ const secondCounts = {
   requestFloors: countField,
 } as const satisfies Partial<Record<CountName, FieldCodec<number>>>;
 
+const thirdCounts = { ivBudgets: countField } as const satisfies Partial<
+  Record<CountName, FieldCodec<number>>
+>;
+
 const headerStart = { format: countField, appliedIndex: countField };
-const firstHeaderField: FieldCodec<Omit<Header, keyof typeof secondCounts>> = objectField({
-  ...headerStart,
-  ...firstCounts,
-});
-const secondHeaderField: FieldCodec<Header> = objectField({
+const firstHeaderField: FieldCodec<Omit<Header, keyof typeof secondCounts | keyof typeof thirdCounts>> =
+  objectField({
+    ...headerStart,
+    ...firstCounts,
+  });
+const secondHeaderField: FieldCodec<Omit<Header, keyof typeof thirdCounts>> = objectField({
   ...headerStart,
   ...firstCounts,
   ...secondCounts,
 });
+const thirdHeaderField: FieldCodec<Header> = objectField({
+  ...headerStart,
+  ...firstCounts,
+  ...secondCounts,
+  ...thirdCounts,
+});
 const noSecondCounts = { members: 0, formerMembers: 0, pending: 0, requests: 0, requestFloors: 0 };
+const noThirdCounts = { ivBudgets: 0 };
 
 /** Newest format of snapshots that this build reads and writes: they have the cluster's active one. */
-export const snapshotFormatMax = 2;
+export const snapshotFormatMax = 3;
 
 const headerField: FieldCodec<Header> = {
-  write: (header) => (header.format === 1 ? firstHeaderField.write(header) : secondHeaderField.write(header)),
+  write: (header) => {
+    if (header.format === 1) return firstHeaderField.write(header);
+    return header.format === 2 ? secondHeaderField.write(header) : thirdHeaderField.write(header);
+  },
   fromJson: (json) => {
     const format = isJsonObject(json) ? json['format'] : null;
-    if (format === 1) return { ...firstHeaderField.fromJson(json), ...noSecondCounts };
-    if (format === snapshotFormatMax) return secondHeaderField.fromJson(json);
+    if (format === 1) return { ...firstHeaderField.fromJson(json), ...noSecondCounts, ...noThirdCounts };
+    if (format === 2) return { ...secondHeaderField.fromJson(json), ...noThirdCounts };
+    if (format === snapshotFormatMax) return thirdHeaderField.fromJson(json);
     const found = typeof format === 'number' ? format : 'missing';
     throw new FieldError(
       `its format is ${found}; this version of xksd reads formats 1 to ${snapshotFormatMax}`,
@@ -160,6 +181,7 @@ const recordFields: {
     objectField<RetiredRow>({ accessKeyId: stringField, keyStore: stringField, revision: countField }),
   ),
   pending: recordOf('pending', pendingRowField),
+  ivBudget: recordOf('ivBudget', ivBudgetField),
   requestFloor: recordOf('requestFloor', objectField<RequestFloor>({ requestId: stringField })),
   request: recordOf('request', requestRecordField),
   end: recordOf('end', objectField<End>({ records: countField, sha256: stringField })),

@@ -7,6 +7,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
+import type { IvBudget } from './iv-budget.js';
 import { type KeptRecord, KeptRecords } from './kept-records.js';
 import { ObjectHash } from './object-hash.js';
 import type { ObjectUse } from './object-use.js';
@@ -51,6 +52,8 @@ export class Tables {
   readonly #retired = new Map<string, RetiredCredential>();
   readonly #tokens = new Map<string, PreparedToken>();
   readonly #keysByObject = new Map<string, Key>();
+  /** By object; only of objects that are a key's. */
+  readonly #ivBudgets = new Map<string, IvBudget>();
   /** Rebuilt at every change: at most two per prepared token. */
   readonly #tokenObjects = new Map<string, ObjectUse>();
   #keyCount = 0;
@@ -208,6 +211,23 @@ export class Tables {
     return this.#tokenObjects.get(objectId) ?? null;
   }
 
+  keyOfObject(objectId: string): Key | null {
+    return this.#keysByObject.get(objectId) ?? null;
+  }
+
+  ivBudget(objectId: string): IvBudget | null {
+    return this.#ivBudgets.get(objectId) ?? null;
+  }
+
+  /** In the order of their first reservation. */
+  ivBudgets(): Iterable<IvBudget> {
+    return this.#ivBudgets.values();
+  }
+
+  ivBudgetCount(): number {
+    return this.#ivBudgets.size;
+  }
+
   keyStoreCount(): number {
     return this.#rows.size;
   }
@@ -309,6 +329,11 @@ export class Tables {
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);
     for (const { objectId } of key.versions) this.#keysByObject.set(objectId, key);
+  }
+
+  putIvBudget(budget: IvBudget): void {
+    this.#hash.replace('ivBudget', this.#ivBudgets.get(budget.objectId), budget);
+    this.#ivBudgets.set(budget.objectId, budget);
   }
 
   putToken(token: PreparedToken): void {

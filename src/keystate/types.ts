@@ -1,4 +1,5 @@
 import type { ClusterCommand, ClusterQueries } from './cluster-types.js';
+import type { IvBudget, IvReservation, IvRule } from './iv-budget.js';
 
 /**
  * The replicated key state: what a node knows of key stores, credentials and keys. Read on every request, in O(1).
@@ -163,6 +164,20 @@ export type Command = CommandEnvelope &
       }
     | { readonly type: 'key.disable'; readonly keyStore: string; readonly externalKeyId: string }
     | {
+        readonly type: 'key.set';
+        readonly keyStore: string;
+        readonly externalKeyId: string;
+        /** Of its current version. */
+        readonly ivBudget: IvRule;
+      }
+    | {
+        readonly type: 'iv.reserve';
+        /** `processId` of the serving process that gets the blocks; they are lost when it has ended. */
+        readonly holder: string;
+        /** 1 … `reservationsPerCommandMax`, each of another object. */
+        readonly reservations: readonly IvReservation[];
+      }
+    | {
         readonly type: 'keystore.set';
         readonly name: string;
         readonly onIsolation: OnIsolation;
@@ -205,6 +220,11 @@ export interface KeyStateQueries extends ClusterQueries {
   key(keyStore: string, externalKeyId: string): Key | null;
   /** Who uses an HSM object, as a key or as a test or wrapping key. */
   objectUser(objectId: string): string | null;
+  /** The key that an HSM object is a version of. */
+  keyOfObject(objectId: string): Key | null;
+  /** What is known of the random IVs under an HSM object; `null` before the first reservation. */
+  ivBudget(objectId: string): IvBudget | null;
+  ivBudgets(): Iterable<IvBudget>;
   preparedToken(serial: string): PreparedToken | null;
   keyStores(): Iterable<KeyStore>;
   credentials(keyStore: string): Iterable<Credential>;

@@ -22,12 +22,14 @@ export function namesIn(change: Change): Readonly<Record<string, string>> {
     case 'key.create':
     case 'key.enable':
     case 'key.disable':
+    case 'key.set':
       return { keyStore: change.keyStore, externalKeyId: change.externalKeyId };
     case 'keystore.set':
       return { keyStore: change.name };
     case 'cluster.upgrade':
       return { format: `${change.format}` };
     case 'cluster.settings':
+    case 'iv.reserve':
       return {};
     case 'cluster.recover':
       return { clusterId: change.newClusterId, memberId: change.survivor.memberId };

@@ -52,7 +52,7 @@ t.test('every kind of command comes back as it was, and encodes to the same byte
     if (!decoded.ok) t.fail(decoded.error);
     else if (!Buffer.from(encodeCommand(decoded.value)).equals(bytes)) t.fail(`${command.type} changed`);
     else if (count < 100 || count > 2_900) t.strictSame(decoded.value, command);
-    if (command.type !== 'cluster.init') t.equal(bytes[0], formatOf(command) === 1 ? 1 : 2);
+    if (command.type !== 'cluster.init') t.equal(bytes[0], formatOf(command));
   }
   t.strictSame([...types].sort(), Object.keys(commandClasses).sort());
 });
@@ -61,8 +61,8 @@ const strange: readonly { readonly name: string; readonly bytes: Buffer; readonl
   { name: 'nothing', bytes: Buffer.alloc(0), error: /format is missing/ },
   {
     name: 'another format',
-    bytes: bytesOf(canonical, 3),
-    error: /format is 3; this version of xksd reads formats 1 to 2/,
+    bytes: bytesOf(canonical, 4),
+    error: /format is 4; this version of xksd reads formats 1 to 3/,
   },
   { name: 'format 0', bytes: bytesOf(canonical, 0), error: /format is 0; / },
   {
@@ -82,13 +82,13 @@ const strange: readonly { readonly name: string; readonly bytes: Buffer; readonl
   },
   {
     name: 'a cluster of a format to come',
-    bytes: bytesOf(founding.replace('"format":2', '"format":3'), 2),
-    error: /^format is 3; this version of xksd knows formats up to 2/,
+    bytes: bytesOf(founding.replace('"format":2', '"format":4'), 2),
+    error: /^format is 4; this version of xksd knows formats up to 3/,
   },
   {
     name: 'an upgrade to a format to come',
-    bytes: bytesOf('{"type":"cluster.upgrade","requestId":"r","atMs":1,"by":"","format":3}', 2),
-    error: /^format is 3; this version of xksd knows formats up to 2/,
+    bytes: bytesOf('{"type":"cluster.upgrade","requestId":"r","atMs":1,"by":"","format":4}', 2),
+    error: /^format is 4; this version of xksd knows formats up to 3/,
   },
   {
     name: 'half a founder',
@@ -301,8 +301,8 @@ t.test('a snapshot of another format or index is refused', async (t) => {
   const machine = machineAfter(randomCommands(23, 20));
   const records = [...machine.snapshot()];
   const header = Buffer.from(records[0] ?? new Uint8Array(0)).toString();
-  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":3')));
-  t.match(read(newer), { ok: false, error: /format is 3; this version of xksd reads formats 1 to 2/ });
+  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":4')));
+  t.match(read(newer), { ok: false, error: /format is 4; this version of xksd reads formats 1 to 3/ });
   const claimed = records.with(0, Buffer.from(header.replace('"format":1', '"format":2')));
   t.match(read(claimed), { ok: false, error: /members is missing/ });
   t.throws(() => new KeyStateMachine().restore(19, records), /as of index 20, not 19/);

@@ -33,7 +33,7 @@ function historyOf(seed: number, commands: number): KeyStateMachine {
   return machine;
 }
 
-const machine = historyOf(77, 400);
+const machine = historyOf(78, 400);
 const records = [...machine.snapshot()].map((record) => Buffer.from(record).toString('utf8'));
 const body = records.slice(0, -1);
 const kindOf = (record: string): string => JSON.parse(record).record;
@@ -46,6 +46,7 @@ t.test('the snapshot at hand has every kind of record', async (t) => {
     'end',
     'formerMember',
     'header',
+    'ivBudget',
     'key',
     'keyStore',
     'member',
@@ -104,6 +105,17 @@ const wrong: readonly {
   { name: 'a retired credential twice', records: twice('retired'), error: /a retired credential twice/ },
   { name: 'a former member twice', records: twice('formerMember'), error: /a former member twice/ },
   { name: 'a pending grant twice', records: twice('pending'), error: /a pending grant twice/ },
+  { name: 'random IVs of a key twice', records: twice('ivBudget'), error: /random IVs of a key twice/ },
+  {
+    name: 'random IVs of no key',
+    records: changed('ivBudget', /"objectId":"[^"]+"/, '"objectId":"ffff"'),
+    error: /random IVs of no key/,
+  },
+  {
+    name: 'random IVs in a snapshot of format 2',
+    records: changed('header', /"format":3(.*),"ivBudgets".*$/, '"format":2$1}}'),
+    error: /a snapshot of format 2 has no ivBudget/,
+  },
   { name: 'a floor twice', records: twice('requestFloor'), error: /a request floor too many/ },
   {
     name: 'a floor that is no id',
@@ -136,19 +148,24 @@ const wrong: readonly {
     error: /other counts/,
   },
   {
+    name: 'another count of budgets',
+    records: changed('header', /"ivBudgets":\d+/, '"ivBudgets":7'),
+    error: /other counts/,
+  },
+  {
     name: 'another count of requests',
     records: changed('header', /"requests":\d+/, '"requests":7'),
     error: /other counts/,
   },
   {
     name: 'records of format 2 in a snapshot of format 1',
-    records: changed('header', /"format":2(.*),"members".*$/, '"format":1$1}}'),
+    records: changed('header', /"format":3(.*),"members".*$/, '"format":1$1}}'),
     error: /a snapshot of format 1 has no settings|a snapshot of format 1 has no member/,
   },
   {
     name: 'an isolation rule in a snapshot of format 1',
     records: [
-      first('header').replace(/"format":2(.*),"members".*$/, '"format":1$1}}'),
+      first('header').replace(/"format":3(.*),"members".*$/, '"format":1$1}}'),
       first('keyStore').replace(/}}$/, ',"onIsolation":{"rule":"stop","boundMs":6000}}}'),
     ].map((record) => record.replace(/,"onIsolation":.*,"onIsolation"/, ',"onIsolation"')),
     error: /of format 1 has no isolation rule/,

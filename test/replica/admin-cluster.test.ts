@@ -1,6 +1,7 @@
 import t from 'tap';
 import { err, ok, type Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { commandFormatMax } from '../../src/keystate/command-format.js';
 import type { PeerProgress } from '../../src/raft/types.js';
 import type { AdminError } from '../../src/replica/admin-error.js';
 import { parseJoinToken } from '../../src/replica/join-token.js';
@@ -44,7 +45,7 @@ function hear({ cluster, log }: ReplicaAtSeams, memberId: string, name: string, 
     report: {
       nodeName: name,
       version: '0.0.0',
-      formatMax: 2,
+      formatMax: commandFormatMax,
       configHash: 'config',
       wallMs: Date.now(),
       appliedIndex: appliedIndex ?? log.appliedIndex,
@@ -293,7 +294,10 @@ t.test('leadership goes to the voter asked for', async (t) => {
 
 t.test('the format is raised only when every member is known to have it', async (t) => {
   const replica = await founded(t);
-  t.match(must(await replica.run('cluster.upgrade', { finalize: true })), { activeFormat: 2, change: null });
+  t.match(must(await replica.run('cluster.upgrade', { finalize: true })), {
+    activeFormat: commandFormatMax,
+    change: null,
+  });
   await joined(replica, 'node-2');
   replica.cluster.loop = { reports: [] };
   t.match(await replica.run('cluster.upgrade', { finalize: true }), {
@@ -308,8 +312,8 @@ t.test('the leader raises the format, by what a quorum has confirmed to it', asy
   const upgrade = () => run('cluster.upgrade', { finalize: true });
   const leader = await joined(replica, 'node-2');
   cluster.raft = { leader };
-  cluster.answer = ok({ activeFormat: 2, change: null, joinedMeanwhile: [] });
-  t.match(await upgrade(), { ok: true, value: { activeFormat: 2 } });
+  cluster.answer = ok({ activeFormat: commandFormatMax, change: null, joinedMeanwhile: [] });
+  t.match(await upgrade(), { ok: true, value: { activeFormat: commandFormatMax } });
   t.match(cluster.asked, [{ memberId: leader, command: 'cluster.upgrade', body: { finalize: true } }]);
   // One of an earlier release would answer that there is nothing to be done.
   const { reports = [] } = cluster.loop;
@@ -342,7 +346,7 @@ t.test('who joins between the look and the upgrade is named', async (t) => {
   const propose = log.propose.bind(log);
   log.propose = async (command) => {
     log.propose = propose;
-    state.activeFormat = () => 2;
+    state.activeFormat = () => commandFormatMax;
     await joined(replica, 'node-3');
     await joined(replica, 'node-4');
     // Of node-2, which was there before, nothing is said that its silence since might mean.
@@ -352,7 +356,7 @@ t.test('who joins between the look and the upgrade is named', async (t) => {
     return ok({ index: log.appliedIndex, command, result: { ok: true, revision: log.appliedIndex } });
   };
   t.match(must(await run('cluster.upgrade', { finalize: true })), {
-    activeFormat: 2,
+    activeFormat: commandFormatMax,
     joinedMeanwhile: ['node-3 is not heard of'],
   });
 });

@@ -5,6 +5,7 @@ import { type Logger, silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { Result } from '../../src/base/result.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { commandFormatMax } from '../../src/keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
 import { AdminApi } from '../../src/replica/admin-api.js';
 import type { AdminCommand, AdminRequest, AdminResponse } from '../../src/replica/admin-contract.js';
@@ -150,7 +151,7 @@ export async function foundedReplica(t: Test): Promise<ReplicaAtSeams> {
       nodeName: 'node-1',
       memberId: cluster.memberId,
       address: 'node-1:7443',
-      format: 2,
+      format: commandFormatMax,
     }),
   );
   return replica;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
+import { commandFormatMax } from '../../src/keystate/command-format.js';
 import type { NodeReport } from '../../src/replication/peer-message.js';
 import type { PeerTransportStats } from '../../src/replication/transport/peer-transport.js';
 import { TransportTally } from '../../src/replication/transport/transport-counters.js';
@@ -23,7 +24,7 @@ export async function foundCluster(replica: ReplicaAtSeams): Promise<void> {
       nodeName: 'node-1',
       memberId: cluster.memberId,
       address: 'node-1:7443',
-      format: 2,
+      format: commandFormatMax,
     }),
   );
 }
@@ -53,7 +54,7 @@ export function hear(
   const report: NodeReport = {
     nodeName: memberId.replace('id-', ''),
     version: '0.0.0',
-    formatMax: 2,
+    formatMax: commandFormatMax,
     configHash: cluster.configHash,
     wallMs: now.wallMs,
     appliedIndex: log.appliedIndex,

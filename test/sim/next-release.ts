@@ -15,7 +15,8 @@ export const nextReleaseEdits: readonly SourceEdit[] = [
   {
     file: 'keystate/command-format',
     find: 'return secondFormatTypes.has(command.type) ? 2 : 1;',
-    replace: `return command.type === '${annotateType}' ? ${nextFormat} : secondFormatTypes.has(command.type) ? 2 : 1;`,
+    replace: `if (command.type === '${annotateType}') return ${nextFormat};
+    return secondFormatTypes.has(command.type) ? 2 : 1;`,
   },
   {
     file: 'keystate/command-codec',

@@ -10,6 +10,7 @@ const stores = ['prod', 'test', 'x'];
 const memberIds = ['m-0', 'm-1', 'm-2', 'm-3', 'm-4'];
 const nodes = ['node-0', 'node-1', 'node-2', 'node-3'];
 const addresses = ['a.example:7946', '[2001:db8::1]:7946'];
+const objects = ['0000', '0010', '0020', '0030', '0040', '0050'];
 const secrets = ['0a', '0b'].map((byte) => byte.repeat(32));
 const grantTypes: readonly GrantType[] = [
   'keystore.create',
@@ -22,7 +23,7 @@ const grantTypes: readonly GrantType[] = [
 const hourMs = 3_600_000;
 
 /**
- * Commands of every type in a cluster of format 2, out of few names; some are repeated under their request id, some
+ * Commands of every type in a cluster of format 3, out of few names; some are repeated under their request id, some
  * come late, and once in a while a clock is far ahead.
  */
 export class RandomHistory {
@@ -60,7 +61,22 @@ export class RandomHistory {
 
   #body(atMs: number): Body<Command> {
     const random = this.#random;
-    return random.integer(3) === 0 ? this.#clusterBody(atMs) : randomCommand(random);
+    if (random.integer(3) === 0) return this.#clusterBody(atMs);
+    return random.integer(12) === 0 ? this.#ivBody() : randomCommand(random);
+  }
+
+  #ivBody(): Body<Command> {
+    const random = this.#random;
+    if (random.integer(3) === 0) {
+      const keyStore = random.pick(stores);
+      const externalKeyId = random.pick(['alpha', 'beta', 'gamma']);
+      return { type: 'key.set', keyStore, externalKeyId, ivBudget: random.pick(['refuse', 'continue']) };
+    }
+    const holder = random.pick(['p-1', 'p-2']);
+    const ahead = random.pick([0, 4_096, 4_095]);
+    const reservations = [{ objectId: random.pick(objects), used: random.integer(3) * 100, ahead }];
+    if (random.integer(2) === 0) reservations.push({ objectId: '0080', used: 0, ahead: 65_536 });
+    return { type: 'iv.reserve', holder, reservations };
   }
 
   #clusterBody(atMs: number): Body<Command> {
@@ -72,7 +88,7 @@ export class RandomHistory {
     const index = 1 + random.integer(this.#count);
     const bodies: readonly (() => Body<Command>)[] = [
       () => founding,
-      () => ({ type: 'cluster.upgrade', format: 2 }),
+      () => ({ type: 'cluster.upgrade', format: random.pick([2, 3]) }),
       () => ({
         type: 'cluster.settings',
         settings: {
@@ -149,5 +165,5 @@ const founding = {
   nodeName: 'node-0',
   memberId: 'm-0',
   address: 'a.example:7946',
-  format: 2,
+  format: 3,
 } as const;

@@ -1,5 +1,6 @@
 import { changesMembership } from '../../../src/keystate/command-class.js';
 import { decodeCommand } from '../../../src/keystate/command-codec.js';
+import { commandFormatMax } from '../../../src/keystate/command-format.js';
 import type { Command, CommandEnvelope, CommandResult } from '../../../src/keystate/types.js';
 import type { KeyLedger } from '../checkers/key-ledger.js';
 import type { Verdict } from '../checkers/verdict.js';
@@ -165,7 +166,7 @@ function foundingCommand(envelope: CommandEnvelope, member: string): Command {
     nodeName: member,
     memberId: member,
     address: memberAddress(member),
-    format: 2,
+    format: commandFormatMax,
   };
 }
 
