@@ -4,11 +4,13 @@ import { loadNativeBinding } from '../../src/base/native.js';
 import { systemRandom } from '../../src/base/random.js';
 import { ok } from '../../src/base/result.js';
 import { systemTimers } from '../../src/base/timers.js';
+import { countingEncryptions } from '../../src/hsm/encryption-count.js';
 import type { HsmCrypto } from '../../src/hsm/types.js';
 import type { SealedBytes } from '../../src/keystate/types.js';
 import { createLogger } from '../../src/ops/logging.js';
 import { createServingMetrics } from '../../src/ops/metrics.js';
 import type { HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
+import { IvAccounts } from '../../src/serving/iv-accounts.js';
 import { createPipeline, type PipelineDependencies } from '../../src/serving/pipeline.js';
 import { SecretStore } from '../../src/serving/secret-store.js';
 import { FreshnessTracker } from '../../src/serving/state-freshness.js';
@@ -71,6 +73,7 @@ function pipeline(
   const freshness = new FreshnessTracker(() => native.bootTimeMs());
   freshness.confirmed(native.bootTimeMs());
   freshness.standingChanged({ mayServe: true, reason: '', fleetSize: 1 });
+  const ivs = new IvAccounts({ clock: systemClock });
   return createPipeline({
     state: () => state,
     freshness,
@@ -78,7 +81,8 @@ function pipeline(
     signingKeys: new SigningKeyCache(),
     checkSignature: native.checkSigV4Signature,
     credentialUse: { used: () => {} },
-    crypto,
+    crypto: countingEncryptions(crypto, ivs),
+    ivs,
     hsmName: () => token.label,
     tokens: () => [],
     proxy: () => ({ fleetSize: 1, version: 'bench' }),

@@ -1,6 +1,7 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { decodeHex } from '../base/bytes.js';
 import type { AdminResponse } from '../replica/admin-contract.js';
+import { ivLevels } from '../replica/admin-contract.js';
 import { reportChange } from './change-text.js';
 import type { CommandContext, CommandRunner } from './command-context.js';
 import { CommandFailure, type ExitCode, exitCodes } from './command-failure.js';
@@ -22,6 +23,10 @@ function describe(output: Output, key: Key): string {
     verified ? 'yes' : 'no',
     checkValue ?? '',
   ]);
+  const ivs = table(
+    ['VERSION', 'RANDOM IVS', 'OF', '', 'NOT COUNTED YET', 'THEN'],
+    key.versions.map(({ version, ivBudget }) => ivRow(output, version, ivBudget)),
+  );
   const head = fields([
     ['external key id', key.externalKeyId],
     ['key store', key.keyStore],
@@ -31,7 +36,29 @@ function describe(output: Output, key: Key): string {
     ['created', timeText(key.createdAtMs)],
     ['revision', String(key.revision)],
   ]);
-  return `${head}\n\n${table(['VERSION', 'STATUS', 'OBJECT (CKA_ID)', 'WITNESS', 'CHECK VALUE'], versions)}`;
+  return `${head}\n\n${table(['VERSION', 'STATUS', 'OBJECT (CKA_ID)', 'WITNESS', 'CHECK VALUE'], versions)}
+
+${ivs}
+${ivNote}`;
+}
+
+type IvBudget = Key['versions'][number]['ivBudget'];
+
+/** Reserved blocks count as used: said beside it, or the figure would be taken for encryptions. */
+const ivNote =
+  'Random IVs are counted in blocks that processes reserve ahead, so at most so many encryptions were made.';
+
+function ivRow(output: Output, version: number, { reserved, unreserved, max, rule }: IvBudget): string[] {
+  const fraction = (reserved + unreserved) / max;
+  const color = fraction >= ivLevels.critical ? 'red' : fraction >= ivLevels.warning ? 'yellow' : 'green';
+  return [
+    String(version),
+    `${reserved}`,
+    `${max}`,
+    output.paint(color, `${(Math.floor(fraction * 10_000) / 100).toFixed(2)} %`),
+    unreserved === 0 ? '' : `${unreserved} on this node`,
+    rule === 'continue' ? 'encrypts on' : 'only decrypts',
+  ];
 }
 
 const tokensTable = (output: Output, tokens: NonNullable<AdminResponse<'key.show'>['tokens']>): string =>
@@ -174,6 +201,23 @@ export function addKeyCommand(program: Command, run: CommandRunner): void {
         );
         const isEverywhere = tokens?.every(({ holds }) => holds === 'yes') ?? true;
         return isEverywhere ? exitCodes.ok : exitCodes.degraded;
+      }),
+    );
+
+  command
+    .command('set')
+    .description('say what becomes of Encrypt when a key has used up its random IVs (2^32 for each version)')
+    .argument('<keystore>')
+    .argument('<external-key-id>')
+    .addOption(
+      new Option('--iv-budget <rule>', 'of its current version: refuse (the default), or continue, at a risk')
+        .choices(['refuse', 'continue'])
+        .makeOptionMandatory(),
+    )
+    .action((keyStore: string, externalKeyId: string, options: { ivBudget: IvBudget['rule'] }) =>
+      run(async ({ client, output }) => {
+        const request = { keyStore, externalKeyId, ...options };
+        return finish(output, await client().call('key.set', request), false);
       }),
     );
 

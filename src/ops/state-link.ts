@@ -40,6 +40,8 @@ export const FrameType = {
   fresh: 10,
   /** replica → serving, after the snapshot and whenever it changes: JSON `Standing`. */
   standing: 11,
+  /** serving → replica, while it wants any and the active format has them: JSON `IvWants`. */
+  ivWants: 12,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
@@ -85,6 +87,21 @@ export interface MetricsReport {
   readonly credentialLastUsedMs: Readonly<Record<string, number>>;
   readonly readiness: { readonly ready: boolean; readonly reason: string };
   readonly tokens: readonly TokenStatus[];
+}
+
+/** Random IVs that a serving process asks for; the newest counts. The grant is the entry of key state with its `processId`. */
+export interface IvWants {
+  /** Of the process when it asked: what was granted up to there, it knows. */
+  readonly appliedIndex: number;
+  /** Up to 64, each of another HSM object; none: nothing any more. */
+  readonly reservations: readonly {
+    /** CKA_ID, lower-case hexadecimal. */
+    readonly objectId: string;
+    /** Encryptions that it has made without a reservation. */
+    readonly used: number;
+    /** The block that it wants, in encryptions; 0 for none. */
+    readonly ahead: number;
+  }[];
 }
 
 export interface TokenStatus {

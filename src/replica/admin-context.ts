@@ -8,6 +8,8 @@ import type { AdminCaller, ChangeProposer } from './change-proposer.js';
 import type { ClusterControl } from './cluster-control.js';
 import type { CredentialUse } from './credential-use.js';
 import type { HsmRequests } from './hsm-requests.js';
+import type { IvReservations } from './iv-reservations.js';
+import type { IvWatch } from './iv-watch.js';
 import type { StatePublication } from './state-publication.js';
 
 /** What administration works with. */
@@ -24,6 +26,9 @@ export interface AdminContext {
   readonly cluster: ClusterControl;
   /** Of the data directory. */
   readonly diskSpace: { readonly freeBytes: number | null };
+  readonly ivWatch: Pick<IvWatch, 'spent' | 'encryptionsMax'>;
+  /** Of this node. */
+  readonly ivReservations: Pick<IvReservations, 'unreservedOf'>;
   /** As the supervisor counts serving processes. */
   readonly fleet: () => { readonly configured: number; readonly ready: number };
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 
 import { limits } from '../keystate/types.js';
 
+export { ivLevels } from '../keystate/iv-budget.js';
 export { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
 
 /**
@@ -114,12 +115,23 @@ const credential = z.object({
   revision: z.number(),
 });
 
+/** Random IVs of a key version (NIST SP 800-38D §8.3). */
+const ivBudget = z.object({
+  /** Counted: encryptions that were made, and blocks that processes hold or held when they ended. */
+  reserved: z.number(),
+  /** Made on this node and not counted yet. */
+  unreserved: z.number(),
+  max: z.number(),
+  rule: z.enum(['refuse', 'continue']),
+});
+
 const keyVersion = z.object({
   version: z.int(),
   objectId: z.string(),
   checkValue: z.string().nullable(),
   verified: z.boolean(),
   status,
+  ivBudget,
 });
 
 const key = z.object({
@@ -375,6 +387,11 @@ export const adminCommands = {
   },
   'key.enable': { request: z.strictObject({ ...keyName, revision }), response: keyAnswer },
   'key.disable': { request: z.strictObject(keyName), response: keyAnswer },
+  /** Whether it encrypts on when its current version has used up its random IVs. */
+  'key.set': {
+    request: z.strictObject({ ...keyName, ivBudget: z.enum(['refuse', 'continue']) }),
+    response: keyAnswer,
+  },
 
   'cluster.status': { request: nothing, response: clusterStatus },
   'cluster.add': {

@@ -1,4 +1,5 @@
 import type { Credential, Key, KeyStateQueries, KeyStore } from '../keystate/types.js';
+import type { AdminContext } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 import type { AdminError } from './admin-error.js';
 import type { CredentialUse } from './credential-use.js';
@@ -52,7 +53,15 @@ export function describeCredential(
   };
 }
 
-export function describeKey(key: Key): AdminResponse<'key.show'>['key'] {
+export function describeKey(
+  key: Key,
+  { state, ivWatch, ivReservations }: Pick<AdminContext, 'state' | 'ivWatch' | 'ivReservations'>,
+): AdminResponse<'key.show'>['key'] {
+  const ivBudgetOf = (objectId: string): AdminResponse<'key.show'>['key']['versions'][number]['ivBudget'] => {
+    const { reserved, rule } = state.ivBudget(objectId) ?? { reserved: 0, rule: 'refuse' };
+    const unreserved = ivReservations.unreservedOf(objectId);
+    return { reserved, unreserved, max: ivWatch.encryptionsMax, rule };
+  };
   return {
     externalKeyId: key.externalKeyId,
     keyStore: key.keyStore,
@@ -66,6 +75,7 @@ export function describeKey(key: Key): AdminResponse<'key.show'>['key'] {
       checkValue,
       verified: witness !== null,
       status,
+      ivBudget: ivBudgetOf(objectId),
     })),
     createdAtMs: key.createdAtMs,
     revision: key.revision,

@@ -128,7 +128,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     const key = context.state.key(keyStore, externalKeyId ?? keyIdOf(requestId));
     if (key === null) return null;
     const change = { index: outcome.revision, repeated: true, applied: true, unconfirmed: [] };
-    return ok({ key: describeKey(key), change, warnings: [] });
+    return ok({ key: describeKey(key, context), change, warnings: [] });
   };
 
   /** The object that an earlier attempt of this request made, or else a new one. */
@@ -153,7 +153,7 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
     if (!report.ok) return report;
     const key = context.state.key(keyStore, externalKeyId);
     invariant(key !== null, 'a key that was changed exists');
-    return ok({ key: describeKey(key), change: report.value, warnings });
+    return ok({ key: describeKey(key, context), change: report.value, warnings });
   };
 
   const create = (
@@ -251,13 +251,13 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
         .sort((left, right) => compareText(left.externalKeyId, right.externalKeyId));
       const page = rest.slice(0, keysPerPageMax);
       const next = rest.length > page.length ? (page.at(-1)?.externalKeyId ?? null) : null;
-      return ok({ keys: page.map(describeKey), next });
+      return ok({ keys: page.map((key) => describeKey(key, context)), next });
     },
 
     'key.show': async ({ keyStore, externalKeyId, tokens }) => {
       const key = find(keyStore, externalKeyId);
       if (!key.ok) return key;
-      const described = describeKey(key.value);
+      const described = describeKey(key.value, context);
       if (tokens !== true) return ok({ key: described, tokens: null });
       const located = [];
       for (const { version, objectId, witness, checkValue } of key.value.versions) {
@@ -285,6 +285,13 @@ export function keyHandlers(context: AdminContext): NounHandlers<'key'> {
       const key = find(keyStore, externalKeyId);
       if (!key.ok) return key;
       return changed(keyStore, externalKeyId, { type: 'key.disable', keyStore, externalKeyId }, caller, []);
+    },
+
+    'key.set': async ({ keyStore, externalKeyId, ivBudget }, caller) => {
+      const key = find(keyStore, externalKeyId);
+      if (!key.ok) return key;
+      const change: Change = { type: 'key.set', keyStore, externalKeyId, ivBudget };
+      return changed(keyStore, externalKeyId, change, caller, []);
     },
   };
 }

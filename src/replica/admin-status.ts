@@ -5,6 +5,7 @@ import type { AdminContext, AdminHandlers } from './admin-context.js';
 import type { AdminResponse } from './admin-contract.js';
 import { clusterFindings } from './cluster-findings.js';
 import { diskSpaceFinding } from './disk-space.js';
+import { ivFindings } from './iv-watch.js';
 
 type NodeStatus = AdminResponse<'status'>;
 
@@ -68,7 +69,7 @@ function findings(
 }
 
 export function statusHandler(context: AdminContext): AdminHandlers['status'] {
-  const { node, publication, fleet, diskSpace } = context;
+  const { node, publication, fleet, diskSpace, ivWatch } = context;
   return async () => {
     const serving = publication.links().map((link) => ({
       process: processName('serving', link.hello.slot),
@@ -98,6 +99,7 @@ export function statusHandler(context: AdminContext): AdminHandlers['status'] {
       ...clusterFindings(context),
       ...findings(status, { unserving: reason, isMember }),
       ...(space === null ? [] : [space]),
+      ...ivFindings(ivWatch.spent),
     ];
     return ok({ ...status, degraded });
   };

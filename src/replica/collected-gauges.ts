@@ -1,7 +1,7 @@
 import { Gauge, type Registry } from 'prom-client';
 
-/** A series per member: its name, never its id, and the value. */
-export type MemberValues = Iterable<readonly [member: string, value: number | null]>;
+/** A series per member, or whatever the label names: its name, never its id, and the value. */
+export type MemberValues = Iterable<readonly [name: string, value: number | null]>;
 
 /** Gauges whose values are looked up when somebody asks; where the value is `null`, there is no series. */
 export class CollectedGauges {
@@ -26,14 +26,19 @@ export class CollectedGauges {
   }
 
   addPerMember(name: string, help: string, values: () => MemberValues): void {
+    this.addPer('member', name, help, values);
+  }
+
+  /** A series for each value of one label. */
+  addPer(label: string, name: string, help: string, values: () => MemberValues): void {
     new Gauge({
       name,
       help,
-      labelNames: ['member'] as const,
+      labelNames: [label],
       registers: [...this.#registers],
       collect() {
         this.reset();
-        for (const [member, value] of values()) if (value !== null) this.set({ member }, value);
+        for (const [of, value] of values()) if (value !== null) this.set({ [label]: of }, value);
       },
     });
   }

@@ -1,7 +1,16 @@
 import { z } from 'zod';
 import { err, ok, type Result } from '../base/result.js';
+import { ivLimits } from '../keystate/iv-budget.js';
+import { limits } from '../keystate/types.js';
 import { readJsonPayload } from '../ops/frames.js';
-import type { Hello, HsmReply, HsmReplyValues, MetricsReport, TokenStatus } from '../ops/state-link.js';
+import type {
+  Hello,
+  HsmReply,
+  HsmReplyValues,
+  IvWants,
+  MetricsReport,
+  TokenStatus,
+} from '../ops/state-link.js';
 
 /**
  * What serving processes send, checked: a vendor's PKCS#11 module lives in their memory, so they are trusted with
@@ -40,6 +49,20 @@ const metricsReportSchema: z.ZodType<MetricsReport> = z.object({
   credentialLastUsedMs: z.record(z.string(), z.number()),
   readiness: z.object({ ready: z.boolean(), reason: text(4_096) }),
   tokens: z.array(tokenStatusSchema).max(64),
+});
+
+const ahead = z.union([z.literal(0), z.int().min(ivLimits.blockMin).max(ivLimits.blockMax)]);
+const ivWantsSchema: z.ZodType<IvWants> = z.object({
+  appliedIndex: z.int().nonnegative(),
+  reservations: z
+    .array(
+      z.object({
+        objectId: hex.min(2).max(2 * limits.objectIdBytesMax),
+        used: z.int().nonnegative().max(ivLimits.encryptionsMax),
+        ahead,
+      }),
+    )
+    .max(ivLimits.reservationsPerCommandMax),
 });
 
 const hsmReplySchema: z.ZodType<HsmReply> = z.discriminatedUnion('ok', [
@@ -157,6 +180,7 @@ const parser =
 
 export const parseHello = parser(helloSchema, 'hello');
 export const parseMetricsReport = parser(metricsReportSchema, 'metrics report');
+export const parseIvWants = parser(ivWantsSchema, 'reservation of IVs');
 export const parseHsmReply = parser(hsmReplySchema, 'HSM reply');
 
 export function parseHsmReplyValue<Op extends keyof HsmReplyValues>(

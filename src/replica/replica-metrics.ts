@@ -2,6 +2,8 @@ import { Gauge, Histogram, Registry } from 'prom-client';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { ClusterEngine } from '../replication/cluster-engine.js';
 import { CollectedGauges } from './collected-gauges.js';
+import type { IvReservations } from './iv-reservations.js';
+import type { IvWatch } from './iv-watch.js';
 import type { MetricsAggregation } from './metrics-aggregation.js';
 import type { StatePublication } from './state-publication.js';
 
@@ -13,6 +15,8 @@ export interface ReplicaMetricsOptions {
   readonly publication: StatePublication;
   readonly aggregation: MetricsAggregation;
   readonly diskSpace: { readonly freeBytes: number | null };
+  readonly ivWatch: Pick<IvWatch, 'highest' | 'spent'>;
+  readonly ivReservations: Pick<IvReservations, 'unreserved'>;
 }
 
 /** What the replica knows of this node. */
@@ -22,6 +26,7 @@ export class ReplicaMetrics {
 
   constructor(options: ReplicaMetricsOptions) {
     const { state, publication, aggregation, engine, bootTimeMs, diskSpace } = options;
+    const { ivWatch, ivReservations } = options;
     const registers = [this.#registry];
     const gauges = new CollectedGauges(this.#registry);
     const gauge = gauges.add.bind(gauges);
@@ -92,6 +97,26 @@ export class ReplicaMetrics {
       'xks_data_directory_free_bytes',
       'What may still be written to the disk of the data directory; absent while it is not known.',
       () => diskSpace.freeBytes,
+    );
+    gauges.addPer(
+      'key_store',
+      'xks_iv_budget_used_ratio',
+      'Part of its random IVs that is counted for the key version of a key store of which most is.',
+      () => ivWatch.highest,
+    );
+    gauges.addPer(
+      'level',
+      'xks_iv_budget_key_versions',
+      'Key versions with half (warning), nine tenths (critical), all (exhausted) of their random IVs counted.',
+      () =>
+        (['warning', 'critical', 'exhausted'] as const).map((level) => {
+          return [level, ivWatch.spent.filter((key) => key.level === level).length] as const;
+        }),
+    );
+    gauge(
+      'xks_iv_unreserved_encryptions',
+      'Encryptions with random IVs on this node that are not counted in key state yet.',
+      () => ivReservations.unreserved(),
     );
     gauge('xks_metric_series_left_out', 'Reports of series left out because there were too many.', () => {
       return aggregation.leftOut;

@@ -27,6 +27,8 @@ import { Fencing } from './fencing.js';
 import { readForwarded } from './forwarded-command.js';
 import { foundCluster } from './found-cluster.js';
 import { HsmRequests } from './hsm-requests.js';
+import { IvReservations } from './iv-reservations.js';
+import { IvWatch } from './iv-watch.js';
 import { Welcomes } from './join-cluster.js';
 import type { LastConfirmation } from './last-confirmation.js';
 import { MetricsAggregation } from './metrics-aggregation.js';
@@ -42,6 +44,8 @@ const nowhere = 'no-cluster-section.invalid:7443';
 
 /** How often liveness of other nodes and the like are looked at anew. */
 const standingIntervalMs = 1_000;
+/** How often the budgets of random IVs are looked at. */
+const ivLookMs = 10_000;
 
 export interface ReplicaParts {
   readonly config: Config;
@@ -67,6 +71,9 @@ export class Replica {
   readonly #fencing: Fencing;
   readonly #admission: Admission;
   readonly #diskSpace: DiskSpace;
+  readonly #ivReservations: IvReservations;
+  readonly #ivWatch: IvWatch;
+  #cancelIvLook: () => void = () => {};
   readonly #ending = new AbortController();
   #running: readonly RunningServingProcess[] | null = null;
   #leader: string | null = null;
@@ -128,15 +135,18 @@ export class Replica {
     });
     const diskSpace = new DiskSpace(opened.directory);
     this.#diskSpace = diskSpace;
-    this.metrics = new ReplicaMetrics({ state, publication, aggregation, engine, bootTimeMs, diskSpace });
     const common = { publication, clock: systemClock, random: systemRandom };
-    this.#proposer = new ChangeProposer({
-      ...common,
-      log,
-      encodeCommand,
-      activeFormat: () => machine.state.activeFormat(),
-      logger,
+    const proposing = { log, encodeCommand, activeFormat: () => machine.state.activeFormat(), logger };
+    const ivWatch = new IvWatch({ state, logger });
+    this.#ivWatch = ivWatch;
+    const ivReservations = new IvReservations({ ...common, ...proposing, timers: systemTimers });
+    this.#ivReservations = ivReservations;
+    publication.observe(ivReservations);
+    this.metrics = new ReplicaMetrics({
+      ...{ state, publication, aggregation, engine, bootTimeMs, diskSpace },
+      ...{ ivWatch, ivReservations },
     });
+    this.#proposer = new ChangeProposer({ ...common, ...proposing });
     this.#admission = new Admission({ config, opened, proposer: this.#proposer, wait, logger });
     this.#welcomes = new Welcomes(state, this.#proposer, systemClock);
     const cluster = engineControl({
@@ -166,6 +176,8 @@ export class Replica {
         credentialUse: new CredentialUse(publication, state, systemClock),
         cluster,
         diskSpace,
+        ivWatch,
+        ivReservations,
         fleet: () => this.fleet,
       },
       logger,
@@ -200,6 +212,7 @@ export class Replica {
       if (!measuring.ok) return measuring;
     }
     this.#watchStanding();
+    this.#watchIvs();
     const founded = await this.#found();
     void this.#admission.run();
     return founded;
@@ -258,6 +271,11 @@ export class Replica {
     this.#cancelStanding = systemTimers.after(standingIntervalMs, () => this.#watchStanding());
   }
 
+  #watchIvs(): void {
+    this.#ivWatch.look();
+    this.#cancelIvLook = systemTimers.after(ivLookMs, () => this.#watchIvs());
+  }
+
   #logLeader(): void {
     const { opened, logger } = this.#parts;
     const { leader, term } = opened.engine.status().raft;
@@ -283,6 +301,8 @@ export class Replica {
     const { opened, lastConfirmation, logger } = this.#parts;
     this.#ending.abort();
     this.#cancelStanding();
+    this.#cancelIvLook();
+    this.#ivReservations.close();
     this.#handOver();
     await this.#adminServer.close();
     await Promise.all([this.publication.close(), this.#metricsServer.close()]);

@@ -2,8 +2,15 @@ import { invariant } from '../base/guards.js';
 import type { Timers } from '../base/timers.js';
 import { encodeFrameHeader, encodeIndexFrame, FrameDecoder, readIndexPayload } from '../ops/frames.js';
 import type { LinkConnection } from '../ops/link-connection.js';
-import { type Frame, FrameType, type Hello, type HsmReply, type MetricsReport } from '../ops/state-link.js';
-import { parseHello, parseHsmReply, parseMetricsReport } from './link-payloads.js';
+import {
+  type Frame,
+  FrameType,
+  type Hello,
+  type HsmReply,
+  type IvWants,
+  type MetricsReport,
+} from '../ops/state-link.js';
+import { parseHello, parseHsmReply, parseIvWants, parseMetricsReport } from './link-payloads.js';
 
 /** What may wait behind a slow reader, its snapshot aside. Beyond it the link is cut and starts anew. */
 const linkBufferBytesMax = 16 * 1024 * 1024;
@@ -25,6 +32,7 @@ export interface ServingLinkEvents {
   onApplied(link: ServingLink): void;
   onMetrics(link: ServingLink, report: MetricsReport): void;
   onHsmReply(link: ServingLink, reply: HsmReply): void;
+  onIvWants(link: ServingLink, wants: IvWants): void;
   /** Once, also for a peer that never said hello. `reason` is `null` when the peer just went away. */
   onClosed(link: ServingLink, reason: string | null): void;
 }
@@ -182,6 +190,17 @@ export class ServingLink {
         if (!report.ok) return report.error;
         this.report = report.value;
         this.#events.onMetrics(this, report.value);
+        return null;
+      }
+      case FrameType.ivWants: {
+        const wants = parseIvWants(frame.payload);
+        if (!wants.ok) return wants.error;
+        const { appliedIndex, reservations } = wants.value;
+        if (appliedIndex > this.#sentIndex)
+          return `wants IVs as of index ${appliedIndex}, sent ${this.#sentIndex}`;
+        const objects = new Set(reservations.map(({ objectId }) => objectId));
+        if (objects.size < reservations.length) return 'wants IVs of an object twice';
+        this.#events.onIvWants(this, wants.value);
         return null;
       }
       case FrameType.hsmReply: {

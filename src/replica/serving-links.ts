@@ -6,6 +6,7 @@ import {
   FrameType,
   type Hello,
   type HsmReply,
+  type IvWants,
   type MetricsReport,
   type Standing,
 } from '../ops/state-link.js';
@@ -42,6 +43,7 @@ export interface PublicationObserver {
   onHello(link: ServingLink, hello: Hello): void;
   onMetrics(link: ServingLink, hello: Hello, report: MetricsReport): void;
   onHsmReply(link: ServingLink, reply: HsmReply): void;
+  onIvWants?(link: ServingLink, hello: Hello, wants: IvWants): void;
   onClosed(link: ServingLink, hello: Hello): void;
 }
 
@@ -231,6 +233,10 @@ export class ServingLinks {
         },
         onHsmReply: (_, reply) => {
           for (const observer of this.#observers) observer.onHsmReply(link, reply);
+        },
+        onIvWants: ({ hello }, wants) => {
+          if (hello === null) return;
+          for (const observer of this.#observers) observer.onIvWants?.(link, hello, wants);
         },
         onClosed: (_, reason) => this.#forget(link, reason),
       },

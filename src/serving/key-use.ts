@@ -11,6 +11,7 @@ import type {
 } from '../hsm/types.js';
 import type { Admission, Opened } from './admission.js';
 import type { DeadlineGuard } from './deadline-guard.js';
+import type { IvAccounts } from './iv-accounts.js';
 import type { Known } from './key-lookup.js';
 import type { RequestTrace } from './request-trace.js';
 import type { DeadlinedCrypto, KeyUseContext } from './use-cases/context.js';
@@ -20,6 +21,7 @@ export interface KeyUseParts {
   readonly admission: Admission;
   readonly guard: DeadlineGuard;
   readonly crypto: HsmCrypto;
+  readonly ivs: Pick<IvAccounts, 'mayEncrypt'>;
   readonly hsmName: () => string | null;
   readonly clock: Clock;
 }
@@ -58,6 +60,10 @@ export class KeyUse implements KeyUseContext, DeadlinedCrypto {
 
   known(): Known {
     return this.#parts.admission.known(this.#opened);
+  }
+
+  mayEncrypt(objectId: string): boolean {
+    return this.#parts.ivs.mayEncrypt(objectId, this.known().state);
   }
 
   encrypt(operation: EncryptOperation): Promise<Result<EncryptResult, HsmFailure>> {

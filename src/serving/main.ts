@@ -19,6 +19,7 @@ import { readHsmUris } from './hsm-uris.js';
 import { createHealthServer, type HealthServer } from './http/health-server.js';
 import { httpLimits } from './http/limits.js';
 import { createXksServer, type XksServer } from './http/server.js';
+import { IvAccounts } from './iv-accounts.js';
 import { acceptAnywayAfterMs, mayAccept, type Readiness } from './readiness.js';
 import { refusalRecorder } from './refusal-record.js';
 import { ServingCore } from './serving-core.js';
@@ -49,7 +50,8 @@ export async function runServingProcess(): Promise<void> {
   });
   if (!tls.ok) return supervisor.reportFatal(tls.error);
   const metrics = createServingMetrics({ droppedLogLines: () => logger.droppedLines() + trace.dropped() });
-  const fleet = openFleet(config, logger, metrics);
+  const ivs = new IvAccounts({ clock: systemClock });
+  const fleet = openFleet(config, logger, metrics, ivs);
   if (typeof fleet === 'string') return supervisor.reportFatal(fleet);
 
   const running = new RunningProcess({
@@ -57,6 +59,7 @@ export async function runServingProcess(): Promise<void> {
     tls: tls.value,
     slot,
     fleet,
+    ivs,
     metrics,
     logger,
     supervisor,
@@ -87,6 +90,7 @@ function openFleet(
   { hsm, node }: Config,
   logger: ProcessLogger,
   { registry }: ServingMetrics,
+  encryptions: IvAccounts,
 ): TokenFleet | string {
   const { tokens, warnings, problems } = readHsmUris(hsm);
   if (problems.length > 0) return problems.join('; ');
@@ -112,6 +116,7 @@ function openFleet(
   const fleet: TokenFleet = new TokenFleet({
     ...surroundings,
     tokens: opened,
+    encryptions,
     onCall: (name, operation, tookMs) => metrics.observeCall(name, operation, tookMs / 1_000),
   });
   const metrics = createHsmMetrics(registry, {
@@ -127,6 +132,7 @@ interface Parts {
   readonly tls: TlsFiles;
   readonly slot: number;
   readonly fleet: TokenFleet;
+  readonly ivs: IvAccounts;
   readonly metrics: ServingMetrics;
   readonly logger: ProcessLogger;
   readonly supervisor: SupervisorLink;
@@ -147,12 +153,13 @@ class RunningProcess {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    const { config, tls, logger, fleet, metrics } = parts;
+    const { config, tls, logger, fleet, ivs, metrics } = parts;
     const native = loadNativeBinding();
     this.#metrics = metrics;
     this.#metrics.tlsCertificateNotAfter(tls.notAfterMs);
     this.#core = new ServingCore({
       fleet,
+      ivs,
       stateSocketPath: stateSocketPath(config),
       hello: {
         linkVersion: 1,

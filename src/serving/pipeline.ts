@@ -33,6 +33,7 @@ import { Admission, mayNotServe, noSuchPath, type Opened } from './admission.js'
 import type { CredentialUse } from './credential-use.js';
 import { DeadlineGuard } from './deadline-guard.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from './http/exchange.js';
+import type { IvAccounts } from './iv-accounts.js';
 import { checkKeyStore } from './key-lookup.js';
 import { KeyUse, type KeyUseParts } from './key-use.js';
 import { newTrace, type RequestTrace, requestLineFields } from './request-trace.js';
@@ -58,6 +59,8 @@ export interface PipelineDependencies {
   readonly checkSignature: SignatureCheck;
   readonly credentialUse: Pick<CredentialUse, 'used'>;
   readonly crypto: HsmCrypto;
+  /** Of the random IVs that `crypto` uses up. */
+  readonly ivs: Pick<IvAccounts, 'mayEncrypt'>;
   /** Which HSM that is, for the log; `null` before it was seen, and where `crypto` tells with each operation. */
   readonly hsmName: () => string | null;
   /** What the background checks say of the tokens (X-H3). */
@@ -98,11 +101,11 @@ class Pipeline {
   #inFlight = 0;
 
   constructor(dependencies: PipelineDependencies) {
-    const { crypto, hsmName, clock, timers } = dependencies;
+    const { crypto, ivs, hsmName, clock, timers } = dependencies;
     this.#deps = dependencies;
     this.#admission = new Admission(dependencies.state, dependencies.freshness);
     const guard = new DeadlineGuard(clock, timers);
-    this.#keyUseParts = { admission: this.#admission, guard, crypto, hsmName, clock };
+    this.#keyUseParts = { admission: this.#admission, guard, crypto, ivs, hsmName, clock };
     this.#inFlightMax = dependencies.inFlightMax ?? cryptographicRequestsInFlightMax;
   }
 

@@ -15,6 +15,8 @@ import { forgetLostCredentials } from './credential-caches.js';
 import { CredentialUse } from './credential-use.js';
 import { HsmOperations } from './hsm-operations.js';
 import type { HttpHandler } from './http/exchange.js';
+import type { IvAccounts } from './iv-accounts.js';
+import { IvReports } from './iv-reports.js';
 import { metricsFrame } from './metrics-report.js';
 import { createPipeline } from './pipeline.js';
 import { judgeReadiness, type Readiness } from './readiness.js';
@@ -25,6 +27,8 @@ import { TokenSecrets } from './token-secrets.js';
 
 export interface ServingCoreOptions {
   readonly fleet: TokenFleet;
+  /** What the fleet's encryptions are counted in. */
+  readonly ivs: IvAccounts;
   /** `stateSocketPath(config)`. */
   readonly stateSocketPath: string;
   /** All but `linkedBefore`. */
@@ -53,6 +57,7 @@ export class ServingCore {
   readonly #secrets: SecretStore;
   readonly #freshness: FreshnessTracker;
   readonly #tokenSecrets: TokenSecrets;
+  readonly #ivReports: IvReports;
   readonly #signingKeys = new SigningKeyCache();
   readonly #credentialUse = new CredentialUse();
   readonly #stopWatchingTokens: () => void;
@@ -105,6 +110,13 @@ export class ServingCore {
       },
       onHsmRequest: (request) => operations.answer(request),
     });
+    this.#ivReports = new IvReports({
+      accounts: options.ivs,
+      processId: options.hello.processId,
+      state,
+      send: (frame) => this.#client.send(frame),
+      timers,
+    });
     this.handler = createPipeline({
       state,
       freshness: this.#freshness,
@@ -113,6 +125,7 @@ export class ServingCore {
       checkSignature: options.checkSignature,
       credentialUse: this.#credentialUse,
       crypto: fleet.crypto,
+      ivs: options.ivs,
       hsmName: () => this.#hsmName,
       tokens: () => fleet.status(),
       proxy: () => ({ fleetSize: this.#freshness.standing.fleetSize, version: options.hello.version }),
@@ -170,6 +183,7 @@ export class ServingCore {
   close(): void {
     this.#closed = true;
     this.#cancelReport();
+    this.#ivReports.close();
     this.#stopWatchingTokens();
     this.#tokenSecrets.close();
     this.#client.close();
@@ -182,6 +196,7 @@ export class ServingCore {
       state,
       command,
     );
+    this.#ivReports.onState(state, command);
     if (command === null || command.type === 'token.prepare') {
       this.#tokenSecrets.update();
       this.#tellReadiness();

@@ -10,7 +10,7 @@ import { foundCluster, hear, joinMember, peerStats } from './replica-in-cluster.
 /** `series` yields what Prometheus would get: the value of a series, `null` where it is absent. */
 async function measured(t: Test) {
   const replica = await makeReplica(t);
-  const { log, cluster, publication, now, diskSpace } = replica;
+  const { log, cluster, publication, now, diskSpace, ivWatch, ivReservations } = replica;
   const aggregation = new MetricsAggregation();
   const state = () => log.machine.state;
   const node = new ReplicaMetrics({
@@ -20,6 +20,8 @@ async function measured(t: Test) {
     engine: cluster,
     bootTimeMs: () => cluster.nowMs,
     diskSpace,
+    ivWatch,
+    ivReservations,
   });
   const clock = { monotonicMs: () => 0, wallMs: () => now.wallMs };
   const among = new ClusterMetrics({ cluster, state, clock, version: '0.0.0' });

@@ -164,7 +164,7 @@ t.test('label values and help are escaped as the exposition format says', async 
 
 t.test('promtool finds nothing to say about what Prometheus gets', async (t) => {
   const made = await makeReplica(t);
-  const { publication, log, cluster } = made;
+  const { publication, log, cluster, ivWatch, ivReservations } = made;
   await foundCluster(made);
   const memberId = await joinMember(made, 'node-2');
   hear(made, memberId, {});
@@ -194,6 +194,8 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
     engine: cluster,
     bootTimeMs: () => cluster.nowMs,
     diskSpace: { freeBytes: 2 ** 30 },
+    ivWatch,
+    ivReservations,
   });
   node.observeLogSync(1.5);
   const among = new ClusterMetrics({
@@ -228,7 +230,7 @@ t.test('promtool finds nothing to say about what Prometheus gets', async (t) => 
 });
 
 t.test('operators read of every metric, and of no other', async (t) => {
-  const { publication, log, cluster, diskSpace, clock } = await makeReplica(t);
+  const { publication, log, cluster, diskSpace, clock, ivWatch, ivReservations } = await makeReplica(t);
   const state = () => log.machine.state;
   const bootTimeMs = () => cluster.nowMs;
   const aggregation = new MetricsAggregation();
@@ -239,6 +241,8 @@ t.test('operators read of every metric, and of no other', async (t) => {
     engine: cluster,
     bootTimeMs,
     diskSpace,
+    ivWatch,
+    ivReservations,
   });
   const serving = createServingMetrics({ droppedLogLines: () => 0 });
   createHsmMetrics(serving.registry, { status: () => [], counts: () => [], calls: () => [] });

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../../src/base/clock.js';
 import { type Logger, silentLogger } from '../../src/base/logger.js';
 import { systemRandom } from '../../src/base/random.js';
 import type { Result } from '../../src/base/result.js';
+import { systemTimers } from '../../src/base/timers.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { commandFormatMax } from '../../src/keystate/command-format.js';
 import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
@@ -13,6 +14,8 @@ import type { AdminError } from '../../src/replica/admin-error.js';
 import { ChangeProposer } from '../../src/replica/change-proposer.js';
 import { CredentialUse } from '../../src/replica/credential-use.js';
 import { HsmRequests } from '../../src/replica/hsm-requests.js';
+import { IvReservations } from '../../src/replica/iv-reservations.js';
+import { IvWatch } from '../../src/replica/iv-watch.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { requestIdAt } from '../support/founded-cluster.js';
 import { shortDirectory } from '../support/short-directory.js';
@@ -29,6 +32,8 @@ export interface ReplicaAtSeams {
   readonly diskSpace: { freeBytes: number | null };
   /** What `clock.wallMs()` says. */
   readonly now: { wallMs: number };
+  readonly ivWatch: IvWatch;
+  readonly ivReservations: IvReservations;
   readonly clock: Clock;
   readonly proposer: ChangeProposer;
   readonly directory: string;
@@ -96,6 +101,17 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     logger,
     acknowledgementTimeoutMs: options.acknowledgementTimeoutMs ?? 60_000,
   });
+  const ivReservations = new IvReservations({
+    log,
+    encodeCommand,
+    activeFormat: () => log.machine.state.activeFormat(),
+    clock,
+    timers: systemTimers,
+    random: systemRandom,
+    logger,
+  });
+  publication.observe(ivReservations);
+  const ivWatch = new IvWatch({ state: () => log.machine.state, logger });
   const api = new AdminApi(
     {
       node: { name: 'node-1', version: '0.0.0', startedAtMs: now.wallMs },
@@ -110,6 +126,8 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
       random: systemRandom,
       cluster,
       diskSpace,
+      ivWatch,
+      ivReservations,
       fleet: () => fleet,
     },
     logger,
@@ -121,6 +139,8 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     hsm,
     fleet,
     diskSpace,
+    ivWatch,
+    ivReservations,
     now,
     clock,
     proposer,

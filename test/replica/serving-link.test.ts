@@ -37,6 +37,7 @@ t.test('a snapshot goes out piece by piece, the event loop turns between, and en
       onHello: (greeted) => greeted.startSnapshot(7, snapshot()),
       onApplied: () => {},
       onMetrics: () => {},
+      onIvWants: () => {},
       onHsmReply: () => {},
       onClosed: () => {},
     },

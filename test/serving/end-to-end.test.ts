@@ -11,6 +11,7 @@ import type { SealedBytes } from '../../src/keystate/types.js';
 import { encodeFreshFrame, encodeJsonFrame } from '../../src/ops/frames.js';
 import { createServingMetrics } from '../../src/ops/metrics.js';
 import { FrameType, type HsmOperation, type HsmReplyValues } from '../../src/ops/state-link.js';
+import { IvAccounts } from '../../src/serving/iv-accounts.js';
 import type { Readiness } from '../../src/serving/readiness.js';
 import { ServingCore } from '../../src/serving/serving-core.js';
 import { signRequest } from '../../src/sigv4/sign.js';
@@ -62,9 +63,12 @@ t.test('from an empty token to a signed Encrypt, and on after a restart', async 
     });
     let told: () => void = () => {};
     let last: Readiness = { ready: false, reason: 'not asked' };
+    const ivs = new IvAccounts({ clock: systemClock });
     const core = new ServingCore({
+      ivs,
       fleet: new TokenFleet({
         tokens: [token],
+        encryptions: ivs,
         clock: systemClock,
         timers: systemTimers,
         random: systemRandom,

@@ -1,9 +1,12 @@
+import { countingEncryptions } from '../../src/hsm/encryption-count.js';
+import { ivLimits } from '../../src/keystate/iv-budget.js';
 import { KeyState } from '../../src/keystate/key-state.js';
 import { mintRequestId, requestIdRandomBytes } from '../../src/keystate/request-id.js';
 import type { Command, CommandEnvelope, SealedBytes } from '../../src/keystate/types.js';
 import type { RequestObservation } from '../../src/ops/metrics.js';
 import type { TokenStatus } from '../../src/ops/state-link.js';
 import type { HttpAnswer, HttpHandler, HttpRequest } from '../../src/serving/http/exchange.js';
+import { IvAccounts } from '../../src/serving/iv-accounts.js';
 import { createPipeline, type PipelineDependencies } from '../../src/serving/pipeline.js';
 import { SecretStore } from '../../src/serving/secret-store.js';
 import { FreshnessTracker } from '../../src/serving/state-freshness.js';
@@ -91,6 +94,7 @@ export class PipelineFixture {
   readonly time = new VirtualTime();
   readonly logger = new CapturedLogger();
   readonly crypto = new SoftwareCrypto();
+  readonly ivs: IvAccounts;
   readonly secrets = new SecretStore(new SeededRandom(1));
   readonly observations: RequestObservation[] = [];
   readonly authFailures: string[] = [];
@@ -103,7 +107,12 @@ export class PipelineFixture {
   readonly handler: HttpHandler;
   readonly #keyState: KeyState;
 
-  constructor(overrides: Partial<PipelineDependencies> = {}) {
+  /** @param encryptionsMax with random IVs, of each key. */
+  constructor(
+    overrides: Partial<PipelineDependencies> = {},
+    encryptionsMax: number = ivLimits.encryptionsMax,
+  ) {
+    this.ivs = new IvAccounts({ clock: this.time, encryptionsMax });
     this.#keyState = this.state ?? new KeyState();
     this.secrets.install(new SeededRandom(2).bytes(32));
     this.freshness.confirmed(this.bootMs);
@@ -116,7 +125,8 @@ export class PipelineFixture {
       signingKeys: new SigningKeyCache(),
       checkSignature,
       credentialUse: { used: (accessKeyId) => void this.used.push(accessKeyId) },
-      crypto: this.crypto,
+      crypto: countingEncryptions(this.crypto, this.ivs),
+      ivs: this.ivs,
       hsmName: () => '0123456789abcdef',
       tokens: () => this.tokens,
       proxy: () => ({ fleetSize: 1, version: '9.9.9' }),

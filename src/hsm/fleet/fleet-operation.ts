@@ -124,7 +124,7 @@ export class FleetOperation<T> {
     this.#asked |= member.bit;
     this.#out += 1;
     member.outstanding += 1;
-    this.#request.run(member.token.crypto).then(
+    this.#request.run(member.crypto).then(
       (result) => this.#answered(member, nowMs, result),
       (thrown: unknown) => {
         member.outstanding -= 1;

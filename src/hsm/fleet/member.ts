@@ -1,7 +1,7 @@
 import type { RandomSource } from '../../base/random.js';
 import type { Token, TokenStatus } from '../token.js';
 import type { TokenState } from '../token-health.js';
-import type { HsmFailure, ObjectId } from '../types.js';
+import type { HsmCrypto, HsmFailure, ObjectId } from '../types.js';
 import { Breaker } from './breaker.js';
 import { Standing } from './choice.js';
 import { isTokenFault } from './failover.js';
@@ -26,6 +26,8 @@ export interface MemberStats {
 /** One token of the fleet, and what is known of it. */
 export class FleetMember {
   readonly token: Token;
+  /** The token's, counted. */
+  readonly crypto: HsmCrypto;
   /** Its bit in `Choice.leftOut`. */
   readonly bit: number;
   readonly breaker: Breaker;
@@ -46,8 +48,9 @@ export class FleetMember {
   /** The last that spoke against it. */
   lastFault: HsmFailure | null = null;
 
-  constructor(token: Token, index: number, random: RandomSource) {
+  constructor(token: Token, crypto: HsmCrypto, index: number, random: RandomSource) {
     this.token = token;
+    this.crypto = crypto;
     this.bit = 1 << index;
     this.breaker = new Breaker(random);
     this.learn(token.status());

@@ -6,6 +6,7 @@ import type { RandomSource } from '../../base/random.js';
 import type { Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { CallCounts } from '../call-counts.js';
+import { countingEncryptions, type EncryptionCount } from '../encryption-count.js';
 import type { Token, TokenStatus } from '../token.js';
 import type { HsmCrypto, HsmFailure, ObjectId } from '../types.js';
 import { chooseToken, fleetTokensMax, type Standing } from './choice.js';
@@ -25,6 +26,8 @@ export interface FleetOptions {
   readonly timers: Timers;
   readonly random: RandomSource;
   readonly logger: Logger;
+  /** Is told of every encryption that a token is asked for. */
+  readonly encryptions?: EncryptionCount;
   /** Of every answer of a token, also of those that nobody waits for any more. Not called where there is one token. */
   readonly onCall?: (hsm: string, operation: OperationName, tookMs: number) => void;
 }
@@ -42,7 +45,7 @@ export interface FleetOptions {
  */
 export class TokenFleet {
   readonly tokens: readonly Token[];
-  /** With a single token it is that token's own: nothing to choose, and nothing added to the way of a request. */
+  /** With a single token it is that token's own, counted where `encryptions` is given: nothing to choose, and nothing added to the way of a request. */
   readonly crypto: HsmCrypto;
   /** Settles when the first attempt to reach each token has ended. */
   readonly firstAttempt: Promise<void>;
@@ -65,7 +68,9 @@ export class TokenFleet {
     invariant(only !== undefined && tokens.length <= fleetTokensMax, 'a fleet has 1 to 10 tokens');
     this.#options = options;
     this.tokens = tokens;
-    this.#members = tokens.map((token, index) => new FleetMember(token, index, random));
+    const cryptoOf = ({ crypto }: Token): HsmCrypto =>
+      options.encryptions === undefined ? crypto : countingEncryptions(crypto, options.encryptions);
+    this.#members = tokens.map((token, index) => new FleetMember(token, cryptoOf(token), index, random));
     this.firstAttempt = Promise.all(tokens.map((token) => token.firstAttempt)).then(() => {});
     this.#surroundings = {
       monotonicMs: () => clock.monotonicMs(),
@@ -79,7 +84,7 @@ export class TokenFleet {
     };
     this.crypto =
       tokens.length === 1
-        ? only.crypto
+        ? cryptoOf(only)
         : {
             encrypt: (operation, deadlineMs, route) =>
               this.#run({

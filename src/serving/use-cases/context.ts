@@ -6,6 +6,8 @@ import type { Known } from '../key-lookup.js';
 export interface KeyUseContext {
   /** Key state as of now; another object after the replica has sent a new snapshot. */
   known(): Known;
+  /** Whether an HSM object has random IVs left, or may go beyond (NIST SP 800-38D §8.3). */
+  mayEncrypt(objectId: string): boolean;
   /** Operations that end by the request's deadline. */
   readonly hsm: DeadlinedCrypto;
   readonly keyStore: string;

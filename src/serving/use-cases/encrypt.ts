@@ -38,6 +38,7 @@ export async function encrypt(
     return err(xksError('InternalException', `The key ${externalKeyId} has no current version.`));
   }
   if (!version.ok) return version;
+  if (!context.mayEncrypt(version.value.objectId)) return err(noIvsLeft(externalKeyId));
 
   const ciphertextMetadata = encodeCiphertextMetadata(version.value.version); // X-E2a
   const encrypted = await context.hsm.encrypt({
@@ -53,3 +54,10 @@ export async function encrypt(
   const { ciphertext, iv, tag, integrityValue } = encrypted.value;
   return ok(encryptBody({ ciphertext, ciphertextMetadata, iv, tag, integrityValue }));
 }
+
+/** A state of the key that only its operators can change, so 400; decrypting has no such end. */
+const noIvsLeft = (externalKeyId: string): XksError =>
+  xksError(
+    'InvalidStateException',
+    `The key ${externalKeyId} has encrypted as often as one key may with random initialization vectors (2^32 times); it only decrypts now.`,
+  );

@@ -1,0 +1,122 @@
+import type { Clock } from '../base/clock.js';
+import { callsBeside, type EncryptionCount } from '../hsm/encryption-count.js';
+import type { HsmFailure } from '../hsm/types.js';
+import { type IvBudget, type IvReservation, ivBlock, ivLimits, usableOf } from '../keystate/iv-budget.js';
+import type { KeyStateQueries } from '../keystate/types.js';
+
+/** Rates over less say little. */
+const rateOverMsMin = 1_000;
+
+/** Random IVs of one HSM object in this process. */
+interface Account {
+  /** Reserved and not used yet; below 0: used and not reserved. */
+  left: number;
+  /** From here on down another block is wanted. */
+  wantedAt: number;
+  /** As of the last block, or of the first use. */
+  leftThen: number;
+  thenMs: number;
+}
+
+export interface IvAccountsOptions {
+  readonly clock: Pick<Clock, 'monotonicMs'>;
+  /** Encryptions under one object; only tests know another number. */
+  readonly encryptionsMax?: number;
+}
+
+/**
+ * What this process may encrypt with random IVs, and has: a number per HSM object, counted down with each C_Encrypt.
+ * Blocks are reserved behind it (`iv-reports.ts`); it never waits for one. Without a quorum it goes on below 0, and that
+ * is reported with the next block.
+ */
+export class IvAccounts implements EncryptionCount {
+  readonly #options: IvAccountsOptions;
+  readonly #max: number;
+  #onWant: () => void = () => {};
+  readonly #accounts = new Map<string, Account>();
+  /** Those at or below `wantedAt`. */
+  readonly #wanting = new Map<string, Account>();
+
+  constructor(options: IvAccountsOptions) {
+    this.#options = options;
+    this.#max = options.encryptionsMax ?? ivLimits.encryptionsMax;
+  }
+
+  /** @param listener called when something is wanted that was not before. */
+  whenWanted(listener: () => void): void {
+    this.#onWant = listener;
+  }
+
+  asked(objectId: string): void {
+    this.#take(objectId, this.#accounts.get(objectId) ?? this.#open(objectId), 1);
+  }
+
+  failed(objectId: string, failure: HsmFailure): void {
+    const account = this.#accounts.get(objectId);
+    if (account !== undefined) this.#take(objectId, account, callsBeside(failure));
+  }
+
+  /** Whether one more encryption is within the budget, or the operator lets it be beyond. */
+  mayEncrypt(objectId: string, state: Pick<KeyStateQueries, 'ivBudget'>): boolean {
+    const left = this.#accounts.get(objectId)?.left ?? 0;
+    if (left > 0) return true;
+    const budget = state.ivBudget(objectId);
+    return budget?.rule === 'continue' || (budget?.reserved ?? 0) - left < this.#max;
+  }
+
+  get wantsAny(): boolean {
+    return this.#wanting.size > 0;
+  }
+
+  /** What this process asks for now, those first that have wanted for longest. Changes nothing. */
+  wants(state: Pick<KeyStateQueries, 'ivBudget'>): readonly IvReservation[] {
+    const nowMs = this.#options.clock.monotonicMs();
+    const wanted: IvReservation[] = [];
+    for (const [objectId, account] of this.#wanting) {
+      if (wanted.length === ivLimits.reservationsPerCommandMax) break;
+      // As many at once as a command takes; the rest comes with the next.
+      const used = Math.min(Math.max(0, -account.left), ivLimits.encryptionsMax);
+      const ahead = this.#ahead(account, nowMs, state.ivBudget(objectId));
+      if (used + ahead > 0) wanted.push({ objectId, used, ahead });
+    }
+    return wanted;
+  }
+
+  #ahead(account: Account, nowMs: number, budget: IvBudget | null): number {
+    const left = this.#max - (budget?.reserved ?? 0);
+    if (left <= 0 && budget?.rule !== 'continue') return 0;
+    const perSecond =
+      ((account.leftThen - account.left) * 1_000) / Math.max(rateOverMsMin, nowMs - account.thenMs);
+    return ivBlock(perSecond, left);
+  }
+
+  /** They are committed, and `state` has them: what was used is accounted for, and the blocks are this process's. */
+  granted(reservations: readonly IvReservation[], state: Pick<KeyStateQueries, 'ivBudget'>): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const { objectId, used, ahead } of reservations) {
+      const budget = state.ivBudget(objectId);
+      // Left out, as an object that is no key's.
+      const account = budget === null ? undefined : this.#accounts.get(objectId);
+      if (budget === null || account === undefined) continue;
+      account.left += used + usableOf(ahead, budget.reserved, budget.rule, this.#max);
+      account.leftThen = account.left;
+      account.thenMs = nowMs;
+      account.wantedAt = Math.max(0, Math.floor(account.left / 2));
+      if (account.left > account.wantedAt) this.#wanting.delete(objectId);
+    }
+  }
+
+  #open(objectId: string): Account {
+    const thenMs = this.#options.clock.monotonicMs();
+    const account = { left: 0, wantedAt: -1, leftThen: 0, thenMs };
+    this.#accounts.set(objectId, account);
+    return account;
+  }
+
+  #take(objectId: string, account: Account, count: number): void {
+    account.left -= count;
+    if (account.left > account.wantedAt || this.#wanting.has(objectId)) return;
+    this.#wanting.set(objectId, account);
+    this.#onWant();
+  }
+}
