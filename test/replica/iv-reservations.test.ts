@@ -1,0 +1,278 @@
+import t from 'tap';
+import { IvWorld, ivObject } from '../support/iv-world.js';
+import { SeededRandom } from '../support/seeded-random.js';
+
+const blockMin = 2 ** 12;
+
+t.test('the first encryptions are reported within 50 ms, and a block is reserved behind them', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  t.equal(one.mayEncrypt, true, 'and nothing is waited for');
+  one.encrypt(3);
+  await world.pass(50);
+  t.equal(world.reserved, 3 + blockMin);
+  one.encrypt(blockMin / 2 - 1);
+  await world.pass(600_000, 1_000);
+  t.equal(world.reserved, 3 + blockMin, 'it lasts');
+  one.encrypt(1);
+  await world.pass(50);
+  t.equal(world.reserved, 3 + 2 * blockMin, 'half of it is used: the next one');
+  t.equal(world.proposed.length, 2);
+});
+
+t.test('a process that dies leaves too high a count, by a block at most', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  for (let life = 1; life <= 5; life += 1) {
+    const process = node.start(`p-${life}`);
+    process.encrypt(100);
+    await world.pass(50);
+    process.encrypt(500);
+    process.kill();
+    t.ok(world.reserved >= world.made);
+    t.ok(world.reserved - world.made <= life * 2 ** 16, 'ten minutes at 100/s');
+  }
+});
+
+t.test('a block grows with the rate of its process', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  for (let second = 0; second < 120; second += 1) {
+    one.encrypt(900);
+    await world.pass(1_000, 100);
+    t.ok(world.reserved >= world.made);
+  }
+  t.strictSame(world.proposed, [[{ objectId: ivObject, used: 900, ahead: 2 ** 20 }]], 'one, for two minutes');
+});
+
+t.test('without a quorum it counts on, and reports what it used as soon as there is one', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  const one = node.start('p-1');
+  one.encrypt(10);
+  await world.pass(50);
+  world.quorum = 'gone';
+  for (let second = 0; second < 60; second += 1) {
+    t.equal(one.mayEncrypt, true);
+    one.encrypt(1_000);
+    await world.pass(1_000, 250);
+  }
+  const missing = world.made - world.reserved;
+  t.ok(missing > 50_000);
+  t.ok(
+    node.reservations.unreservedOf(ivObject) >= missing - 1_000,
+    'as the replica knows it: a report old at most',
+  );
+  t.equal(node.reservations.unreserved(), node.reservations.unreservedOf(ivObject));
+  t.ok(world.proposed.length < 20, 'not an attempt every second');
+  world.quorum = 'there';
+  await world.pass(7_000);
+  t.ok(world.reserved >= world.made);
+  t.ok(world.reserved - world.made <= 2 ** 20);
+  await world.pass(1_000);
+  t.equal(node.reservations.unreserved(), 0);
+});
+
+t.test('what a process used without a quorum is counted after its death', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  world.quorum = 'gone';
+  one.encrypt(5_000);
+  await world.pass(2_000);
+  one.kill();
+  await world.pass(10_000);
+  t.equal(world.reserved, 0);
+  world.quorum = 'there';
+  await world.pass(6_000);
+  t.equal(world.reserved, 5_000, 'without a block, which nobody would use');
+  await world.pass(20_000);
+  t.equal(world.reserved, 5_000, 'once');
+});
+
+t.test(
+  'a reservation whose outcome is unknown is not lost, nor asked for again once it is seen',
+  async (t) => {
+    const world = new IvWorld();
+    const node = world.node();
+    const one = node.start('p-1');
+    world.quorum = 'unknown';
+    one.encrypt(6);
+    await world.pass(50);
+    t.equal(world.reserved, 6 + blockMin);
+    await world.pass(30_000);
+    t.equal(world.reserved, 6 + blockMin);
+    t.equal(node.reservations.unreserved(), 0);
+    one.kill();
+    await world.pass(10_000);
+    t.equal(world.reserved, 6 + blockMin, 'nothing was left behind');
+  },
+);
+
+t.test('a link that goes and comes may have something counted twice, and nothing not at all', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  world.quorum = 'gone';
+  one.encrypt(400);
+  await world.pass(1_000);
+  one.unlink();
+  one.encrypt(100);
+  await world.pass(1_000);
+  one.link();
+  world.quorum = 'there';
+  await world.pass(8_000);
+  t.ok(world.reserved >= world.made);
+  t.ok(world.reserved <= world.made + 400 + 2 * 2 ** 18);
+});
+
+t.test('nothing is sent or proposed before all members know of it, and then all of it', async (t) => {
+  const world = new IvWorld({ format: 2 });
+  const one = world.node().start('p-1');
+  one.encrypt(9_000);
+  await world.pass(10_000);
+  t.equal(one.frames, 0);
+  t.strictSame(world.proposed, []);
+  world.apply({ type: 'cluster.upgrade', format: 3 });
+  await world.pass(1_000);
+  t.ok(world.reserved >= world.made + blockMin);
+});
+
+t.test('the replica does not propose either what the cluster does not know yet', async (t) => {
+  const world = new IvWorld({ format: 2 });
+  const { reservations } = world.node();
+  const hello = { processId: 'p-1' } as Parameters<typeof reservations.onIvWants>[1];
+  reservations.onIvWants(null, hello, {
+    appliedIndex: 1,
+    reservations: [{ objectId: ivObject, used: 1, ahead: 0 }],
+  });
+  await world.pass(1_000);
+  t.strictSame(world.proposed, []);
+  t.equal(reservations.unreserved(), 1);
+});
+
+t.test('at the end nobody encrypts any more, and little is lost in blocks', async (t) => {
+  const encryptionsMax = 100_000;
+  const world = new IvWorld({ encryptionsMax });
+  const node = world.node();
+  const all = [node.start('p-1'), node.start('p-2'), world.node().start('p-3')];
+  for (const each of all) each.encrypt(1);
+  await world.pass(100);
+  for (let round = 0; round < 5_000; round += 1) {
+    for (const each of all) if (each.mayEncrypt) each.encrypt(1);
+    if (round % 10 === 0) await world.pass(50);
+  }
+  for (let round = 0; round < 200_000 && all.some(({ mayEncrypt }) => mayEncrypt); round += 1) {
+    for (const each of all) if (each.mayEncrypt) each.encrypt(1);
+    if (round % 100 === 0) await world.pass(50);
+  }
+  t.strictSame(
+    all.map(({ mayEncrypt }) => mayEncrypt),
+    [false, false, false],
+  );
+  t.ok(world.made <= encryptionsMax, `${world.made}`);
+  t.ok(world.made >= encryptionsMax - all.length * blockMin, `${world.made}`);
+  t.ok(world.reserved >= world.made);
+  const { reserved, proposed } = world;
+  const commands = proposed.length;
+  await world.pass(60_000, 1_000);
+  t.equal(world.reserved, reserved, 'nothing more is reserved where nothing may be used');
+  t.equal(world.proposed.length, commands);
+
+  world.apply({ type: 'key.set', keyStore: 's', externalKeyId: 'k', ivBudget: 'continue' });
+  t.strictSame(
+    all.map(({ mayEncrypt }) => mayEncrypt),
+    [true, true, true],
+  );
+  for (const each of all) each.encrypt(2_000);
+  await world.pass(2_000);
+  t.ok(world.reserved >= world.made && world.reserved > encryptionsMax, 'and it counts on');
+  world.apply({ type: 'key.set', keyStore: 's', externalKeyId: 'k', ivBudget: 'refuse' });
+  for (const each of all) while (each.mayEncrypt) each.encrypt(1);
+  t.ok(world.reserved >= world.made, 'what they held they may use up; that was let');
+});
+
+t.test('without a quorum the end is where what it knows and what it used meet', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 10_000 });
+  const one = world.node().start('p-1');
+  one.encrypt(1);
+  await world.pass(100);
+  world.quorum = 'gone';
+  while (one.mayEncrypt) one.encrypt(1);
+  t.equal(world.made, 10_000);
+});
+
+t.test(
+  'what found no room or no token is given back, what failed counts as all it may have done',
+  async (t) => {
+    const world = new IvWorld({ encryptionsMax: 1_000 });
+    const { accounts } = world.node().start('p-1');
+    const state = world.log.machine.state;
+    const left = () => accounts.wants(state)[0]?.used;
+    const fail = (
+      kind: 'overloaded' | 'token-unavailable' | 'failed' | 'deadline',
+      rv: string | null = null,
+    ) => {
+      accounts.asked(ivObject);
+      accounts.failed(ivObject, { kind, rv, functionName: null });
+    };
+    accounts.asked(ivObject);
+    fail('overloaded');
+    fail('token-unavailable');
+    t.equal(left(), 1);
+    fail('failed', 'CKR_DEVICE_ERROR');
+    t.equal(left(), 5);
+    fail('token-unavailable', 'CKR_DEVICE_REMOVED');
+    t.equal(left(), 9);
+    fail('deadline');
+    t.equal(left(), 13);
+  },
+);
+
+for (const seed of [1, 2, 3, 4, 5, 6]) {
+  t.test(`seed ${seed}: the count is never below what was made, but for what dies unreported`, async (t) => {
+    const random = new SeededRandom(seed);
+    const world = new IvWorld();
+    const nodes = [world.node(), world.node()];
+    const alive = new Map<string, { process: ReturnType<(typeof nodes)[0]['start']>; unreported: number }>();
+    let lives = 0;
+    let deaths = 0;
+    let lost = 0;
+    for (let step = 0; step < 400; step += 1) {
+      if (alive.size < 4) {
+        lives += 1;
+        const process = random.pick(nodes).start(`p-${lives}`);
+        alive.set(`p-${lives}`, { process, unreported: 0 });
+      }
+      for (const each of alive.values()) {
+        const count = random.integer(3) === 0 ? 0 : random.integer(800);
+        each.process.encrypt(count);
+        each.unreported += count;
+      }
+      if (random.integer(12) === 0) {
+        world.quorum = random.pick(['there', 'gone', 'unknown']);
+      }
+      if (random.integer(3) > 0) {
+        await world.pass(2_000, 250);
+        for (const each of alive.values()) if (each.process.isLinked) each.unreported = 0;
+      }
+      const [id] = random.pick([...alive]);
+      const one = alive.get(id);
+      if (one === undefined) continue;
+      const fate = random.integer(20);
+      if (fate === 0) {
+        one.process.kill();
+        alive.delete(id);
+        deaths += 1;
+        lost += one.unreported;
+      } else if (fate === 1 && one.process.isLinked) one.process.unlink();
+      else if (!one.process.isLinked) one.process.link();
+    }
+    world.quorum = 'there';
+    for (const { process } of alive.values()) if (!process.isLinked) process.link();
+    await world.pass(20_000, 250);
+    t.ok(deaths > 5, `${deaths} deaths`);
+    t.ok(
+      world.reserved >= world.made - lost,
+      `${world.reserved} counted, ${world.made} made, ${lost} unreported`,
+    );
+  });
+}

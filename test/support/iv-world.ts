@@ -1,0 +1,171 @@
+import { silentLogger } from '../../src/base/logger.js';
+import { err, type Result } from '../../src/base/result.js';
+import { decodeCommand, encodeCommand } from '../../src/keystate/command-codec.js';
+import type { IvReservation } from '../../src/keystate/iv-budget.js';
+import { mintRequestId } from '../../src/keystate/request-id.js';
+import type { Command, CommandResult } from '../../src/keystate/types.js';
+import { FrameDecoder, readJsonPayload } from '../../src/ops/frames.js';
+import type { Hello, IvWants } from '../../src/ops/state-link.js';
+import { IvReservations } from '../../src/replica/iv-reservations.js';
+import type { AppliedEntry, ProposeFailure } from '../../src/replication/ordered-log.js';
+import { IvAccounts } from '../../src/serving/iv-accounts.js';
+import { IvReports } from '../../src/serving/iv-reports.js';
+import { MemoryLog } from '../replica/memory-log.js';
+import type { BareCommand } from './pipeline-fixture.js';
+import { SeededRandom } from './seeded-random.js';
+import { VirtualTime } from './virtual-time.js';
+
+export const ivObject = 'aa';
+
+type Proposed = Result<AppliedEntry<CommandResult>, ProposeFailure>;
+
+/** One log, nodes with replicas over it, and their serving processes; the links and the log do what a test says. */
+export class IvWorld {
+  readonly time = new VirtualTime();
+  readonly log = new MemoryLog();
+  readonly random = new SeededRandom(1);
+  /** `unknown`: it is committed, and whoever proposed it hears nothing. */
+  quorum: 'there' | 'gone' | 'unknown' = 'there';
+  /** Encryptions that were made, by anybody. */
+  made = 0;
+  readonly proposed: IvReservation[][] = [];
+  readonly encryptionsMax: number;
+
+  constructor({ format = 3, encryptionsMax = 2 ** 32 } = {}) {
+    this.encryptionsMax = encryptionsMax;
+    const place = { clusterId: 'c', nodeName: 'n', memberId: 'm', address: 'n:1', format };
+    this.apply({ type: 'cluster.init', ...place });
+    const regions = ['eu-central-1'];
+    this.apply({ type: 'keystore.create', name: 's', uriPathPrefix: '', regions, adopted: false });
+    const object = {
+      objectId: ivObject,
+      witness: null,
+      checkValue: null,
+      usage: ['ENCRYPT'],
+      description: '',
+    };
+    this.apply({ type: 'key.create', keyStore: 's', externalKeyId: 'k', ...object });
+  }
+
+  apply(command: BareCommand): void {
+    const requestId = mintRequestId(this.time.wallMs(), this.random.bytes(10));
+    const whole = { ...command, requestId, atMs: this.time.wallMs(), by: 'test' } as Command;
+    void this.log.propose(encodeCommand(whole));
+  }
+
+  get reserved(): number {
+    return this.log.machine.state.ivBudget(ivObject)?.reserved ?? 0;
+  }
+
+  node(): IvNode {
+    return new IvNode(this);
+  }
+
+  async propose(bytes: Uint8Array): Promise<Proposed> {
+    const command = decodeCommand(bytes);
+    if (!command.ok || command.value.type !== 'iv.reserve') throw new Error('not a reservation');
+    this.proposed.push([...command.value.reservations]);
+    if (this.quorum === 'gone') return err({ kind: 'not-taken', reason: 'no leader' });
+    const proposed = await this.log.propose(bytes);
+    return this.quorum === 'unknown' ? err({ kind: 'unknown', reason: 'no answer' }) : proposed;
+  }
+
+  /** Time goes on, in steps between which everything that is due happens. */
+  async pass(ms: number, stepMs = 50): Promise<void> {
+    for (let passed = 0; passed < ms; passed += stepMs) {
+      this.time.advance(stepMs);
+      await settled();
+    }
+  }
+}
+
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+class IvNode {
+  readonly world: IvWorld;
+  readonly reservations: IvReservations;
+
+  constructor(world: IvWorld) {
+    this.world = world;
+    this.reservations = new IvReservations({
+      log: { propose: (bytes) => world.propose(bytes) },
+      encodeCommand,
+      activeFormat: () => world.log.machine.state.activeFormat(),
+      clock: world.time,
+      timers: world.time,
+      random: world.random,
+      logger: silentLogger,
+    });
+  }
+
+  start(processId: string): IvProcess {
+    return new IvProcess(this, processId);
+  }
+}
+
+export class IvProcess {
+  readonly accounts: IvAccounts;
+  isLinked = true;
+  /** What it sent to its replica. */
+  frames = 0;
+  readonly #node: IvNode;
+  readonly #hello: Hello;
+  readonly #reports: IvReports;
+  readonly #unsubscribe: () => void;
+
+  constructor(node: IvNode, processId: string) {
+    this.#node = node;
+    const { world } = node;
+    this.#hello = {
+      ...{ linkVersion: 1, pid: 1, slot: 1, supervisorNonce: '', processId },
+      ...{ startedAtMs: 0, linkedBefore: false, version: '' },
+    } as const;
+    this.accounts = new IvAccounts({ clock: world.time, encryptionsMax: world.encryptionsMax });
+    const state = () => world.log.machine.state;
+    this.#reports = new IvReports({
+      accounts: this.accounts,
+      processId,
+      state,
+      timers: world.time,
+      send: (frame) => {
+        if (!this.isLinked) return;
+        this.frames += 1;
+        const decoded = new FrameDecoder().push(frame);
+        const payload = decoded.ok ? readJsonPayload(decoded.value[0]?.payload ?? Buffer.alloc(0)) : null;
+        node.reservations.onIvWants(null, this.#hello, payload as unknown as IvWants);
+      },
+    });
+    this.#unsubscribe = world.log.subscribe({
+      onEntry: ({ command }) => {
+        const decoded = decodeCommand(command);
+        if (decoded.ok && this.isLinked) this.#reports.onState(state(), decoded.value);
+      },
+    });
+    node.reservations.onHello(null, this.#hello);
+  }
+
+  get mayEncrypt(): boolean {
+    return this.accounts.mayEncrypt(ivObject, this.#node.world.log.machine.state);
+  }
+
+  encrypt(count = 1): void {
+    for (let done = 0; done < count; done += 1) this.accounts.asked(ivObject);
+    this.#node.world.made += count;
+  }
+
+  unlink(): void {
+    this.isLinked = false;
+    this.#node.reservations.onClosed(null, this.#hello);
+  }
+
+  link(): void {
+    this.isLinked = true;
+    this.#node.reservations.onHello(null, this.#hello);
+  }
+
+  kill(): void {
+    this.#reports.close();
+    this.#unsubscribe();
+    this.unlink();
+  }
+}
