@@ -13,6 +13,7 @@ const answerWithinMs = {
   /** Up to three of these, and two operations with a deadline of 5 s, are one request. */
   finding: 3_000,
   login: 15_000,
+  probe: 15_000,
 } as const;
 
 /** The same token, of which it is said that it does not answer once that has taken too long. The call itself goes on. */
@@ -38,6 +39,8 @@ export function answering(token: AdministeredToken, timers: Timers): Administere
         state: 'UNAVAILABLE',
         reason: silence(answerWithinMs.login),
       })),
+    probe: (accept) =>
+      within(timers, answerWithinMs.probe, token.probe(accept), () => err(silence(answerWithinMs.probe))),
   };
 }
 
