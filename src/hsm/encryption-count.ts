@@ -41,6 +41,7 @@ export function callsBeside({ kind, rv }: HsmFailure): number {
     case 'deadline':
     case 'failed':
     case 'key-lost':
+    case 'unsafe-iv':
       return callsPerOperationMax - 1;
   }
 }
