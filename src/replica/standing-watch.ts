@@ -1,7 +1,6 @@
 import type { Clock } from '../base/clock.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 import type { Standing } from '../ops/state-link.js';
-import type { MemberId } from '../raft/types.js';
 import type { LoopStatus } from '../replication/replication-loop.js';
 import type { LastConfirmation } from './last-confirmation.js';
 import { judgeStanding, type NodeStanding } from './standing.js';
@@ -28,8 +27,7 @@ export class StandingWatch {
   #fence: string | null;
   #confirmed = false;
   /** The leader, and how far this node has come beside it; `null` while none is known. */
-  #besideLeader: { readonly leader: MemberId; readonly term: number; readonly appliedIndex: number } | null =
-    null;
+  #besideLeader: Pick<LoopStatus['raft'], 'leader' | 'term' | 'appliedIndex'> | null = null;
   /** Since when that has been so, boot clock. */
   #besideLeaderSinceMs = 0;
   #watcher: (standing: Standing) => void = () => {};

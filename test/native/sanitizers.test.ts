@@ -65,7 +65,13 @@ const valgrind: Checker = {
   flags: ['-O1'],
   environment: {},
   command: [
-    ...['valgrind', '--quiet', '--error-exitcode=9', '--fair-sched=yes'],
+    ...[
+      'valgrind',
+      '--quiet',
+      '--error-exitcode=9',
+      '--fair-sched=yes',
+      `--suppressions=${join(root, 'test/native/valgrind.supp')}`,
+    ],
     ...[
       '--leak-check=full',
       '--show-leak-kinds=definite,indirect',
