@@ -13,6 +13,8 @@ import type { PublicationObserver } from './state-publication.js';
 /** After a reservation that was not made: without a quorum every attempt costs a place in the log's queue. */
 const retryMs = 5_000;
 const proposeTimeoutMs = 5_000;
+/** Processes that are gone and may come back; of more the oldest are added up, object by object. */
+const goneMax = 16;
 
 /** One serving process that has asked. */
 interface Holder {
@@ -44,9 +46,13 @@ export class IvReservations implements PublicationObserver {
   readonly #options: IvReservationsOptions;
   /** By processId. */
   readonly #holders = new Map<string, Holder>();
-  /** By object: what processes that are gone had used without a reservation. No more objects than key versions. */
+  /** By processId: what those whose link went had used without a reservation. Who comes back reports it anew. */
+  readonly #gone = new Map<string, readonly IvReservation[]>();
+  /** By object: the same of older ones. No more objects than key versions. */
   readonly #leftBehind = new Map<string, number>();
   #isWritingOff = false;
+  /** Whose is in the log, or on its way there. */
+  #writtenOff: string | null = null;
   #cancelRetry: (() => void) | null = null;
   #isFailing = false;
   #closed = false;
@@ -65,6 +71,7 @@ export class IvReservations implements PublicationObserver {
     const holder = this.#holders.get(processId) ?? newHolder();
     this.#holders.set(processId, holder);
     if (appliedIndex < holder.grantedIndex) return;
+    if (this.#writtenOff !== processId) this.#gone.delete(processId);
     holder.wants = reservations.length === 0 ? null : reservations;
     this.#pump(processId, holder);
   }
@@ -84,16 +91,18 @@ export class IvReservations implements PublicationObserver {
   unreserved(): number {
     let sum = 0;
     for (const used of this.#leftBehind.values()) sum += used;
+    for (const reservations of this.#gone.values()) for (const { used } of reservations) sum += used;
     for (const { wants } of this.#holders.values()) for (const { used } of wants ?? []) sum += used;
     return sum;
   }
 
   /** The same of one object. */
   unreservedOf(objectId: string): number {
+    const usedIn = (reservations: readonly IvReservation[] | null): number =>
+      reservations?.find((wanted) => wanted.objectId === objectId)?.used ?? 0;
     let sum = this.#leftBehind.get(objectId) ?? 0;
-    for (const { wants } of this.#holders.values()) {
-      sum += wants?.find((wanted) => wanted.objectId === objectId)?.used ?? 0;
-    }
+    for (const reservations of this.#gone.values()) sum += usedIn(reservations);
+    for (const { wants } of this.#holders.values()) sum += usedIn(wants);
     return sum;
   }
 
@@ -123,31 +132,60 @@ export class IvReservations implements PublicationObserver {
   /** Of a process that is gone nobody uses a block; what it used stays to be counted. */
   #leave(processId: string, { wants }: Holder): void {
     this.#holders.delete(processId);
-    for (const { objectId, used } of wants ?? []) {
-      if (used > 0) this.#leftBehind.set(objectId, (this.#leftBehind.get(objectId) ?? 0) + used);
-    }
+    const reservations = (wants ?? [])
+      .filter(({ used }) => used > 0)
+      .map(({ objectId, used }) => ({ objectId, used, ahead: 0 }));
+    if (reservations.length > 0) this.#gone.set(processId, reservations);
+    this.#addUpOldest();
     void this.#writeOff();
+  }
+
+  #addUpOldest(): void {
+    for (const [processId, reservations] of this.#gone) {
+      if (this.#gone.size <= goneMax) return;
+      if (processId === this.#writtenOff) continue;
+      this.#gone.delete(processId);
+      for (const { objectId, used } of reservations) {
+        this.#leftBehind.set(objectId, (this.#leftBehind.get(objectId) ?? 0) + used);
+      }
+    }
   }
 
   async #writeOff(): Promise<void> {
     if (this.#isWritingOff) return;
     this.#isWritingOff = true;
-    while (this.#leftBehind.size > 0 && !this.#closed) {
-      const some = [...this.#leftBehind].slice(0, ivLimits.reservationsPerCommandMax);
-      const reservations = some.map(([objectId, all]) => {
-        return { objectId, used: Math.min(all, ivLimits.encryptionsMax), ahead: 0 };
-      });
-      if ((await this.#propose('left behind', reservations)) === null) {
-        this.#cancelRetry = this.#options.timers.after(retryMs, () => void this.#writeOff());
-        break;
-      }
-      for (const { objectId, used } of reservations) {
-        const rest = (this.#leftBehind.get(objectId) ?? 0) - used;
-        if (rest > 0) this.#leftBehind.set(objectId, rest);
-        else this.#leftBehind.delete(objectId);
-      }
+    while ((this.#gone.size > 0 || this.#leftBehind.size > 0) && !this.#closed) {
+      const [gone] = this.#gone;
+      const isWritten = gone === undefined ? await this.#writeOffOldest() : await this.#writeOffGone(...gone);
+      if (isWritten) continue;
+      this.#cancelRetry?.();
+      this.#cancelRetry = this.#options.timers.after(retryMs, () => void this.#writeOff());
+      break;
     }
     this.#isWritingOff = false;
+  }
+
+  async #writeOffGone(processId: string, reservations: readonly IvReservation[]): Promise<boolean> {
+    this.#writtenOff = processId;
+    const index = await this.#propose('left behind', reservations);
+    this.#writtenOff = null;
+    if (index === null) return false;
+    if (this.#gone.get(processId) === reservations) this.#gone.delete(processId);
+    return true;
+  }
+
+  async #writeOffOldest(): Promise<boolean> {
+    const some = [...this.#leftBehind].slice(0, ivLimits.reservationsPerCommandMax);
+    const reservations = some.map(([objectId, all]) => {
+      return { objectId, used: Math.min(all, ivLimits.encryptionsMax), ahead: 0 };
+    });
+    if ((await this.#propose('left behind', reservations)) === null) return false;
+    for (const { objectId, used } of reservations) {
+      const rest = (this.#leftBehind.get(objectId) ?? 0) - used;
+      if (rest > 0) this.#leftBehind.set(objectId, rest);
+      else this.#leftBehind.delete(objectId);
+    }
+    return true;
   }
 
   /** @returns its index; `null` when it is not known to have been committed. */
@@ -158,9 +196,14 @@ export class IvReservations implements PublicationObserver {
     const command: Command = { type: 'iv.reserve', requestId, atMs, by: 'xksd', holder, reservations };
     if (checkActiveFormat(command, activeFormat()) !== null) return null;
     const proposed = await log.propose(encodeCommand(command), { timeoutMs: proposeTimeoutMs });
-    const failure = proposed.ok ? null : proposed.error;
-    this.#tell(failure === null ? null : 'reason' in failure ? failure.reason : failure.kind);
-    return proposed.ok ? proposed.value.index : null;
+    if (!proposed.ok) {
+      this.#tell('reason' in proposed.error ? proposed.error.reason : proposed.error.kind);
+      return null;
+    }
+    const { index, result } = proposed.value;
+    const refusal = result === null || result.ok ? null : result.error;
+    this.#tell(refusal?.message ?? null);
+    return refusal === null ? index : null;
   }
 
   /** One line when it begins to fail, one when it does no longer. */

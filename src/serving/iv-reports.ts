@@ -66,9 +66,8 @@ export class IvReports {
     const known = state();
     // Before format 3 no member is to hear of it, and the replica of this node might not know the frame.
     if (known === null || known.activeFormat() < 3) return;
-    const reservations = accounts.wants(known);
-    if (reservations.length === 0) return;
-    this.#send(known, reservations);
+    // None: what was wanted before is over, and must not be counted with this process when it ends.
+    this.#send(known, accounts.wants(known));
   }
 
   #send({ appliedIndex }: KeyState, reservations: IvWants['reservations']): void {

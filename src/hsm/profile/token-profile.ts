@@ -60,6 +60,9 @@ export class TokenProfile {
   #unprobedReason: string | null = null;
   #probing: Promise<unknown> | null = null;
 
+  /** The form in which a request met an unsafe IV since the last probe began; `null` for none. */
+  #unsafeIn: GcmForm | null = null;
+
   constructor(options: TokenProfileOptions) {
     this.#options = options;
   }
@@ -118,13 +121,12 @@ export class TokenProfile {
 
   /** A session met an IV that must not be used. Stays so over restarts, until an operator accepts the token. */
   async sawUnsafeIv(): Promise<void> {
-    const reason =
-      'it gave an IV that is zero, the one given or one that came before: nothing is encrypted with it until `xksctl hsm probe --accept` has probed it';
-    if (this.#refused === reason) return;
-    this.#refused = reason;
-    this.#options.logger.error('token gave an unsafe IV', this.#fields({ reason }));
+    this.#unsafeIn = this.inForce.form;
+    if (this.#refused === unsafeIvReason) return;
+    this.#refused = unsafeIvReason;
+    this.#options.logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
     this.#options.onChange();
-    await this.#write({ profile: this.#pin?.profile ?? null, refused: reason });
+    await this.#write({ profile: this.#pin?.profile ?? null, refused: unsafeIvReason });
   }
 
   /** Probes the token, and pins it at the first contact. `trials`: with its test key. */
@@ -146,6 +148,7 @@ export class TokenProfile {
     const metAs = this.#metAs;
     const pinned = this.#pin?.profile ?? null;
     const wasRefused = this.#pin?.refused ?? this.#damage;
+    this.#unsafeIn = null;
     // Whoever accepts it asks what it is now: the form that it had may be unsafe by now, and another one well.
     const expected = pinned === null || accept ? (stated?.forms ?? [callersForm]) : [pinned];
     const forms = [...expected, ...allForms.filter((form) => !expected.some((one) => isSameForm(one, form)))];
@@ -172,10 +175,17 @@ export class TokenProfile {
       return this.#shown(name, pinned, found, 'unknown', verdict.reason, cases);
     }
     this.#probedAs = metAs;
-    const mayPin = verdict.kind !== 'refused' && (accept || (verdict.kind === 'agrees' && verdict.isNew));
+    const mayPin =
+      verdict.kind !== 'refused' &&
+      !this.#wasUnsafeIn(found) &&
+      (accept || (verdict.kind === 'agrees' && verdict.isNew));
     if (mayPin && verdict.kind !== 'refused' && (wasRefused === null || accept)) {
       const unwritten = await this.#write({ profile: verdict.profile, refused: null });
       this.#damage = null;
+      if (this.#wasUnsafeIn(found)) {
+        await this.#write({ profile: verdict.profile, refused: unsafeIvReason });
+        return this.#shown(name, pinned, found, 'refused', unsafeIvReason, cases);
+      }
       this.#refuse(null);
       const message = accept ? 'token profile accepted' : 'token profile learnt';
       logger.info(message, this.#fields({ profile: profileText(verdict.profile) }));
@@ -185,10 +195,19 @@ export class TokenProfile {
     if (outcome.kind === 'unsafe' && verdict.kind === 'refused') {
       await this.#write({ profile: pinned, refused: refusalText(verdict) });
     }
-    const reason = verdict.kind === 'agrees' ? wasRefused : refusalText(verdict);
+    const stillRefused = this.#wasUnsafeIn(found) ? unsafeIvReason : wasRefused;
+    const reason = verdict.kind === 'agrees' ? stillRefused : refusalText(verdict);
     this.#refuse(reason);
     const kind = verdict.kind === 'agrees' && reason !== null ? 'refused' : verdict.kind;
     return this.#shown(name, pinned, found, kind, reason, cases);
+  }
+
+  /**
+   * A probe that ran meanwhile does not clear that. An IV that the token replaced because it wants another form, which the
+   * probe finds, says nothing against it.
+   */
+  #wasUnsafeIn(found: LearntProfile | null): boolean {
+    return this.#unsafeIn !== null && found !== null && isSameForm(this.#unsafeIn, found);
   }
 
   #refuse(reason: string | null): void {
@@ -234,6 +253,9 @@ export class TokenProfile {
     };
   }
 }
+
+const unsafeIvReason =
+  'it gave an IV that is zero, the one given or one that came before: nothing is encrypted with it until `xksctl hsm probe --accept` has probed it';
 
 const profileText = (profile: LearntProfile): string =>
   `${formText(profile)}; refuses a wrong tag with ${profile.badTagCodes.join(', ')}`;
