@@ -33,6 +33,8 @@ export interface AdminClients {
   readonly acknowledged: number;
   /** Reads answered with an index so far. */
   readonly readsAnswered: number;
+  /** Whether there is anybody who could answer. */
+  readonly mayAsk: boolean;
   /** Whether new operations are writes at all. */
   writing: boolean;
   start(): void;
@@ -81,6 +83,8 @@ export class Clients implements AdminClients {
   get acknowledged(): number {
     return this.#acknowledged;
   }
+
+  readonly mayAsk = true;
 
   get readsAnswered(): number {
     return this.#readsAnswered;

@@ -423,7 +423,7 @@ export class Simulation {
     const { verdict } = this.#world;
     this.#runUntil(progressElectionTimeouts * electionMs, done);
     if (verdict.violation !== null) return false;
-    if (done()) return true;
+    if (done() || !this.#clients.mayAsk) return true;
     verdict.broken('progress', `a majority ${failure} within ${progressElectionTimeouts} election timeouts`);
     return false;
   }

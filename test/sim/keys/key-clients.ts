@@ -129,6 +129,11 @@ export class KeyClients implements AdminClients {
     this.#unsettled.length = 0;
   }
 
+  /** A founder that hardly ever comes to write may have founded nothing yet. */
+  get mayAsk(): boolean {
+    return this.#reachable().some(({ machine }) => stateOf(machine)?.cluster() !== null);
+  }
+
   /** One that has a cluster: before there is one, nobody administers it. */
   #node(): SimNode | null {
     const nodes = this.#reachable().filter(({ machine }) => stateOf(machine)?.cluster() !== null);
