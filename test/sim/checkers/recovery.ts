@@ -71,12 +71,12 @@ export class Recovery {
       );
     }
     const commitIndex = Math.max(...survivors.map(({ hardState }) => hardState.commitIndex));
-    this.#keepsAll(machine, log, commitIndex);
-    this.#keepsAcknowledged(machine, log, acknowledged);
+    const whole = this.#keepsAll(machine, log, commitIndex);
+    this.#keepsAcknowledged(machine, whole, log, acknowledged);
   }
 
-  /** All of the log, but what it grants beyond the commit index. */
-  #keepsAll(machine: RegisterMachine, log: SurvivingLog, commitIndex: number): void {
+  /** All of the log, but what it grants beyond the commit index. @returns the state by the log alone. */
+  #keepsAll(machine: RegisterMachine, log: SurvivingLog, commitIndex: number): RegisterMachine {
     const whole = new RegisterMachine(() => {});
     if (log.snapshotRecords !== null) whole.restore(log.snapshot.index, log.snapshotRecords);
     const unconfirmed = new Set<number>();
@@ -99,6 +99,7 @@ export class Recovery {
         );
       }
     }
+    return whole;
   }
 
   #isPending(machine: RegisterMachine, register: number, request: number, commitIndex: number): void {
@@ -112,15 +113,17 @@ export class Recovery {
 
   #keepsAcknowledged(
     machine: RegisterMachine,
+    whole: RegisterMachine,
     { snapshot, entries }: SurvivingLog,
     acknowledged: Iterable<readonly [request: number, position: LogPosition]>,
   ): void {
-    const executed = new Set<number>();
-    for (const { request } of machine.executed()) executed.add(request);
+    const executed = new Set([...machine.executed()].map(({ request }) => request));
+    // What the log itself, replayed, has forgotten may be: acknowledged once more long after it was executed.
+    const remembered = new Set([...whole.executed()].map(({ request }) => request));
     for (const [request, { index, term }] of acknowledged) {
       // What is in the snapshot may be forgotten by now, as everywhere.
       const found = index > snapshot.index ? entries[index - snapshot.index - 1] : undefined;
-      if (found?.term !== term || executed.has(request)) continue;
+      if (found?.term !== term || executed.has(request) || !remembered.has(request)) continue;
       this.#verdict.broken(
         'survivor’s log kept',
         `request ${request} was acknowledged and is at ${index} of the log, and not in the recovered state`,
