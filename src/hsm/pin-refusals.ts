@@ -1,12 +1,13 @@
-import { randomUUID, scrypt, timingSafeEqual } from 'node:crypto';
+import { scrypt, timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.js';
 import { errorText, isJsonObject } from '../base/guards.js';
 import type { RandomSource } from '../base/random.js';
 import { err, ok, type Result } from '../base/result.js';
 import type { Timers } from '../base/timers.js';
+import { readKeptFile, writeKeptFile } from './kept-file.js';
 import type { Pin } from './pin.js';
 import { isProcessRunning, processIdentity } from './process-identity.js';
 
@@ -70,7 +71,6 @@ const emptyRecord: Record = { refusals: [], unfinished: [] };
  * zeroizes itself after a few, so a refused PIN is tried by no other process and after no restart.
  */
 export class PinRefusals {
-  readonly #directory: string;
   readonly #path: string;
   readonly #lockPath: string;
   readonly #tryLockFile: (fd: number) => number;
@@ -92,7 +92,6 @@ export class PinRefusals {
     /** Tests have processes die. */
     readonly isProcessRunning?: (identity: string) => boolean;
   }) {
-    this.#directory = options.directory;
     this.#path = join(options.directory, 'pin-refusals.json');
     this.#lockPath = join(options.directory, 'pin-login.lock');
     this.#tryLockFile = options.tryLockFile;
@@ -200,14 +199,10 @@ export class PinRefusals {
   }
 
   async #read(): Promise<Result<Record, string>> {
-    let text: string;
-    try {
-      text = await readFile(this.#path, 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ok(emptyRecord);
-      return err(`cannot read ${this.#path}: ${errorText(error)}`);
-    }
-    const record = parseRecord(text);
+    const kept = await readKeptFile(this.#path, recordBytesMax);
+    if (!kept.ok) return kept;
+    if (kept.value === null) return ok(emptyRecord);
+    const record = kept.value === 'damaged' ? null : parseRecord(kept.value);
     return record === null
       ? err(
           `${this.#path} is damaged; it says which PINs were refused, so nobody logs in; run: xksctl hsm login`,
@@ -215,29 +210,8 @@ export class PinRefusals {
       : ok(record);
   }
 
-  /** Atomic and durable: a crash leaves the old record or the new one. */
-  async #write(record: Record): Promise<Result<void, string>> {
-    const temporary = `${this.#path}.${randomUUID()}`;
-    try {
-      const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-      try {
-        await file.writeFile(`${JSON.stringify({ version: 1, ...record }, null, 2)}\n`);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.#path);
-      const directory = await open(this.#directory, constants.O_RDONLY);
-      try {
-        await directory.sync();
-      } finally {
-        await directory.close();
-      }
-      return ok(undefined);
-    } catch (error) {
-      await rm(temporary, { force: true }).catch(() => {});
-      return err(`cannot write ${this.#path}: ${errorText(error)}`);
-    }
+  #write(record: Record): Promise<Result<void, string>> {
+    return writeKeptFile(this.#path, record);
   }
 }
 
@@ -267,15 +241,7 @@ function slowDigest(token: string, pin: Pin, salt: Uint8Array): Promise<Buffer> 
   });
 }
 
-function parseRecord(text: string): Record | null {
-  if (text.length > recordBytesMax) return null;
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  if (!isJsonObject(json) || json['version'] !== 1) return null;
+function parseRecord(json: Readonly<{ [name: string]: unknown }>): Record | null {
   const { refusals, unfinished } = json;
   if (!Array.isArray(refusals) || !refusals.every(isRefusal)) return null;
   if (!Array.isArray(unfinished) || !unfinished.every(isUnfinished)) return null;

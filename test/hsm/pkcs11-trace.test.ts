@@ -104,8 +104,8 @@ t.test('management is traced as well, and nothing secret is in any line', async 
   const { modulePath, initArgs, pin } = softHsm;
   const management = new Management({ modulePath, initArgs, timers: systemTimers });
   t.teardown(() => management.close());
-  const any = { label: softHsm.label, serial: null, manufacturer: null, model: null };
-  const discovered = await management.discover(any);
+  const wanted = { label: softHsm.label, serial: null, manufacturer: null, model: null };
+  const discovered = await management.discover(wanted);
   if (!discovered.ok) throw new Error(discovered.error.message);
   const { slotId } = discovered.value;
   t.match(await management.login(slotId, new Pin(pin), () => {}), { ok: true });

@@ -23,6 +23,7 @@ import { type DecryptOperation, type HsmFailure, type KeyObject, objectId } from
 import { makeWitness } from '../../src/hsm/witness.js';
 import { makeNssToken } from '../support/nss.js';
 import { makeSoftHsmToken } from '../support/softhsm.js';
+import { until } from '../support/token-status.js';
 import { VirtualTime } from '../support/virtual-time.js';
 
 const run = promisify(execFile);
@@ -57,19 +58,6 @@ function open(
   });
   t.teardown(() => token.close());
   return token;
-}
-
-/** The first status that is as wanted, now or later. */
-function until(token: Token, wanted: (status: TokenStatus) => boolean): Promise<TokenStatus> {
-  return new Promise((resolve) => {
-    const look = (status: TokenStatus): void => {
-      if (!wanted(status)) return;
-      end();
-      resolve(status);
-    };
-    const end = token.onChange(look);
-    look(token.status());
-  });
 }
 
 const isState = (state: TokenStatus['state']) => (status: TokenStatus) => status.state === state;

@@ -1,9 +1,8 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { errorText, isJsonObject } from '../../base/guards.js';
+import { isJsonObject } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
+import { readKeptFile, writeKeptFile } from '../kept-file.js';
 import type { LearntProfile } from './probe.js';
 import { type ProfileName, profileNames } from './vendor-profiles.js';
 
@@ -38,7 +37,7 @@ export interface TokenName {
 export function profilePins(dataDir: string): ProfilePins {
   return {
     read: (token) => readPin(pathOf(dataDir, token)),
-    write: (token, pin) => writePin(dataDir, token, pin),
+    write: (token, pin) => writeKeptFile(pathOf(dataDir, token), { ...token, ...pin }),
   };
 }
 
@@ -50,14 +49,10 @@ function pathOf(dataDir: string, { serial, label }: TokenName): string {
 }
 
 async function readPin(path: string): Promise<Result<ProfilePin | null, string>> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ok(null);
-    return err(`cannot read ${path}: ${errorText(error)}`);
-  }
-  const pin = parsePin(text);
+  const kept = await readKeptFile(path, pinBytesMax);
+  if (!kept.ok) return kept;
+  if (kept.value === null) return ok(null);
+  const pin = kept.value === 'damaged' ? null : parsePin(kept.value);
   return pin === null
     ? err(
         `${path} is damaged: it says what the token is like; accept the token anew: xksctl hsm probe --accept TOKEN`,
@@ -65,41 +60,7 @@ async function readPin(path: string): Promise<Result<ProfilePin | null, string>>
     : ok(pin);
 }
 
-/** Atomic and durable: a crash leaves the old pin or the new one. */
-async function writePin(dataDir: string, token: TokenName, pin: ProfilePin): Promise<Result<void, string>> {
-  const path = pathOf(dataDir, token);
-  const temporary = `${path}.${randomUUID()}`;
-  try {
-    const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify({ version: 1, ...token, ...pin }, null, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-    const directory = await open(dataDir, constants.O_RDONLY);
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
-    return ok(undefined);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {});
-    return err(`cannot write ${path}: ${errorText(error)}`);
-  }
-}
-
-function parsePin(text: string): ProfilePin | null {
-  if (text.length > pinBytesMax) return null;
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    return null;
-  }
-  if (!isJsonObject(json) || json['version'] !== 1) return null;
+function parsePin(json: Readonly<Record<string, unknown>>): ProfilePin | null {
   const { refused, atMs } = json;
   const stated = profileNames.find((name) => name === json['stated']);
   const profile = json['profile'] === null ? null : parseProfile(json['profile']);

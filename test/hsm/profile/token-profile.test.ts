@@ -15,6 +15,7 @@ import { type FaultShim, makeFaultShim } from '../../support/fault-shim.js';
 import { logIn } from '../../support/logged-in-token.js';
 import { makeNssToken } from '../../support/nss.js';
 import { makeSoftHsmToken } from '../../support/softhsm.js';
+import { until } from '../../support/token-status.js';
 
 /** A real token through the fault shim: what is learnt of it, kept, refused and accepted. */
 
@@ -77,17 +78,6 @@ async function open(
   return token;
 }
 
-function until(token: Token, wanted: (status: TokenStatus) => boolean): Promise<TokenStatus> {
-  return new Promise((resolve) => {
-    const look = (status: TokenStatus): void => {
-      if (!wanted(status)) return;
-      end();
-      resolve(status);
-    };
-    const end = token.onChange(look);
-    look(token.status());
-  });
-}
 const active = ({ state }: TokenStatus): boolean => state === 'ACTIVE';
 
 async function probed(token: Token, accept = false): Promise<ProfileProbe> {
