@@ -1,0 +1,247 @@
+import type { Clock } from '../base/clock.js';
+import type { NativeBinding, Pkcs11OperationQueue } from '../base/native.js';
+import { err, ok, type Result } from '../base/result.js';
+import { type CellOutcome, type CellRef, type Cells, cellsMax } from './cells.js';
+import { failed } from './hsm-failure.js';
+import { lanesWanted } from './lanes.js';
+import type { ServiceTime } from './service-time.js';
+import type { HsmFailure } from './types.js';
+
+/** How often deadlines and overdue calls are looked for while anything is out. */
+const sweepMs = 5;
+/** The same while only abandoned calls are out. */
+const stuckSweepMs = 50;
+
+export interface OperationsOutOptions {
+  readonly binding: NativeBinding;
+  readonly cells: Cells;
+  readonly serviceTime: ServiceTime;
+  readonly clock: Clock;
+  /** Lanes that a quick token gets, and those of a slow one at most. */
+  readonly lanesMin: number;
+  readonly lanesMax: number;
+  /** Operations were submitted: lanes are wanted for them. */
+  readonly onSubmitted: () => void;
+  /** After an operation has been answered, also when nobody waited for it any more; `null`: it succeeded. */
+  readonly onOutcome: (outcome: CellOutcome, failure: HsmFailure | null) => void;
+}
+
+/** An operation from its arrival until its cell is free again. */
+interface Pending {
+  readonly cell: CellRef;
+  readonly deadlineMs: number;
+  /** Copies the result out of the cell and answers; `null`: answer with `failure`. */
+  readonly settle: (failure: HsmFailure | null) => void;
+  /** Sweeps that found its call out; from the second on it is overdue. */
+  sweepsRunning: number;
+  /** Answered, while native code still has the cell. */
+  abandoned: boolean;
+}
+
+/**
+ * The operations of a pool that have a cell: this thread submits it to the native operation queue; a lane takes it, and
+ * its completion comes back through `#collect`. Each is answered by its deadline, whatever becomes of its call.
+ */
+export class OperationsOut {
+  readonly queue: Pkcs11OperationQueue;
+  readonly #options: OperationsOutOptions;
+  readonly #cells: Cells;
+  readonly #submitted = new Uint32Array(2 * cellsMax);
+  readonly #done = new Uint32Array(2 * cellsMax);
+
+  /** By cell number, in the order of their arrival. */
+  readonly #pending = new Map<number, Pending>();
+  /** Those that arrived in this turn of the loop, and lie in their cells only. */
+  #arrived: Pending[] = [];
+  #overdue = 0;
+  #stuck = 0;
+  #sweepTimer: NodeJS.Timeout | null = null;
+  /** It was armed while only abandoned calls were out. */
+  #isSweepSlow = false;
+  #onIdle: (() => void) | null = null;
+
+  constructor(options: OperationsOutOptions) {
+    this.#options = options;
+    this.#cells = options.cells;
+    this.queue = options.binding.openPkcs11OperationQueue({
+      submitted: this.#submitted,
+      done: this.#done,
+      completed: this.#collect,
+    });
+  }
+
+  /** Operations that wait or are being carried out, abandoned ones apart. */
+  get outstanding(): number {
+    return this.#pending.size - this.#stuck;
+  }
+
+  /** Cells whose request was answered at its deadline while the call is still out. */
+  get stuck(): number {
+    return this.#stuck;
+  }
+
+  submit<T>(cell: CellRef, deadlineMs: number, read: () => T): Promise<Result<T, HsmFailure>> {
+    return new Promise((resolve) => {
+      const pending: Pending = {
+        cell,
+        deadlineMs,
+        settle: (failure) => resolve(failure === null ? ok(read()) : err(failure)),
+        sweepsRunning: 0,
+        abandoned: false,
+      };
+      this.#pending.set(cell.index, pending);
+      this.#armSweep();
+      this.#arrived.push(pending);
+      // After the poll phase: what arrived in this turn of the loop wakes a lane once, and nothing waits longer for it.
+      if (this.#arrived.length === 1) setImmediate(this.#submitArrived);
+    });
+  }
+
+  /** Fails what no lane has taken. */
+  failWaiting(failure: HsmFailure): void {
+    for (const pending of this.#pending.values()) {
+      if (!pending.abandoned) this.#withdraw(pending, failure);
+    }
+  }
+
+  /** Resolves when nothing is out but abandoned calls, or after `msMax`. */
+  idle(msMax: number): Promise<void> {
+    if (this.outstanding === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, msMax);
+      this.#onIdle = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** Fails everything that is left, when nothing will complete any more. */
+  end(failure: HsmFailure): void {
+    for (const pending of this.#pending.values()) {
+      if (!pending.abandoned) pending.settle(failure);
+    }
+    this.#pending.clear();
+    if (this.#sweepTimer !== null) clearTimeout(this.#sweepTimer);
+    this.#sweepTimer = null;
+  }
+
+  get #lanes(): number {
+    return lanesWanted({
+      outstanding: this.outstanding,
+      overdue: this.#overdue,
+      abandoned: this.#stuck,
+      typicalMicros: this.#options.serviceTime.typicalMicros,
+      lanesMin: this.#options.lanesMin,
+      lanesMax: this.#options.lanesMax,
+    });
+  }
+
+  readonly #submitArrived = (): void => {
+    const arrived = this.#arrived;
+    this.#arrived = [];
+    // Some may have been given up in the same turn.
+    const wanted = arrived.filter((pending) => this.#pending.get(pending.cell.index) === pending);
+    let at = 0;
+    for (const { cell } of wanted) {
+      this.#submitted[at++] = cell.index;
+      this.#submitted[at++] = cell.generation;
+    }
+    const accepted = this.queue.submit(wanted.length, this.#lanes);
+    for (const pending of wanted.slice(accepted)) this.#withdraw(pending, failed('overloaded'));
+    if (this.outstanding > 0) this.#options.onSubmitted();
+  };
+
+  /** Consumes all completions that there are. */
+  readonly #collect = (): void => {
+    for (let count = this.queue.collect(); count > 0; count = this.queue.collect()) {
+      for (let at = 0; at < 2 * count; at += 2) {
+        const pending = this.#pending.get(this.#done[at] ?? 0);
+        if (pending !== undefined && pending.cell.generation === this.#done[at + 1]) this.#consume(pending);
+      }
+    }
+    if (this.outstanding === 0) this.#onIdle?.();
+  };
+
+  #consume(pending: Pending): void {
+    const { cell } = pending;
+    const outcome = this.#cells.outcome(cell);
+    this.#options.serviceTime.measured(outcome);
+    const failure = outcome.result === 'ok' ? null : this.#cellFailure(outcome);
+    this.#finish(pending, failure);
+    this.#cells.release(cell);
+    this.#options.onOutcome(outcome, failure);
+  }
+
+  #finish(pending: Pending, failure: HsmFailure | null): void {
+    this.#pending.delete(pending.cell.index);
+    if (pending.abandoned) {
+      // Too late: nobody sees it, and the cell is wiped like any other.
+      this.#stuck -= 1;
+    } else {
+      if (isOverdue(pending)) this.#overdue -= 1;
+      pending.settle(failure);
+    }
+  }
+
+  /** Ends an operation that no lane has taken. @returns whether that is so. */
+  #withdraw(pending: Pending, failure: HsmFailure): boolean {
+    if (!this.#cells.withdraw(pending.cell)) return false;
+    this.queue.forget(pending.cell.index, pending.cell.generation);
+    this.#finish(pending, failure);
+    return true;
+  }
+
+  /** Answers a request whose call is out. */
+  #abandon(pending: Pending): void {
+    if (isOverdue(pending)) this.#overdue -= 1;
+    pending.abandoned = true;
+    this.#stuck += 1;
+    pending.settle(failed('deadline'));
+  }
+
+  #armSweep(): void {
+    const onlyStuck = this.outstanding === 0;
+    if (this.#sweepTimer !== null) {
+      if (onlyStuck || !this.#isSweepSlow) return;
+      // An operation has come meanwhile, whose deadline and lanes want to be looked after.
+      clearTimeout(this.#sweepTimer);
+    }
+    this.#isSweepSlow = onlyStuck;
+    this.#sweepTimer = setTimeout(this.#sweep, onlyStuck ? stuckSweepMs : sweepMs);
+    // An abandoned call is nothing to stay alive for.
+    if (onlyStuck) this.#sweepTimer.unref();
+  }
+
+  readonly #sweep = (): void => {
+    this.#sweepTimer = null;
+    // Timers come before the completions that lie ready in the same turn of the loop.
+    this.#collect();
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const pending of this.#pending.values()) {
+      if (pending.abandoned) continue;
+      if (nowMs >= pending.deadlineMs) {
+        if (!this.#withdraw(pending, failed('deadline'))) this.#abandon(pending);
+      } else if (this.#cells.isRunning(pending.cell)) {
+        pending.sweepsRunning += 1;
+        if (pending.sweepsRunning === overdueSweeps) this.#overdue += 1;
+      }
+    }
+    if (this.outstanding > 0) this.queue.allowLanes(this.#lanes);
+    else this.#onIdle?.();
+    if (this.#pending.size > 0) this.#armSweep();
+  };
+
+  #cellFailure(outcome: CellOutcome): HsmFailure {
+    const { binding } = this.#options;
+    return {
+      kind: outcome.result === 'ok' ? 'failed' : outcome.result,
+      rv: outcome.rv === 0 ? null : binding.pkcs11RvName(outcome.rv),
+      functionName: binding.pkcs11FunctionName(outcome.functionIndex),
+    };
+  }
+}
+
+/** The call was out at the sweep before as well. */
+const overdueSweeps = 2;
+const isOverdue = (pending: Pending): boolean => pending.sweepsRunning >= overdueSweeps;
