@@ -57,6 +57,13 @@ constexpr uint32_t kFlagWithoutIvBits = 1 << 10;
 constexpr uint32_t kFlagGeneralErrorIsFault = 1 << 12;
 constexpr uint32_t kFlagFunctionFailedIsFault = 1 << 13;
 constexpr uint32_t kFlagVendorCodeIsFault = 1 << 14;
+// How often a decrypt has to be refused before that is the ciphertext's fault (src/hsm/ciphertext-doubt.ts), each of them
+// four bits: as often as this where there is time, no less than that; both where the code may mean something else.
+constexpr uint32_t kRefusalsWantedShift = 16;
+constexpr uint32_t kRefusalsLeastShift = 20;
+/** Where the code says that it is the ciphertext. */
+constexpr uint32_t kRefusalsOwnWordShift = 24;
+constexpr uint32_t kRefusalsMask = 15;
 
 enum Result : uint32_t {
   kNoResult = 0,
@@ -77,7 +84,8 @@ struct Header {
   uint32_t prefix_bytes;
   uint32_t data_bytes;
   uint32_t iv_bytes;
-  uint32_t reserved0;
+  /** Of a decrypt: how long the token may be asked again whether it refuses the ciphertext. */
+  uint32_t refusals_micros;
 
   // Written by native code before `done`.
   uint32_t result;
@@ -88,7 +96,10 @@ struct Header {
   uint32_t login_lost;
   uint32_t micros;
   uint32_t round_trips;
-  uint32_t reserved1[2];
+  /** Of a decrypt: how often the token has refused the ciphertext. */
+  uint32_t refusals;
+  /** 1: a code that is also its word for a bad ciphertext came where no ciphertext of a caller's can have been bad. */
+  uint32_t spurious;
 
   KeyBlock key;
   /** The pool's canary key; object_id_bytes 0 for none. */

@@ -111,7 +111,10 @@ CryptoSession::Step CryptoSession::OpenSealed(Request& request, CK_OBJECT_HANDLE
   ReserveScratch(header.data_bytes);
   memcpy(sealed_.data(), request.data(), header.data_bytes);
   memcpy(sealed_.data() + header.data_bytes, header.tag, cell::kTagBytes);
-  return GcmDecrypt(handle, header.iv, header.iv_bytes, request.aad(), header.aad_bytes, header.data_bytes);
+  asks_of_caller_ = true;
+  const Step step = GcmDecrypt(handle, header.iv, header.iv_bytes, request.aad(), header.aad_bytes, header.data_bytes);
+  asks_of_caller_ = false;
+  return step;
 }
 
 /** What the token makes of one operation, as it says it: nothing is verified, asked twice or interpreted. */

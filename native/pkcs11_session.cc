@@ -24,6 +24,9 @@ bool EqualInConstantTime(const uint8_t* left, const uint8_t* right, size_t bytes
   return difference == 0;
 }
 
+/** Whether a decrypt that ended so may have been of a bad ciphertext. */
+bool IsDoubtful(RvClass rv_class) { return rv_class == RvClass::kBadCiphertext || rv_class == RvClass::kAmbiguous; }
+
 std::string IdOf(const cell::KeyBlock& key) {
   return std::string(reinterpret_cast<const char*>(key.object_id), key.object_id_bytes);
 }
@@ -72,7 +75,9 @@ CryptoSession::~CryptoSession() {
 CryptoSession::Step CryptoSession::Called(Function function, CK_RV rv, Operation operation) {
   ++round_trips_;
   if (rv == CKR_OK) return {};
-  return Step{ClassifyRv(rv, operation), cell::kFailed, rv, function};
+  const Step step{ClassifyRv(rv, operation), cell::kFailed, rv, function};
+  if (!asks_of_caller_ && (IsDoubtful(step.rv_class) || SaysNothing(rv))) spurious_ = true;
+  return step;
 }
 
 void CryptoSession::Close() {
@@ -260,35 +265,58 @@ CryptoSession::Step CryptoSession::RunCanary(const Request& request, CK_OBJECT_H
   return opened;
 }
 
+CryptoSession::Step CryptoSession::RepeatRefusal(Request& request, CK_OBJECT_HANDLE handle, const Step& first) {
+  cell::Header& header = request.header;
+  const auto wanted_of = [&](uint32_t shift) { return (header.flags >> shift) & cell::kRefusalsMask; };
+  const bool own_word = first.rv_class == RvClass::kBadCiphertext;
+  // What may mean anything is never believed at once.
+  const uint32_t least = own_word ? wanted_of(cell::kRefusalsOwnWordShift)
+                                  : std::max(2U, wanted_of(cell::kRefusalsLeastShift));
+  const uint32_t wanted = own_word ? least : std::max(least, wanted_of(cell::kRefusalsWantedShift));
+  // C_DecryptInit sees neither ciphertext nor tag: a code that says nothing is the token's there, unless it be the length
+  // of the IV, which is not that of the witness.
+  const auto may_be_bad_tag = [&](const Step& refusal) {
+    return MayBeBadTag(refusal.rv, bad_tag_codes_) &&
+           (refusal.function == Function::kDecrypt || !SaysNothing(refusal.rv) || header.iv_bytes != kIvBytes);
+  };
+  bool may_be = may_be_bad_tag(first);
+  Step step = first;
+  for (uint64_t now = MonotonicMicros(), before = now; header.refusals < wanted; before = now) {
+    step = OpenSealed(request, handle);
+    if (!IsDoubtful(step.rv_class)) return step;
+    ++header.refusals;
+    may_be = may_be && may_be_bad_tag(step);
+    now = MonotonicMicros();
+    // Another one would come too late.
+    if (header.refusals >= 2 && now - begun_micros_ + (now - before) > header.refusals_micros) break;
+  }
+  return Final(may_be && header.refusals >= least ? cell::kBadCiphertext : cell::kFailed, first.rv, first.function);
+}
+
 CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE handle) {
   cell::Header& header = request.header;
-  const size_t bytes = header.data_bytes;
-  const auto decrypt = [&] { return OpenSealed(request, handle); };
-  const auto doubtful = [](const Step& step) {
-    return step.rv_class == RvClass::kBadCiphertext || step.rv_class == RvClass::kAmbiguous;
-  };
-  Step step = decrypt();
-  if (doubtful(step)) {
-    const Step first = step;
+  header.refusals = 0;
+  Step step = OpenSealed(request, handle);
+  if (IsDoubtful(step.rv_class)) {
+    header.refusals = 1;
+    refused_ = true;
     Canary canary = Canary::kNone;
     const Step checked = RunCanary(request, handle, &canary);
     // X-X2: only a token that is well at this moment, with the right key under this handle, may call a ciphertext
-    // bad; an ambiguous code needs the canary, and a second opinion.
+    // bad; an ambiguous code needs the canary, and more than one opinion.
     if (canary == Canary::kBad) {
       // The witness does not open: an ill token, or another key under this handle. The retry finds the key anew, and
       // CheckWitness tells which; until then nothing may be encrypted under this handle.
-      return doubtful(checked) ? Step{RvClass::kHandleStale, cell::kFailed, checked.rv, checked.function} : checked;
+      return IsDoubtful(checked.rv_class)
+                 ? Step{RvClass::kHandleStale, cell::kFailed, checked.rv, checked.function}
+                 : checked;
     }
-    if (first.rv_class == RvClass::kAmbiguous) {
-      if (canary == Canary::kNone) return Final(cell::kFailed, first.rv, first.function);
-      step = decrypt();
+    if (step.rv_class == RvClass::kAmbiguous && canary == Canary::kNone) {
+      return Final(cell::kFailed, step.rv, step.function);
     }
-    if (doubtful(step)) {
-      const bool may_be = MayBeBadTag(first.rv, bad_tag_codes_) && MayBeBadTag(step.rv, bad_tag_codes_);
-      return Final(may_be ? cell::kBadCiphertext : cell::kFailed, first.rv, first.function);
-    }
+    step = RepeatRefusal(request, handle, step);
   }
-  if (step.ok()) memcpy(request.data(), opened_.data(), bytes);
+  if (step.ok()) memcpy(request.data(), opened_.data(), header.data_bytes);
   return step;
 }
 
@@ -305,8 +333,10 @@ CryptoSession::Step CryptoSession::Attempt(Request& request, uint32_t login_epoc
 
 void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   const InModule in_module(context_.calls.get());
-  const uint64_t begun = MonotonicMicros();
+  begun_micros_ = MonotonicMicros();
   round_trips_ = 0;
+  spurious_ = false;
+  refused_ = false;
   form_ = GcmForm::FromFlags(request.header.flags);
   bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
   Step step = Attempt(request, login_epoch);
@@ -360,7 +390,9 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   if (header.result != cell::kOk && header.data_bytes > 0) explicit_bzero(request.data(), header.data_bytes);
   if (!opened_.empty()) explicit_bzero(opened_.data(), opened_.size());
   header.round_trips = round_trips_;
-  header.micros = static_cast<uint32_t>(std::min<uint64_t>(MonotonicMicros() - begun, UINT32_MAX));
+  // It has opened what it had refused. What a probe asks for is meant to be refused.
+  header.spurious = (spurious_ || (refused_ && header.result == cell::kOk)) && (header.flags & cell::kFlagTrial) == 0 ? 1 : 0;
+  header.micros = static_cast<uint32_t>(std::min<uint64_t>(MonotonicMicros() - begun_micros_, UINT32_MAX));
 }
 
 }  // namespace xksd

@@ -101,6 +101,8 @@ class CryptoSession {
   Step DecryptWitness(const cell::KeyBlock& key, CK_OBJECT_HANDLE handle, bool* matches);
   Step Encrypt(Request& request, CK_OBJECT_HANDLE handle);
   Step Decrypt(Request& request, CK_OBJECT_HANDLE handle);
+  /** Asks again until the token has refused the ciphertext as often as is wanted, or does not. */
+  Step RepeatRefusal(Request& request, CK_OBJECT_HANDLE handle, const Step& first);
   /** Decides whether the token is well enough for its verdict on a ciphertext to count (X-X2). */
   Step RunCanary(const Request& request, CK_OBJECT_HANDLE handle, Canary* canary);
   Step NextIv(uint8_t* iv);
@@ -124,6 +126,13 @@ class CryptoSession {
   uint32_t login_epoch_ = 0;
   uint32_t initialisation_ = 0;
   uint32_t round_trips_ = 0;
+  uint64_t begun_micros_ = 0;
+  /** The calls are about a ciphertext that a caller gave. */
+  bool asks_of_caller_ = false;
+  /** `cell::Header::spurious`, as far as it is known. */
+  bool spurious_ = false;
+  /** The ciphertext was refused. */
+  bool refused_ = false;
 
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;

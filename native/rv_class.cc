@@ -128,6 +128,8 @@ constexpr Row kRows[] = {
     {0x203, "CKR_KEY_EXHAUSTED", kFail, kFail},
 };
 
+constexpr CK_RV kGeneralError = 0x5, kFunctionFailed = 0x6;
+
 const Row* FindRow(CK_RV rv) {
   for (const Row& row : kRows) {
     if (row.rv == rv) return &row;
@@ -152,8 +154,9 @@ BadTagCodes BadTagCodes::FromFlags(uint32_t flags) {
   return codes;
 }
 
+bool SaysNothing(CK_RV rv) { return rv == kGeneralError || rv == kFunctionFailed || FindRow(rv) == nullptr; }
+
 bool MayBeBadTag(CK_RV rv, const BadTagCodes& codes) {
-  constexpr CK_RV kGeneralError = 0x5, kFunctionFailed = 0x6;
   if (rv == kGeneralError) return codes.general_error;
   if (rv == kFunctionFailed) return codes.function_failed;
   if (FindRow(rv) == nullptr) return codes.vendor_defined;

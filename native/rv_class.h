@@ -47,6 +47,9 @@ struct BadTagCodes {
  */
 bool MayBeBadTag(CK_RV rv, const BadTagCodes& codes);
 
+/** Whether a code says nothing of its cause, so that a failure of any kind may come as it. Pure. */
+bool SaysNothing(CK_RV rv);
+
 /** Pure. `operation` is the call that returned `rv`: the data codes mean nothing about a ciphertext in an encrypt. */
 RvClass ClassifyRv(CK_RV rv, Operation operation);
 

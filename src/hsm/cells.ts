@@ -48,12 +48,15 @@ const word = {
   prefixBytes: 4,
   dataBytes: 5,
   ivBytes: 6,
+  refusalsMicros: 7,
   result: 8,
   rv: 9,
   functionIndex: 10,
   loginLost: 11,
   micros: 12,
   roundTrips: 13,
+  refusals: 14,
+  spurious: 15,
 } as const;
 
 /** Offsets into a cell, in bytes. */
@@ -87,6 +90,20 @@ export interface CellContext {
   readonly isTrial: boolean;
 }
 
+/** How often the token is asked, before a ciphertext is called bad (`ciphertext-doubt.ts`). */
+export interface RefusalsAsked {
+  /** `refusalFlags` */
+  readonly flags: number;
+  /** How long it may be asked again. */
+  readonly micros: number;
+}
+
+const refusalsBitsAt = { wanted: 16, least: 20, ownWord: 24 } as const;
+
+/** Each 1 to 15: as often as wanted where there is time, and no less than the least; of codes that say what is meant. */
+export const refusalFlags = (wanted: number, least: number, ownWord: number): number =>
+  (wanted << refusalsBitsAt.wanted) | (least << refusalsBitsAt.least) | (ownWord << refusalsBitsAt.ownWord);
+
 /** A token as most are, of which nothing is known. */
 export const plainContext: CellContext = { canary: null, formFlags: 0, isTrial: false };
 
@@ -103,6 +120,10 @@ export interface CellOutcome {
   readonly micros: number;
   /** PKCS#11 calls it took. */
   readonly roundTrips: number;
+  /** How often the token refused the ciphertext; of a decrypt. */
+  readonly refusals: number;
+  /** A code that may mean a bad ciphertext came where it cannot have meant that. */
+  readonly spurious: boolean;
 }
 
 const resultNames: readonly CellOutcome['result'][] = [
@@ -165,14 +186,19 @@ export class Cells {
   }
 
   /** Puts a decrypt into a free cell and offers it to native code; `null` when no cell of its size is free. */
-  putDecrypt(operation: DecryptOperation, { canary, formFlags, isTrial }: CellContext): CellRef | null {
+  putDecrypt(
+    operation: DecryptOperation,
+    { canary, formFlags, isTrial }: CellContext,
+    doubt: RefusalsAsked,
+  ): CellRef | null {
     const ref = this.#take(operation.gcmAad.length + operation.ciphertext.length);
     if (ref === null) return null;
     const at = this.#start(ref.index);
-    const flags = formFlags | (isTrial ? flagTrial : 0);
+    const flags = formFlags | (isTrial ? flagTrial : 0) | doubt.flags;
     this.#putRequest(at, operationCode.decrypt, flags, operation.gcmAad, null, operation.ciphertext);
     this.#putKeys(at, operation.key, canary);
     this.#setWord(at, word.ivBytes, operation.iv.length);
+    this.#setWord(at, word.refusalsMicros, doubt.micros);
     this.#bytes.set(operation.iv, at + offset.iv);
     this.#bytes.set(operation.tag, at + offset.tag);
     this.#submit(ref);
@@ -223,6 +249,8 @@ export class Cells {
       loginLost: this.#word(at, word.loginLost) === 1,
       micros: this.#word(at, word.micros),
       roundTrips: this.#word(at, word.roundTrips),
+      refusals: this.#word(at, word.refusals),
+      spurious: this.#word(at, word.spurious) === 1,
     };
   }
 

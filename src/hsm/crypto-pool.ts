@@ -11,6 +11,7 @@ import {
   isSealWellFormed,
   plainContext,
 } from './cells.js';
+import { CiphertextDoubt } from './ciphertext-doubt.js';
 import { failed } from './hsm-failure.js';
 import { OperationsOut } from './operations-out.js';
 import { formFlags, type GcmForm } from './profile/gcm-form.js';
@@ -127,6 +128,7 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #cells = new Cells();
   readonly #callNumbers = callNumbers(this.#binding);
   readonly #serviceTime = new ServiceTime();
+  readonly #doubt = new CiphertextDoubt();
   readonly #out: OperationsOut;
   readonly #shifts: WorkerShifts;
   readonly #lanesMax: number;
@@ -146,6 +148,7 @@ class QueuedCryptoPool implements CryptoPool {
       binding: this.#binding,
       cells: this.#cells,
       serviceTime: this.#serviceTime,
+      doubt: this.#doubt,
       clock,
       lanesMin: workers,
       lanesMax: this.#lanesMax,
@@ -223,7 +226,8 @@ class QueuedCryptoPool implements CryptoPool {
     if (!isSealWellFormed(operation)) return Promise.resolve(err(failed('bad-ciphertext')));
     const refusal = this.#refusal(operation, deadlineMs);
     if (refusal !== null) return Promise.resolve(err(refusal));
-    const cell = this.#cells.putDecrypt(operation, context);
+    const asked = this.#doubt.asked(this.#options.clock.monotonicMs(), deadlineMs);
+    const cell = this.#cells.putDecrypt(operation, context, asked);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
     return this.#out.submit(cell, deadlineMs, () => this.#cells.plaintext(cell));
   }

@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.js';
 import type { NativeBinding, Pkcs11OperationQueue } from '../base/native.js';
 import { err, ok, type Result } from '../base/result.js';
 import { type CellOutcome, type CellRef, type Cells, cellsMax } from './cells.js';
+import type { CiphertextDoubt } from './ciphertext-doubt.js';
 import { failed } from './hsm-failure.js';
 import { lanesWanted } from './lanes.js';
 import type { ServiceTime } from './service-time.js';
@@ -16,6 +17,7 @@ export interface OperationsOutOptions {
   readonly binding: NativeBinding;
   readonly cells: Cells;
   readonly serviceTime: ServiceTime;
+  readonly doubt: CiphertextDoubt;
   readonly clock: Clock;
   /** Lanes that a quick token gets, and those of a slow one at most. */
   readonly lanesMin: number;
@@ -167,6 +169,7 @@ export class OperationsOut {
     const { cell } = pending;
     const outcome = this.#cells.outcome(cell);
     this.#options.serviceTime.measured(outcome);
+    if (outcome.spurious) this.#options.doubt.spurious(this.#options.clock.monotonicMs());
     const failure = outcome.result === 'ok' ? null : this.#cellFailure(outcome);
     this.#finish(pending, failure);
     this.#cells.release(cell);
@@ -233,9 +236,11 @@ export class OperationsOut {
   };
 
   #cellFailure(outcome: CellOutcome): HsmFailure {
-    const { binding } = this.#options;
+    const { binding, clock, doubt } = this.#options;
+    const isDoubted =
+      outcome.result === 'bad-ciphertext' && !doubt.isEnough(outcome.refusals, clock.monotonicMs());
     return {
-      kind: outcome.result === 'ok' ? 'failed' : outcome.result,
+      kind: outcome.result === 'ok' || isDoubted ? 'failed' : outcome.result,
       rv: outcome.rv === 0 ? null : binding.pkcs11RvName(outcome.rv),
       functionName: binding.pkcs11FunctionName(outcome.functionIndex),
     };

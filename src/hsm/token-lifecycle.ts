@@ -68,8 +68,8 @@ export class TokenLifecycle implements Token {
     });
     const pool = (): CryptoPool | null => (this.#mayServe() ? this.#access.pool : null);
     this.crypto = {
-      encrypt: async (operation, deadlineMs) => (await pool()?.encrypt(operation, deadlineMs)) ?? noToken,
-      decrypt: async (operation, deadlineMs) => (await pool()?.decrypt(operation, deadlineMs)) ?? noToken,
+      encrypt: (operation, deadlineMs) => pool()?.encrypt(operation, deadlineMs) ?? Promise.resolve(noToken),
+      decrypt: (operation, deadlineMs) => pool()?.decrypt(operation, deadlineMs) ?? Promise.resolve(noToken),
     };
     this.management = {
       listObjects: () => this.#manage((management, slotId) => management.listObjects(slotId)),

@@ -207,6 +207,57 @@ t.test('an ambiguous failure that the canary and a second try belie is no failur
   t.ok(answer.ok && plaintext.equals(answer.value));
 });
 
+t.test(
+  'a ciphertext is bad once it was refused three times, and five where the token has erred (X-X2)',
+  async (t) => {
+    const pool = await startPool(t, token, 1);
+    await encryptsRightly(t, pool, 'the key is found');
+    const plaintext = randomBytes(20);
+    const answers = async (times: number, msLeft = 30_000): Promise<string> => {
+      shim.setFaults(`C_Decrypt fail 0x5 ${times} id=${key.object.objectId}`);
+      // The pool's canary is another key.
+      const unwitnessed = { ...decryption(key, plaintext), key: { ...key.object, witness: null } };
+      const answer = await pool.decrypt(unwitnessed, inMs(msLeft));
+      return answer.ok ? 'right' : answer.error.kind;
+    };
+    pool.setCanary(otherKey.object);
+    t.equal(await answers(3), 'bad-ciphertext', 'nothing was known against it');
+    t.equal(await answers(2), 'right', 'it went away');
+    t.equal(await answers(4), 'right', 'so it has to say it five times');
+    t.equal(await answers(5), 'bad-ciphertext');
+    t.equal(await answers(4, 15), 'failed', 'and where there is no time for that, it is its own fault');
+
+    shim.setFaults();
+    const careful = await startPool(t, token, 1);
+    await encryptsRightly(t, careful, 'the key is found');
+    shim.setFaults('C_EncryptInit fail 0x5 1');
+    t.match(await careful.encrypt(encryption(key.object), farDeadline()), { error: { kind: 'failed' } });
+    const bad = { ...decryption(key, plaintext), tag: randomBytes(16) };
+    shim.setFaults();
+    t.match(
+      await careful.decrypt(bad, inMs(15)),
+      { error: { kind: 'failed' } },
+      'an encrypt has no ciphertext',
+    );
+    t.match(await careful.decrypt(bad, farDeadline()), { error: { kind: 'bad-ciphertext' } });
+  },
+);
+
+t.test(
+  'C_DecryptInit knows no ciphertext: what says nothing there is no fault of the caller’s',
+  async (t) => {
+    const pool = await startPool(t, token, 1);
+    pool.setCanary(otherKey.object);
+    await encryptsRightly(t, pool, 'the keys are found', otherKey);
+    await encryptsRightly(t, pool, 'the keys are found');
+    const good = { ...decryption(key, randomBytes(20)), key: { ...key.object, witness: null } };
+    shim.setFaults(`C_DecryptInit fail 0x5 id=${key.object.objectId}`);
+    t.match(await pool.decrypt(good, farDeadline()), {
+      error: { kind: 'failed', rv: 'CKR_GENERAL_ERROR', functionName: 'C_DecryptInit' },
+    });
+  },
+);
+
 for (const workers of [1, 2]) {
   t.test(
     `${workers} worker(s): a handle that became another key's is used by nobody once that is seen`,

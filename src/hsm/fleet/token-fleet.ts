@@ -13,6 +13,7 @@ import { chooseToken, fleetTokensMax, type Standing } from './choice.js';
 import { FleetOperation, type FleetRequest, type FleetSurroundings } from './fleet-operation.js';
 import { HedgeBudget } from './hedge.js';
 import { FleetMember, type MemberStats, type OperationName } from './member.js';
+import { repeating } from './repetition.js';
 
 /** How often slow operations are looked for while any is out. */
 const sweepMs = 5;
@@ -45,7 +46,7 @@ export interface FleetOptions {
  */
 export class TokenFleet {
   readonly tokens: readonly Token[];
-  /** With a single token it is that token's own, counted where `encryptions` is given: nothing to choose, and nothing added to the way of a request. */
+  /** With a single token it is that token's own, asked again where it fails now and then: there is nothing to choose. */
   readonly crypto: HsmCrypto;
   /** Settles when the first attempt to reach each token has ended. */
   readonly firstAttempt: Promise<void>;
@@ -84,7 +85,7 @@ export class TokenFleet {
     };
     this.crypto =
       tokens.length === 1
-        ? cryptoOf(only)
+        ? repeating(cryptoOf(only), clock)
         : {
             encrypt: (operation, deadlineMs, route) =>
               this.#run({

@@ -114,9 +114,15 @@ class Fixture {
   }
 }
 
-t.test('one token: its own cryptography, with nothing in between', async (t) => {
-  const { fleet, tokens } = new Fixture(['a']);
-  t.equal(fleet.crypto, tokens[0]?.crypto);
+t.test('one token: what fails in a call is asked of it again', async (t) => {
+  const fixture = new Fixture(['a']);
+  const { crypto } = fixture.token('a');
+  crypto.failure = failure('failed');
+  crypto.before = () => {
+    if (crypto.calls === 2) crypto.failure = null;
+  };
+  t.match(await fixture.encrypt(), { ok: true });
+  t.equal(crypto.calls, 2);
 });
 
 t.test('several share the work, by how much of it each has left', async (t) => {
