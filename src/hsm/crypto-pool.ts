@@ -16,6 +16,7 @@ import { failed } from './hsm-failure.js';
 import { OperationsOut } from './operations-out.js';
 import { formFlags, type GcmForm } from './profile/gcm-form.js';
 import { ServiceTime } from './service-time.js';
+import { trialContext, withoutWitness } from './trial-operation.js';
 import type {
   DecryptOperation,
   EncryptOperation,
@@ -28,8 +29,6 @@ import { type ShiftEnd, WorkerShifts } from './worker-shifts.js';
 
 /** Without an operation for so long, workers are sent on no further shift. Longer than between two health checks (X-H3). */
 const idleMsMax = 2_500;
-/** Operations waiting for a lane. */
-const queuedMax = 256;
 /** Cells whose call is still out although their request was answered; at the bound the token counts as stuck. */
 const stuckCellsMax = 64;
 const openMsMax = 15_000;
@@ -311,23 +310,7 @@ class QueuedCryptoPool implements CryptoPool {
     if (nowMs >= deadlineMs) return failed('deadline');
     if (this.#out.stuck >= stuckCellsMax || this.#out.stuck >= this.#lanesMax)
       return failed('token-unavailable');
-    const ahead = this.#out.outstanding;
-    // With nothing ahead there is always one that measures the token anew.
-    if (ahead === 0) return null;
-    const lanes = this.#lanesAtHand(ahead);
-    if (ahead - lanes >= queuedMax) return failed('overloaded');
-    // Its own time included: an answer that comes too late is work for nothing.
-    const doneInMs = this.#serviceTime.doneInMs(ahead, lanes);
-    return nowMs + doneInMs > deadlineMs ? failed('overloaded') : null;
-  }
-
-  /** Lanes that share the operations ahead, as far as is known. */
-  #lanesAtHand(ahead: number): number {
-    if (this.#serviceTime.isQuick) return this.#options.workers;
-    const open = this.#out.queue.lanes();
-    // There is one for each operation already, unless the token refused a session.
-    const lanes = open < Math.min(this.#lanesMax, ahead) ? open : this.#lanesMax;
-    return Math.max(1, lanes - this.#out.stuck);
+    return this.#out.hasRoom(deadlineMs - nowMs) ? null : failed('overloaded');
   }
 
   readonly #shiftEnded = (end: ShiftEnd): void => {
@@ -358,15 +341,3 @@ class QueuedCryptoPool implements CryptoPool {
     return { kind, rv: outcome.rv, functionName: outcome.functionName };
   }
 }
-
-/** A trial knows nothing but the key: its witness was made in a form that may be another. */
-const withoutWitness = <Operation extends { readonly key: KeyObject }>(operation: Operation): Operation => ({
-  ...operation,
-  key: { objectId: operation.key.objectId, witness: null },
-});
-
-const trialContext = (form: GcmForm): CellContext => ({
-  canary: null,
-  formFlags: formFlags(form, null),
-  isTrial: true,
-});

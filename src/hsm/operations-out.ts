@@ -5,6 +5,7 @@ import { type CellOutcome, type CellRef, type Cells, cellsMax } from './cells.js
 import type { CiphertextDoubt } from './ciphertext-doubt.js';
 import { failed } from './hsm-failure.js';
 import { lanesWanted } from './lanes.js';
+import { hasRoom, isTooLate } from './queue-room.js';
 import type { ServiceTime } from './service-time.js';
 import type { HsmFailure } from './types.js';
 
@@ -82,6 +83,13 @@ export class OperationsOut {
     return this.#stuck;
   }
 
+  /** Whether one more can be done in so many milliseconds. */
+  hasRoom(msLeft: number): boolean {
+    const ahead = this.outstanding;
+    const { operationMicros } = this.#options.serviceTime;
+    return hasRoom({ ahead, lanes: this.#lanesAtHand, operationMicros, msLeft });
+  }
+
   submit<T>(cell: CellRef, deadlineMs: number, read: () => T): Promise<Result<T, HsmFailure>> {
     return new Promise((resolve) => {
       const pending: Pending = {
@@ -137,6 +145,16 @@ export class OperationsOut {
       lanesMin: this.#options.lanesMin,
       lanesMax: this.#options.lanesMax,
     });
+  }
+
+  /** Lanes that share what is out, as far as is known. */
+  get #lanesAtHand(): number {
+    const { serviceTime, lanesMax } = this.#options;
+    const open = this.queue.lanes();
+    // A slow token has one for each operation already, unless it refused a session.
+    const wanted = serviceTime.isQuick ? this.#lanes : lanesMax;
+    const lanes = open < Math.min(wanted, this.outstanding) ? open : wanted;
+    return Math.max(1, lanes - this.#stuck);
   }
 
   readonly #submitArrived = (): void => {
@@ -221,14 +239,27 @@ export class OperationsOut {
     // Timers come before the completions that lie ready in the same turn of the loop.
     this.#collect();
     const nowMs = this.#options.clock.monotonicMs();
+    const { operationMicros } = this.#options.serviceTime;
+    const lanes = this.#lanesAtHand;
+    let ahead = 0;
     for (const pending of this.#pending.values()) {
       if (pending.abandoned) continue;
-      if (nowMs >= pending.deadlineMs) {
+      const msLeft = pending.deadlineMs - nowMs;
+      if (msLeft <= 0) {
         if (!this.#withdraw(pending, failed('deadline'))) this.#abandon(pending);
-      } else if (this.#cells.isRunning(pending.cell)) {
+        continue;
+      }
+      if (this.#cells.isRunning(pending.cell)) {
         pending.sweepsRunning += 1;
         if (pending.sweepsRunning === overdueSweeps) this.#overdue += 1;
+      } else if (
+        isTooLate({ ahead, lanes, operationMicros, msLeft }) &&
+        this.#withdraw(pending, failed('overloaded'))
+      ) {
+        // The token has become slower since it was let in.
+        continue;
       }
+      ahead += 1;
     }
     if (this.outstanding > 0) this.queue.allowLanes(this.#lanes);
     else this.#onIdle?.();

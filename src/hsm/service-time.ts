@@ -1,12 +1,21 @@
 import type { CellOutcome } from './cells.js';
 import { isQuick, typicalMicros } from './lanes.js';
 
+/** A sample counts a sixteenth; a quarter where the one before was as far off, too: the token has become another one. */
+const usualGain = 1 / 16;
+const changedGain = 1 / 4;
+/** Twice the average, or half of it. */
+const farOff = 2;
+/** One call that hung must not make every later one look impossible: no more than this counts of it. */
+const sampleMicrosMax = 500_000;
+
 /** What the operations of a token cost, as its answers show. Pure. */
 export class ServiceTime {
   #operations = 0;
   #roundTrips = 0;
   #operationMicros = 0;
   #typicalMicros = 0;
+  #previousMicros = 0;
 
   /** Operations measured. */
   get operations(): number {
@@ -37,14 +46,21 @@ export class ServiceTime {
     this.#roundTrips += outcome.roundTrips;
     // What fails at once says nothing of how long the others take.
     if (outcome.result === 'ok') this.#typicalMicros = typicalMicros(this.#typicalMicros, outcome.micros);
-    // One call that hung must not make every later one look impossible.
-    const known = this.#operationMicros;
-    const sample = known === 0 ? outcome.micros : Math.min(outcome.micros, 8 * known + 1_000);
-    this.#operationMicros = known === 0 ? sample : known + (sample - known) / 16;
+    this.#average(Math.min(outcome.micros, sampleMicrosMax));
   }
 
-  /** Milliseconds until an operation with `ahead` others before it is done, its own time included. */
-  doneInMs(ahead: number, lanes: number): number {
-    return (Math.ceil((ahead + 1) / lanes) * this.#operationMicros) / 1_000;
+  #average(micros: number): void {
+    const known = this.#operationMicros;
+    const previous = this.#previousMicros;
+    this.#previousMicros = micros;
+    if (known === 0) {
+      this.#operationMicros = micros;
+      return;
+    }
+    const isSlower = Math.min(micros, previous) > farOff * known;
+    const isQuicker = Math.max(micros, previous) < known / farOff;
+    // Alone, one that is far off is most likely a call, or a thread, that had to wait.
+    const sample = isSlower ? micros : Math.min(micros, 8 * known + 1_000);
+    this.#operationMicros = known + (sample - known) * (isSlower || isQuicker ? changedGain : usualGain);
   }
 }

@@ -27,6 +27,8 @@ export interface AnswerVerdict {
   readonly kind: 'right' | 'failed' | 'wrong';
   /** For people and for counting: one of few. */
   readonly what: string;
+  /** 429: there was no room for it. */
+  readonly isRefusal?: boolean;
 }
 
 const right: AnswerVerdict = { kind: 'right', what: 'right' };
@@ -46,7 +48,8 @@ export class AnswerJudge {
   }
 
   judge(question: Question, status: number, body: Buffer): AnswerVerdict {
-    if (status === 429 || status >= 500) return { kind: 'failed', what: failureName(status, body) };
+    if (status === 429 || status >= 500)
+      return { kind: 'failed', what: failureName(status, body), isRefusal: status === 429 };
     if (status !== 200) {
       const what = failureName(status, body);
       return question.spoiled && what === '400 InvalidCiphertextException' ? right : wrong(what);

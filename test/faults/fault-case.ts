@@ -57,8 +57,14 @@ export interface FaultCase {
   readonly harmless?: boolean;
   /** Whether no token is left, however many there are. */
   readonly breaksAll?: boolean;
-  /** The least share of the requests that is to be served all the same, 0 to 1. */
-  readonly servedShareMin?: number;
+  /** What is to be of the requests all the same, where there is room for some of them only. */
+  readonly overload?: {
+    /** The least share of them that is served, 0 to 1. */
+    readonly servedShareMin: number;
+    /** p99 of those that are served, and of those that are refused, must be below. */
+    readonly servedP99Ms: number;
+    readonly refusedP99Ms: number;
+  };
   begin(context: FaultContext): Promise<void> | void;
   /** Every second while the fault is there, after `begin`. */
   again?(context: FaultContext): Promise<void> | void;

@@ -26,10 +26,11 @@ export interface StretchReport {
   /** Answers of any kind after more than 250 ms, and what was never answered. */
   readonly late: number;
   readonly wrong: number;
-  /** Of all answers, and of those with 429 and 5xx only; `NaN` of none. */
+  /** Of all answers, those that were right, and those with 429; `NaN` of none. */
   readonly p99Ms: number;
   readonly maxMs: number;
-  readonly failedP99Ms: number;
+  readonly servedP99Ms: number;
+  readonly refusedP99Ms: number;
   /** What was said, how often; without what was right. */
   readonly said: Readonly<Record<string, number>>;
   /** Sent late because the load's own process did not run: on such a machine late answers say nothing of the node. */

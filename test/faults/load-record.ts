@@ -47,7 +47,8 @@ export class LoadRecord {
 
   report({ fromMs, untilMs }: Stretch): StretchReport {
     const all = new LatencyHistogram();
-    const refusals = new LatencyHistogram();
+    const served = new LatencyHistogram();
+    const refused = new LatencyHistogram();
     const said: Record<string, number> = {};
     let [requests, failed, late, wrong, sentLate] = [0, 0, 0, 0, 0];
     for (const entry of this.#entries) {
@@ -56,12 +57,16 @@ export class LoadRecord {
       if (entry.sentLate) sentLate += 1;
       const verdict = entry.verdict ?? unanswered;
       if (entry.latencyMs === null || entry.latencyMs > kmsTimeoutMs) late += 1;
-      if (entry.latencyMs !== null) all.record(entry.latencyMs * 1_000);
+      if (entry.latencyMs !== null) {
+        const micros = entry.latencyMs * 1_000;
+        all.record(micros);
+        if (verdict.kind === 'right') served.record(micros);
+        else if (verdict.isRefusal === true) refused.record(micros);
+      }
       if (verdict.kind === 'right') continue;
       said[verdict.what] = (said[verdict.what] ?? 0) + 1;
       if (verdict.kind === 'wrong') wrong += 1;
       else failed += 1;
-      if (entry.latencyMs !== null) refusals.record(entry.latencyMs * 1_000);
     }
     return {
       requests,
@@ -70,7 +75,8 @@ export class LoadRecord {
       wrong,
       p99Ms: all.percentile(0.99) / 1_000,
       maxMs: all.percentile(1) / 1_000,
-      failedP99Ms: refusals.percentile(0.99) / 1_000,
+      servedP99Ms: served.percentile(0.99) / 1_000,
+      refusedP99Ms: refused.percentile(0.99) / 1_000,
       said,
       sentLate,
     };

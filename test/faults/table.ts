@@ -9,6 +9,7 @@ const header = [
   'late',
   'wrong',
   'p99 ms',
+  'served p99',
   'refused p99',
   'recovery s',
   'verdict',
@@ -22,7 +23,7 @@ export const verdictText: Readonly<Record<Verdict, string>> = {
 
 function row({ faultCase, outcome, problems }: CaseResult): readonly string[] {
   const verdict = verdictText[verdictOf(problems, outcome)];
-  if (outcome === null) return [faultCase.fault, '–', '–', '–', '–', '–', '–', '–', verdict];
+  if (outcome === null) return [faultCase.fault, '–', '–', '–', '–', '–', '–', '–', '–', verdict];
   const { during, after, recoveryMs } = outcome;
   return [
     faultCase.fault,
@@ -31,7 +32,8 @@ function row({ faultCase, outcome, problems }: CaseResult): readonly string[] {
     String(during.late),
     String(during.wrong + after.wrong),
     figure(during.p99Ms, 1),
-    figure(during.failedP99Ms, 1),
+    figure(during.servedP99Ms, 1),
+    figure(during.refusedP99Ms, 1),
     recoveryMs === null ? 'none' : figure(recoveryMs / 1_000, 1),
     verdict,
   ];

@@ -18,7 +18,8 @@ const well: StretchReport = {
   wrong: 0,
   p99Ms: 10,
   maxMs: 20,
-  failedP99Ms: Number.NaN,
+  servedP99Ms: 10,
+  refusedP99Ms: 2,
   said: {},
   sentLate: 0,
 };
@@ -50,11 +51,18 @@ t.test('with another token, or a fault that harms nobody, requests are served', 
 });
 
 t.test('where no token is left, or too little room, what could be served is', async (t) => {
-  const problems = (one: Partial<FaultCase>, failed: number) =>
-    problemsOf({ ...faultCase, ...one }, 2, { during: { ...well, failed }, recoveryMs: 0, after: well });
-  t.strictSame(problems({ breaksAll: true }, 100), []);
-  t.strictSame(problems({ breaksAll: true, servedShareMin: 0.3 }, 70), []);
-  t.match(problems({ breaksAll: true, servedShareMin: 0.3 }, 71), [/29% were served, at least 30%/]);
+  const problems = (one: Partial<FaultCase>, during: Partial<StretchReport>) =>
+    problemsOf({ ...faultCase, ...one }, 2, { during: { ...well, ...during }, recoveryMs: 0, after: well });
+  t.strictSame(problems({ breaksAll: true }, { failed: 100 }), []);
+  const overload = {
+    breaksAll: true,
+    overload: { servedShareMin: 0.3, servedP99Ms: 150, refusedP99Ms: 10 },
+  };
+  t.strictSame(problems(overload, { failed: 70, servedP99Ms: 149, refusedP99Ms: 9 }), []);
+  t.match(problems(overload, { failed: 71 }), [/29.0% were served, at least 30.0%/]);
+  t.match(problems(overload, { servedP99Ms: 150 }), [/what was served is not below 150/]);
+  t.match(problems(overload, { refusedP99Ms: 10 }), [/refusals is not below 10/]);
+  t.match(problems(overload, { refusedP99Ms: Number.NaN }), [/refusals/], 'nothing was refused');
 });
 
 t.test('a starved load judges nothing but what is wrong', async (t) => {

@@ -44,17 +44,27 @@ export function problemsOf(
   if (recoveryMs === null) problems.push('it has not recovered');
   else if (recoveryMs > recoveryMaxMs)
     problems.push(`it took ${(recoveryMs / 1_000).toFixed(1)} s to recover`);
-  const served = (during.requests - during.failed - during.wrong) / Math.max(1, during.requests);
-  const servedShareMin = faultCase.servedShareMin ?? 0;
-  if (served < servedShareMin) {
-    const percent = (share: number): string => `${Math.round(share * 100)}%`;
-    problems.push(`${percent(served)} were served, at least ${percent(servedShareMin)} could be`);
-  }
+  if (faultCase.overload !== undefined) problems.push(...overloadProblems(faultCase.overload, during));
   // A single token that is ill leaves nothing but to say so in time.
   if ((tokens > 1 && faultCase.breaksAll !== true) || faultCase.harmless === true) {
     const { failed, p99Ms } = faultCase.allowed;
     if (during.failed > failed) problems.push(`${during.failed} requests failed, ${failed} may`);
     if (!(during.p99Ms < p99Ms)) problems.push(`p99 is not below ${p99Ms} ms`);
   }
+  return problems;
+}
+
+function overloadProblems(
+  { servedShareMin, servedP99Ms, refusedP99Ms }: NonNullable<FaultCase['overload']>,
+  during: StretchReport,
+): readonly string[] {
+  const problems: string[] = [];
+  const percent = (share: number): string => `${(share * 100).toFixed(1)}%`;
+  const served = (during.requests - during.failed - during.wrong) / Math.max(1, during.requests);
+  if (served < servedShareMin)
+    problems.push(`${percent(served)} were served, at least ${percent(servedShareMin)} could be`);
+  if (!(during.servedP99Ms < servedP99Ms))
+    problems.push(`p99 of what was served is not below ${servedP99Ms} ms`);
+  if (!(during.refusedP99Ms < refusedP99Ms)) problems.push(`p99 of refusals is not below ${refusedP99Ms} ms`);
   return problems;
 }

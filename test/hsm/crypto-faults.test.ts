@@ -375,6 +375,23 @@ t.test('a call that hangs is made up for by another session before its deadline'
   await slow;
 });
 
+t.test(
+  'what waits for a token that has become slow is told before its deadline that it will not be done',
+  async (t) => {
+    const pool = await startPool(t, token, 1);
+    await manyEncryptRightly(t, pool, 'before');
+    shim.setFaults('C_EncryptInit delay 40', 'C_Encrypt delay 40');
+    const deadlineMs = inMs(1_000);
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, () => pool.encrypt(encryption(key.object), deadlineMs)),
+    );
+    const kinds = answers.map((answer) => (answer.ok ? 'ok' : answer.error.kind));
+    t.equal(kinds[0], 'ok');
+    t.equal(kinds.at(-1), 'overloaded', 'the last have no chance');
+    t.ok(kinds.lastIndexOf('ok') < kinds.indexOf('overloaded'), 'first come, first served');
+  },
+);
+
 t.test('a session that the token refuses is no loss, and is asked for again after a login', async (t) => {
   const lost: string[] = [];
   const pool = await startPool(t, token, 2, (rv) => lost.push(rv));

@@ -31,7 +31,8 @@ export interface FleetSurroundings {
   /** The token called a ciphertext bad that another one has opened. */
   disproved(member: FleetMember, verdict: HsmFailure): void;
   mayHedge(): boolean;
-  isOverloaded(): boolean;
+  /** Whether this token refused something for want of room lately. */
+  isOverloaded(member: FleetMember): boolean;
 }
 
 const never = Number.POSITIVE_INFINITY;
@@ -104,8 +105,8 @@ export class FleetOperation<T> {
     if (isSilent) {
       this.#silentAtMs = never;
       this.#hedgeAtMs = never;
-      // Where work waits everywhere, silence is no fault, and twice the work no help.
-      if (this.#fleet.isOverloaded()) return;
+      // Where work waits there, too, silence is no fault, and twice the work no help.
+      if (this.#fleet.isOverloaded(other)) return;
       this.#retries += 1;
       first.retries += 1;
     } else {

@@ -6,7 +6,7 @@ const hedgeFloorMs = 10;
 /** Before enough of a token is known. */
 const hedgeUnknownMs = 50;
 /** A token that refused for want of room so lately has no time for the same work twice. */
-const overloadMemoryMs = 1_000;
+export const overloadMemoryMs = 1_000;
 
 /** When an operation that a token has not answered goes to a second one, too. Pure: told of work, time and refusals. */
 export class HedgeBudget {

@@ -5,6 +5,7 @@ import type { HsmCrypto, HsmFailure, ObjectId } from '../types.js';
 import { Breaker } from './breaker.js';
 import { Standing } from './choice.js';
 import { isTokenFault } from './failover.js';
+import { overloadMemoryMs } from './hedge.js';
 import { RecentLatency } from './latency.js';
 import { LostKeys } from './lost-keys.js';
 
@@ -45,6 +46,8 @@ export class FleetMember {
   retries = 0;
   hedges = 0;
   readonly failures: Partial<Record<HsmFailure['kind'], number>> = {};
+  /** When it last refused an operation for want of room. */
+  #overloadedAtMs = Number.NEGATIVE_INFINITY;
   /** The last that spoke against it. */
   lastFault: HsmFailure | null = null;
 
@@ -88,7 +91,12 @@ export class FleetMember {
   ): boolean {
     this.failures[failure.kind] = (this.failures[failure.kind] ?? 0) + 1;
     if (failure.kind === 'key-lost') this.lostKeys.lost(key, nowMs);
+    if (failure.kind === 'overloaded') this.#overloadedAtMs = nowMs;
     return isTokenFault(operation, failure, tookMs) && this.atFault(failure, nowMs);
+  }
+
+  isOverloaded(nowMs: number): boolean {
+    return nowMs - this.#overloadedAtMs < overloadMemoryMs;
   }
 
   /** @returns whether its breaker opened by this. */

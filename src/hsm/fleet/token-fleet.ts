@@ -81,7 +81,7 @@ export class TokenFleet {
         if (member.atFault(verdict, clock.monotonicMs())) this.#breakerOpened(member);
       },
       mayHedge: () => this.#budget.take(clock.monotonicMs()),
-      isOverloaded: () => this.#budget.isOverloaded(clock.monotonicMs()),
+      isOverloaded: (member) => member.isOverloaded(clock.monotonicMs()),
     };
     this.crypto =
       tokens.length === 1

@@ -464,11 +464,31 @@ t.test('hedge: none while there is no room', async (t) => {
   const answers = [fixture.encrypt(), fixture.encrypt()];
   await fixture.advance(140);
   t.ok(fixture.fleet.stats().every(({ hedges }) => hedges === 0));
-  const [a, b] = fixture.fleet.stats();
-  t.strictSame([a?.retries, b?.retries], [0, 0], 'nor is silence a reason for twice the work then');
   await fixture.release('a');
   await fixture.release('b');
   await Promise.all(answers);
+});
+
+t.test('silence: the other token is asked, unless that one has just had no room', async (t) => {
+  const fixture = new Fixture();
+  for (let index = 0; index < 300; index++) await fixture.encrypt();
+  const hangsAfterRefusing = async (refusing: string): Promise<number> => {
+    fixture.token(refusing).crypto.failure = failure('overloaded', null);
+    for (let index = 0; index < 3; index++) await fixture.encrypt();
+    fixture.token(refusing).crypto.failure = null;
+    fixture.hang('a');
+    const before = fixture.fleet.stats()[0]?.retries ?? 0;
+    // One of two is for a.
+    const answers = [fixture.encrypt(), fixture.encrypt()];
+    await fixture.advance(110);
+    const retries = (fixture.fleet.stats()[0]?.retries ?? 0) - before;
+    await fixture.release('a');
+    await Promise.all(answers);
+    await fixture.advance(2_000);
+    return retries;
+  };
+  t.equal(await hangsAfterRefusing('a'), 1, 'that it was full itself is no reason to wait for it');
+  t.equal(await hangsAfterRefusing('b'), 0, 'silence is no reason for twice the work there');
 });
 
 t.test('beyond recovery: a token that served here; one that never did only when none serves', async (t) => {
