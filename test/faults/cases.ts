@@ -171,8 +171,8 @@ export const cases: readonly FaultCase[] = [
     reached: 'directly',
     allowed: quickly,
     breaksAll: true,
-    // 90% of the capacity; the deadline.
-    overload: { servedShareMin: 0.9 / 3, servedP99Ms: 150, refusedP99Ms: 10 },
+    // Below the deadline.
+    overload: { callsEach, capacityShareMin: 0.9, servedP99Ms: 150, refusedP99Ms: 10 },
     sessions: 1,
     begin({ token, otherShims, rate, servingProcesses }) {
       const shims = [token.shim, ...otherShims];

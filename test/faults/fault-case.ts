@@ -59,8 +59,10 @@ export interface FaultCase {
   readonly breaksAll?: boolean;
   /** What is to be of the requests all the same, where there is room for some of them only. */
   readonly overload?: {
-    /** The least share of them that is served, 0 to 1. */
-    readonly servedShareMin: number;
+    /** PKCS#11 calls of a request, on average. */
+    readonly callsEach: number;
+    /** The least share of what the tokens can do that is served, 0 to 1. */
+    readonly capacityShareMin: number;
     /** p99 of those that are served, and of those that are refused, must be below. */
     readonly servedP99Ms: number;
     readonly refusedP99Ms: number;

@@ -15,6 +15,7 @@ import { makeNetworkHsm, type NetworkHsm } from '../support/network-hsm.js';
 import type { FaultCase, FaultyToken, HsmKind } from './fault-case.js';
 import { KnownKey } from './known-key.js';
 import type { LoadPlan } from './load-protocol.js';
+import { type CallTimes, callTimes } from './token-capacity.js';
 
 const run = promisify(execFile);
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -95,6 +96,12 @@ export class FaultNode {
     const { tokens } = await statusOf(this.#node);
     const first: unknown = Array.isArray(tokens) ? tokens[0] : null;
     return isJsonObject(first) && first['state'] === 'UNAVAILABLE' ? String(first['reason']) : null;
+  }
+
+  /** As the node's metrics tell it, no more than a second or two old. */
+  async callTimes(): Promise<CallTimes> {
+    const response = await fetch(this.#node.description.metricsUrl);
+    return callTimes(await response.text());
   }
 
   async accept(): Promise<void> {

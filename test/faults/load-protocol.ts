@@ -20,6 +20,7 @@ export interface Stretch {
 
 /** Of the requests that were due within a stretch. Milliseconds from when they were due. */
 export interface StretchReport {
+  readonly seconds: number;
   readonly requests: number;
   /** 429, 5xx, or no answer. */
   readonly failed: number;

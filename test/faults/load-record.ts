@@ -69,6 +69,7 @@ export class LoadRecord {
       else failed += 1;
     }
     return {
+      seconds: (untilMs - fromMs) / 1_000,
       requests,
       failed,
       late,

@@ -5,6 +5,7 @@ import type { FaultCase, FaultContext } from './fault-case.js';
 import { type FaultNode, servingProcesses } from './fault-node.js';
 import type { LoadClient } from './load-client.js';
 import type { Stretch } from './load-protocol.js';
+import { capacityOf } from './token-capacity.js';
 import { type CaseOutcome, problemsOf } from './verdict.js';
 
 export interface CaseResult {
@@ -20,6 +21,7 @@ const wellBeforeMsMax = 30_000;
 const tailMsMax = 15_000;
 const pollMs = 100;
 const againMs = 1_000;
+const metricsAgeMsMax = 2_500;
 
 const epochMs = (): number => performance.timeOrigin + performance.now();
 
@@ -53,11 +55,25 @@ export async function runCase(
     const fromMs = epochMs();
     await faultCase.begin(context);
     const endMs = fromMs + seconds * 1_000;
+    const { overload, sessions = 1 } = faultCase;
+    // Once the metrics have left the time before the fault behind.
+    const slowed = overload === undefined ? null : delay(metricsAgeMsMax).then(() => node.callTimes());
+    // Its failure is told where it is waited for.
+    slowed?.catch(() => {});
     for (let nextMs = fromMs + againMs; nextMs < endMs; nextMs += againMs) {
       await untilMs(nextMs);
       await faultCase.again?.(context);
     }
     await untilMs(endMs);
+    const capacity =
+      overload === undefined || slowed === null
+        ? {}
+        : {
+            capacity: capacityOf(await slowed, await node.callTimes(), {
+              sessions: sessions * tokens * servingProcesses,
+              callsEach: overload.callsEach,
+            }),
+          };
     await faultCase.end?.(context);
     token.shim.setFaults();
     token.shim.releaseAll();
@@ -67,7 +83,7 @@ export async function runCase(
     const during = await load.report({ fromMs, untilMs: mendedMs });
     // What is due now may still be on its way.
     const after = await load.report({ fromMs: mendedMs, untilMs: epochMs() - wellMs / 2 } satisfies Stretch);
-    const outcome = { during, recoveryMs, after };
+    const outcome = { during, recoveryMs, after, ...capacity };
     return { faultCase, outcome, problems: problemsOf(faultCase, tokens, outcome) };
   } catch (failure) {
     return { faultCase, outcome: null, problems: [errorText(failure)] };

@@ -1,6 +1,7 @@
 import { figure, textTable } from '../../bench/report/text-table.js';
+import type { StretchReport } from './load-protocol.js';
 import type { CaseResult } from './runner.js';
-import { type Verdict, verdictOf } from './verdict.js';
+import { servedRate, type Verdict, verdictOf } from './verdict.js';
 
 const header = [
   'fault',
@@ -48,7 +49,12 @@ export function resultNotes({ faultCase, outcome, problems }: CaseResult): reado
   const sentLate = outcome?.during.sentLate ?? 0;
   return [
     ...said.map(([what, count]) => `${count} × ${what}`),
+    ...(outcome?.capacity === undefined ? [] : [capacityNote(outcome.during, outcome.capacity)]),
     ...(sentLate > 0 ? [`${sentLate} requests were sent late: the load had not enough of a core`] : []),
     ...problems.map((problem) => `PROBLEM ${problem}`),
   ].map((line) => `  ${faultCase.name}: ${line}`);
 }
+
+const capacityNote = (during: StretchReport, capacity: number): string =>
+  `${servedRate(during).toFixed(0)}/s served of the ${capacity.toFixed(0)}/s that the tokens could do: ` +
+  `${((100 * servedRate(during)) / capacity).toFixed(1)}%`;

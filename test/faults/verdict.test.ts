@@ -12,6 +12,7 @@ const faultCase: FaultCase = {
   begin: () => {},
 };
 const well: StretchReport = {
+  seconds: 10,
   requests: 100,
   failed: 0,
   late: 0,
@@ -51,15 +52,21 @@ t.test('with another token, or a fault that harms nobody, requests are served', 
 });
 
 t.test('where no token is left, or too little room, what could be served is', async (t) => {
-  const problems = (one: Partial<FaultCase>, during: Partial<StretchReport>) =>
-    problemsOf({ ...faultCase, ...one }, 2, { during: { ...well, ...during }, recoveryMs: 0, after: well });
+  const problems = (one: Partial<FaultCase>, during: Partial<StretchReport>, capacity = 3) =>
+    problemsOf({ ...faultCase, ...one }, 2, {
+      during: { ...well, ...during },
+      recoveryMs: 0,
+      after: well,
+      capacity,
+    });
   t.strictSame(problems({ breaksAll: true }, { failed: 100 }), []);
   const overload = {
     breaksAll: true,
-    overload: { servedShareMin: 0.3, servedP99Ms: 150, refusedP99Ms: 10 },
+    overload: { callsEach: 3, capacityShareMin: 0.9, servedP99Ms: 150, refusedP99Ms: 10 },
   };
-  t.strictSame(problems(overload, { failed: 70, servedP99Ms: 149, refusedP99Ms: 9 }), []);
-  t.match(problems(overload, { failed: 71 }), [/29.0% were served, at least 30.0%/]);
+  t.strictSame(problems(overload, { failed: 73, servedP99Ms: 149, refusedP99Ms: 9 }), []);
+  t.match(problems(overload, { failed: 74 }), [/86.7% of the capacity was served, 90% is to be/]);
+  t.match(problems(overload, {}, Number.NaN), [/of the capacity/], 'it is not known');
   t.match(problems(overload, { servedP99Ms: 150 }), [/what was served is not below 150/]);
   t.match(problems(overload, { refusedP99Ms: 10 }), [/refusals is not below 10/]);
   t.match(problems(overload, { refusedP99Ms: Number.NaN }), [/refusals/], 'nothing was refused');

@@ -9,6 +9,8 @@ export interface CaseOutcome {
   readonly recoveryMs: number | null;
   /** From its end until nobody looked any more. */
   readonly after: StretchReport;
+  /** What the tokens could do at most meanwhile, in requests a second; of an overload only. */
+  readonly capacity?: number;
 }
 
 /**
@@ -34,7 +36,7 @@ const recoveryMaxMs = 2_000;
 export function problemsOf(
   faultCase: FaultCase,
   tokens: number,
-  { during, recoveryMs, after }: CaseOutcome,
+  { during, recoveryMs, after, capacity }: CaseOutcome,
 ): readonly string[] {
   const problems: string[] = [];
   const wrong = during.wrong + after.wrong;
@@ -44,7 +46,8 @@ export function problemsOf(
   if (recoveryMs === null) problems.push('it has not recovered');
   else if (recoveryMs > recoveryMaxMs)
     problems.push(`it took ${(recoveryMs / 1_000).toFixed(1)} s to recover`);
-  if (faultCase.overload !== undefined) problems.push(...overloadProblems(faultCase.overload, during));
+  if (faultCase.overload !== undefined)
+    problems.push(...overloadProblems(faultCase.overload, during, capacity ?? Number.NaN));
   // A single token that is ill leaves nothing but to say so in time.
   if ((tokens > 1 && faultCase.breaksAll !== true) || faultCase.harmless === true) {
     const { failed, p99Ms } = faultCase.allowed;
@@ -55,16 +58,22 @@ export function problemsOf(
 }
 
 function overloadProblems(
-  { servedShareMin, servedP99Ms, refusedP99Ms }: NonNullable<FaultCase['overload']>,
+  { capacityShareMin, servedP99Ms, refusedP99Ms }: NonNullable<FaultCase['overload']>,
   during: StretchReport,
+  capacity: number,
 ): readonly string[] {
   const problems: string[] = [];
-  const percent = (share: number): string => `${(share * 100).toFixed(1)}%`;
-  const served = (during.requests - during.failed - during.wrong) / Math.max(1, during.requests);
-  if (served < servedShareMin)
-    problems.push(`${percent(served)} were served, at least ${percent(servedShareMin)} could be`);
+  const share = servedRate(during) / capacity;
+  if (!(share >= capacityShareMin))
+    problems.push(
+      `${(100 * share).toFixed(1)}% of the capacity was served, ${100 * capacityShareMin}% is to be`,
+    );
   if (!(during.servedP99Ms < servedP99Ms))
     problems.push(`p99 of what was served is not below ${servedP99Ms} ms`);
   if (!(during.refusedP99Ms < refusedP99Ms)) problems.push(`p99 of refusals is not below ${refusedP99Ms} ms`);
   return problems;
 }
+
+/** Requests a second that were served. */
+export const servedRate = ({ requests, failed, wrong, seconds }: StretchReport): number =>
+  (requests - failed - wrong) / seconds;
