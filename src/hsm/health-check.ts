@@ -2,6 +2,7 @@ import { equalInConstantTime, wipe } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
 import { type HealthCheck, healthDeadlineMs } from './token-health.js';
 import type { HsmCrypto, HsmFailure, KeyObject } from './types.js';
+import { witnessAad, witnessPlaintext } from './witness.js';
 
 /** A check that failed. */
 export type FailedCheck = HealthCheck & {
@@ -18,7 +19,11 @@ const checkPlaintext = Buffer.alloc(32, 0x5a);
 const checkFailed = 'the check on its test key failed';
 const checkAad = Buffer.from('xksd health check', 'latin1');
 
-/** X-H3: real cryptography on a key of its own. An encrypt, and the decrypt of what came out. */
+/**
+ * X-H3: real cryptography on a key of its own. An encrypt, and the decrypt of what came out; and of the key's witness, as
+ * both of them go well with any key. A token that has numbered its objects anew is found out by that: the pool then finds
+ * every key again before it uses it.
+ */
 export async function checkTestKey(
   crypto: HsmCrypto,
   key: KeyObject,
@@ -34,8 +39,13 @@ export async function checkTestKey(
   const { iv, ciphertext, tag } = encrypted.value;
   const decrypted = await crypto.decrypt({ key, ciphertext, gcmAad: checkAad, iv, tag }, deadlineMs);
   if (!decrypted.ok) return outcome(decrypted.error, 'decrypt', key, clock);
-  const same = equalInConstantTime(decrypted.value, checkPlaintext);
+  let same = equalInConstantTime(decrypted.value, checkPlaintext);
   wipe(decrypted.value);
+  if (same && key.witness !== null) {
+    const witnessed = await crypto.decrypt({ key, gcmAad: witnessAad, ...key.witness }, deadlineMs);
+    if (!witnessed.ok) return outcome(witnessed.error, 'decrypt of its witness', key, clock);
+    same = equalInConstantTime(witnessed.value, witnessPlaintext);
+  }
   const atMs = clock.monotonicMs();
   return same
     ? { kind: 'passed', atMs, tookMs: atMs - startMs }
@@ -49,7 +59,7 @@ export async function checkTestKey(
 
 function outcome(
   failure: HsmFailure,
-  operation: 'encrypt' | 'decrypt',
+  operation: 'encrypt' | 'decrypt' | 'decrypt of its witness',
   key: KeyObject,
   clock: Clock,
 ): FailedCheck | (HealthCheck & { readonly kind: 'busy' }) {

@@ -3,6 +3,7 @@ import type { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import type { CryptoPool } from '../../src/hsm/crypto-pool.js';
+import { checkTestKey } from '../../src/hsm/health-check.js';
 import type { DecryptOperation, KeyObject, Witness } from '../../src/hsm/types.js';
 import {
   encryption,
@@ -273,6 +274,15 @@ for (const workers of [1, 2]) {
     },
   );
 }
+
+t.test('a check on the test key finds out that the objects have other numbers now', async (t) => {
+  const pool = await startPool(t, token, 1);
+  for (const known of [key, otherKey]) await encryptsRightly(t, pool, 'found', known);
+  shim.setFaults('handles swap');
+  t.match(await checkTestKey(pool, key.object, systemClock), { kind: 'passed' });
+  // Nothing was decrypted under this one, whose handle is the other's by now.
+  await encryptsRightly(t, pool, 'found anew', otherKey);
+});
 
 t.test(
   'a key without a witness: the pool’s canary decides, and without one nothing is the caller’s fault (X-X2)',

@@ -29,6 +29,8 @@ export class Breaker {
   #outMs = 0;
   #closedAtMs = Number.NEGATIVE_INFINITY;
   #opened = 0;
+  /** It was closed by a canary, and opened again soon after. */
+  #relapsed = false;
 
   constructor(random: RandomSource) {
     this.#random = random;
@@ -64,11 +66,16 @@ export class Breaker {
     return true;
   }
 
-  canaryPassed(nowMs: number): void {
+  /**
+   * It is in use again. On trial, where the canary proves little: the first failure opens it again, the first success ends
+   * that. So it is where there is no test key to run one with, and where the last one passed and the token failed all the same.
+   */
+  canaryPassed(nowMs: number, hasTestKey: boolean): void {
     if (!this.isOpen) return;
     this.#openUntilMs = null;
     this.#closedAtMs = nowMs;
-    this.#consecutive = 0;
+    const isOnTrial = !hasTestKey || this.#relapsed;
+    this.#consecutive = isOnTrial ? consecutiveFailuresMax - 1 : 0;
     this.#failed.fill(0);
     this.#total.fill(0);
   }
@@ -78,7 +85,10 @@ export class Breaker {
   }
 
   #open(nowMs: number, isRelapse: boolean): void {
-    if (!this.isOpen) this.#opened += 1;
+    if (!this.isOpen) {
+      this.#opened += 1;
+      this.#relapsed = isRelapse;
+    }
     this.#outMs = isRelapse && this.#outMs > 0 ? Math.min(outMaxMs, 2 * this.#outMs) : outFirstMs;
     const [low = 0, high = 0] = this.#random.bytes(2);
     const share = (high * 256 + low) / 65_536;

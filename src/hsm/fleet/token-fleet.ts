@@ -269,11 +269,11 @@ export class TokenFleet {
       this.#awaitCanary(member);
       return;
     }
-    this.#closeBreaker(member);
+    this.#closeBreaker(member, result === 'passed');
   }
 
-  #closeBreaker(member: FleetMember): void {
-    member.breaker.canaryPassed(this.#options.clock.monotonicMs());
+  #closeBreaker(member: FleetMember, hasTestKey: boolean): void {
+    member.breaker.canaryPassed(this.#options.clock.monotonicMs(), hasTestKey);
     this.#options.logger.info('token in use again', { hsm: member.name });
     this.#tellChange();
   }

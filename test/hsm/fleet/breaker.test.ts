@@ -83,12 +83,12 @@ t.test('give or take a fifth', async (t) => {
 t.test('a canary closes it; what fails again soon is out longer, what fails later anew', async (t) => {
   const tested = breaker();
   openAt(tested, 0);
-  tested.canaryPassed(1_000);
+  tested.canaryPassed(1_000, true);
   t.notOk(tested.isOpen);
   for (let index = 0; index < 4; index++) t.notOk(tested.failed(1_000), 'it counts from the beginning');
   t.ok(tested.failed(1_000));
   t.equal(openMs(tested, 1_000), 2_000, 'a relapse');
-  tested.canaryPassed(3_000);
+  tested.canaryPassed(3_000, true);
   openAt(tested, 63_000);
   t.equal(openMs(tested, 63_000), 1_000, 'a minute later');
   t.equal(tested.opened, 3);
@@ -99,4 +99,32 @@ t.test('a canary has nothing to say while it is closed', async (t) => {
   tested.canaryFailed(0);
   t.notOk(tested.isOpen);
   t.equal(tested.openUntilMs, null);
+});
+
+t.test('on trial without a test key: the first failure opens it again, a success ends that', async (t) => {
+  const tested = breaker();
+  openAt(tested, 0);
+  tested.canaryPassed(1_000, false);
+  t.ok(tested.failed(1_100), 'one is enough');
+  t.equal(openMs(tested, 1_100), 2_000);
+  tested.canaryPassed(3_100, false);
+  tested.succeeded(3_200);
+  for (let index = 0; index < 4; index++) t.notOk(tested.failed(3_300));
+  t.ok(tested.failed(3_300));
+});
+
+t.test('on trial where a canary passed, and the token failed all the same', async (t) => {
+  const tested = breaker();
+  openAt(tested, 0);
+  tested.canaryPassed(1_000, true);
+  t.notOk(tested.failed(1_100), 'the canary is believed once');
+  for (let index = 0; index < 4; index++) tested.failed(1_100);
+  t.ok(tested.isOpen);
+  tested.canaryPassed(3_100, true);
+  t.ok(tested.failed(3_200));
+  tested.canaryPassed(7_200, true);
+  tested.succeeded(7_300);
+  openAt(tested, 100_000);
+  tested.canaryPassed(101_000, true);
+  t.notOk(tested.failed(101_100), 'and again when it has been well for a while');
 });
