@@ -42,6 +42,7 @@ export const isQuick = (micros: number): boolean => micros <= quickMicrosMax;
 export function lanesWanted(demand: LaneDemand): number {
   const { outstanding, overdue, abandoned, lanesMin, lanesMax } = demand;
   const prompt = outstanding - overdue;
-  const free = isQuick(demand.typicalMicros) ? lanesMin : Math.max(prompt, lanesMin);
+  // As many again as are overdue: a token that has become slow is met within a few sweeps, before its first answer.
+  const free = Math.max(lanesMin, isQuick(demand.typicalMicros) ? Math.min(prompt, overdue) : prompt);
   return Math.min(lanesMax, abandoned + overdue + free);
 }

@@ -10,6 +10,7 @@ import { loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
 import { type ChildCommand, type ChildHandle, spawnChild } from './child-process.js';
 import { bindListeners } from './listeners.js';
+import { StartPriority } from './start-priority.js';
 import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from './supervision.js';
 
 export interface SupervisorOptions {
@@ -78,6 +79,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     drainMs: config.serving.drainSeconds * 1_000,
     random: Math.random,
   });
+  const startPriority = new StartPriority();
   const children = new Map<number, ChildHandle>();
   const nonce = randomUUID();
   const start = (slot: number, role: ChildRole): void => {
@@ -115,6 +117,12 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
       case 'kill':
         children.get(action.slot)?.kill();
         return;
+      case 'priority': {
+        const pid = children.get(action.slot)?.pid ?? null;
+        if (pid !== null && action.level === 'start') startPriority.lower(pid);
+        else if (pid !== null) startPriority.restore(pid);
+        return;
+      }
       case 'send':
         children.get(action.slot)?.send(action.message);
         return;

@@ -46,6 +46,8 @@ export type Action =
   | { readonly kind: 'spawn'; readonly slot: number; readonly role: ChildRole }
   /** SIGKILL. */
   | { readonly kind: 'kill'; readonly slot: number }
+  /** `start`: it comes after those that serve until it does. */
+  | { readonly kind: 'priority'; readonly slot: number; readonly level: 'start' | 'normal' }
   | { readonly kind: 'send'; readonly slot: number; readonly message: SupervisorMessage }
   | { readonly kind: 'notify'; readonly state: 'ready' | 'stopping'; readonly status: string }
   | { readonly kind: 'status'; readonly status: string }
@@ -83,6 +85,8 @@ interface Child {
   replaceByMs: number | null;
   /** It took the place of one that was stuck, and has not told yet how it fares. */
   isSuccessor: boolean;
+  /** It starts at a lower priority, while others serve. */
+  isBehind: boolean;
   /** It was ready, or said why it is not, or ended, at least once. */
   concluded: boolean;
   wasReady: boolean;
@@ -135,6 +139,7 @@ export class Supervision {
       stuck: null,
       replaceByMs: null,
       isSuccessor: false,
+      isBehind: false,
       concluded: false,
       wasReady: false,
     }));
@@ -167,7 +172,10 @@ export class Supervision {
       default:
         unreachable(event);
     }
-    if (!this.#finished) this.#report();
+    if (!this.#finished) {
+      this.#promote();
+      this.#report();
+    }
     return this.#actions;
   }
 
@@ -248,6 +256,7 @@ export class Supervision {
     child.isSuccessor = child.replaceByMs !== null;
     child.replaceByMs = null;
     child.stuck = null;
+    child.isBehind = false;
     if (child.fatal === null) child.reason = 'restarting';
 
     if (
@@ -370,9 +379,21 @@ export class Supervision {
       child.ready = false;
       child.fatal = null;
       this.#actions.push({ kind: 'spawn', slot: child.slot, role: child.role });
+      child.isBehind = child.role === 'serving' && this.#readyCount() > 0;
+      if (child.isBehind) this.#actions.push({ kind: 'priority', slot: child.slot, level: 'start' });
       this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
       if (this.#phase.kind === 'draining' && child.role === 'serving')
         this.#sendDrain(child, this.#phase.untilMs - nowMs);
+    }
+  }
+
+  /** Who serves now, or starts with nobody left who does, comes after nobody. */
+  #promote(): void {
+    const isAnyReady = this.#readyCount() > 0;
+    for (const child of this.#serving()) {
+      if (!child.isBehind || (isAnyReady && !child.ready)) continue;
+      child.isBehind = false;
+      this.#actions.push({ kind: 'priority', slot: child.slot, level: 'normal' });
     }
   }
 

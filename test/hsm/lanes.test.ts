@@ -39,6 +39,16 @@ t.test('a lane inside a call that does not return is made up for', async (t) => 
 });
 
 t.test(
+  'where several are overdue the token has become slow: as many again, as long as anything waits',
+  async (t) => {
+    t.equal(lanesWanted(demand({ outstanding: 40, overdue: 4 })), 8);
+    t.equal(lanesWanted(demand({ outstanding: 40, overdue: 8 })), 16);
+    t.equal(lanesWanted(demand({ outstanding: 10, overdue: 8 })), 10);
+    t.equal(lanesWanted(demand({ outstanding: 8, overdue: 8 })), 9, 'and one for who comes next');
+  },
+);
+
+t.test(
   'what an operation usually takes: a busy machine does not make a quick token a slow one',
   async (t) => {
     const after = (known: number, samples: readonly number[]): number => samples.reduce(typicalMicros, known);

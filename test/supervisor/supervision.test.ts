@@ -85,6 +85,7 @@ class SimulatedNode {
       if (action.kind === 'finish') return [`finish ${action.code} ${action.message}`];
       if (action.kind === 'notify') return [`notify ${action.state}: ${action.status}`];
       if (action.kind === 'status') return [`status ${action.status}`];
+      if (action.kind === 'priority') return [`priority ${action.slot} ${action.level}`];
       return ['slot' in action ? `${action.kind} ${action.slot}` : action.kind];
     });
   }
@@ -126,6 +127,33 @@ t.test('children learn which serving processes run, ready or not', async (t) => 
   t.same(running(), ['2:102'], 'the new one is not known yet');
   node.do({ kind: 'spawned', slot: 1, pid: 201 });
   t.same(running(), ['1:201 2:102']);
+});
+
+t.test('who takes the place of another comes after those that serve, until it does', async (t) => {
+  const node = new SimulatedNode();
+  node.start();
+  t.same(node.took('priority'), [], 'nobody serves yet');
+  for (const slot of [0, 1, 2]) node.readiness(slot, true);
+  node.exited(0, null, 'SIGKILL');
+  t.same(node.took('priority'), [], 'a replica is waited for');
+  node.exited(1, null, 'SIGSEGV');
+  t.same(node.took('spawn', 'priority'), ['spawn 1', 'priority 1 start']);
+  node.readiness(1, false, 'no key state yet');
+  t.same(node.took('priority'), []);
+  node.readiness(1, true);
+  t.same(node.took('priority'), ['priority 1 normal']);
+  node.readiness(1, true);
+  t.same(node.took('priority'), [], 'once');
+});
+
+t.test('when nobody is left who serves, who starts comes after nobody', async (t) => {
+  const node = new SimulatedNode();
+  node.start();
+  for (const slot of [0, 1, 2]) node.readiness(slot, true);
+  node.exited(1, null, 'SIGSEGV');
+  t.same(node.took('priority'), ['priority 1 start']);
+  node.exited(2, null, 'SIGSEGV');
+  t.same(node.took('spawn', 'priority'), ['spawn 2', 'priority 1 normal']);
 });
 
 t.test(
