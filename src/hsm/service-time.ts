@@ -1,7 +1,7 @@
 import type { CellOutcome } from './cells.js';
 import { isQuick, typicalMicros } from './lanes.js';
 
-/** A sample counts a sixteenth; a quarter where the one before was as far off, too: the token has become another one. */
+/** A sample counts a sixteenth; a quarter where the two before were as far off, too: the token has become another one. */
 const usualGain = 1 / 16;
 const changedGain = 1 / 4;
 /** Twice the average, or half of it. */
@@ -15,7 +15,8 @@ export class ServiceTime {
   #roundTrips = 0;
   #operationMicros = 0;
   #typicalMicros = 0;
-  #previousMicros = 0;
+  #lastMicros = 0;
+  #beforeLastMicros = 0;
 
   /** Operations measured. */
   get operations(): number {
@@ -51,15 +52,17 @@ export class ServiceTime {
 
   #average(micros: number): void {
     const known = this.#operationMicros;
-    const previous = this.#previousMicros;
-    this.#previousMicros = micros;
+    const last = this.#lastMicros;
+    const beforeLast = this.#beforeLastMicros;
+    this.#beforeLastMicros = last;
+    this.#lastMicros = micros;
     if (known === 0) {
       this.#operationMicros = micros;
       return;
     }
-    const isSlower = Math.min(micros, previous) > farOff * known;
-    const isQuicker = Math.max(micros, previous) < known / farOff;
-    // Alone, one that is far off is most likely a call, or a thread, that had to wait.
+    const isSlower = Math.min(micros, last, beforeLast) > farOff * known;
+    const isQuicker = Math.max(micros, last, beforeLast) < known / farOff;
+    // One or two that are far off are most likely calls, or threads, that had to wait.
     const sample = isSlower ? micros : Math.min(micros, 8 * known + 1_000);
     this.#operationMicros = known + (sample - known) * (isSlower || isQuicker ? changedGain : usualGain);
   }

@@ -30,13 +30,13 @@ t.test('the average of what differs little is its mean', async (t) => {
   t.equal(time.roundTrips, 3_000);
 });
 
-t.test('a call that hung alone moves it little', async (t) => {
-  t.ok(measured(...times(50, 100), 10_000_000).operationMicros < 250);
+t.test('one or two calls that hung move it little', async (t) => {
+  t.ok(measured(...times(50, 100), ...times(2, 10_000_000)).operationMicros < 400);
 });
 
 t.test('a token that has become slower, or quicker, is known for it after a few operations', async (t) => {
-  t.ok(measured(...times(50, 100), ...times(6, 80_000)).operationMicros > 40_000);
-  t.ok(measured(...times(50, 80_000), ...times(6, 100)).operationMicros < 20_000);
+  t.ok(measured(...times(50, 100), ...times(8, 80_000)).operationMicros > 40_000);
+  t.ok(measured(...times(50, 80_000), ...times(8, 100)).operationMicros < 20_000);
 });
 
 t.test('hangs that return together count no more than half a second each', async (t) => {
