@@ -4,6 +4,7 @@ import { Standing } from './choice.js';
 import { failoverMsMin, nextStep, tellingFailure } from './failover.js';
 import { hedgeAfterMs, silentAtMs } from './hedge.js';
 import type { FleetMember, OperationName } from './member.js';
+import { isWorthRepeating } from './repetition.js';
 
 /** One encrypt or decrypt, as the fleet is asked for it. */
 export interface FleetRequest<T> {
@@ -52,6 +53,7 @@ export class FleetOperation<T> {
   #asked = 0;
   #out = 0;
   #retries = 0;
+  #repetitions = 0;
   #isSettled = false;
   /** Of the failures so far the one to answer with. */
   #telling: HsmFailure | null = null;
@@ -174,6 +176,11 @@ export class FleetOperation<T> {
     if (step === 'second-opinion') this.#calledBad = { by: member, verdict: failure };
     // Who is still out may have the answer.
     if (this.#out > 0) return;
+    if (step === 'retry' && this.#mayRepeat(member, failure)) {
+      this.#repetitions += 1;
+      this.#ask(member, this.#fleet.monotonicMs());
+      return;
+    }
     const worst = step === 'second-opinion' ? Standing.well : Standing.withoutKey;
     const other = step === 'answer' ? null : this.#fleet.choose(this.#request.key, this.#asked, worst);
     if (other === null) {
@@ -184,6 +191,18 @@ export class FleetOperation<T> {
     if (step === 'retry') this.#retries += 1;
     member.retries += 1;
     this.#ask(other, this.#fleet.monotonicMs());
+  }
+
+  /** The only token that is well is asked again, as a single one would be: the others are no better. */
+  #mayRepeat(member: FleetMember, failure: HsmFailure): boolean {
+    const { key, deadlineMs } = this.#request;
+    const msLeft = deadlineMs - this.#fleet.monotonicMs();
+    return (
+      isWorthRepeating(failure, this.#repetitions, msLeft) &&
+      this.#fleet.choose(key, this.#asked, Standing.well) === null &&
+      this.#fleet.choose(key, ~member.bit, Standing.well) === member &&
+      member.repetitions.take()
+    );
   }
 
   #tellRoute(member: FleetMember): void {

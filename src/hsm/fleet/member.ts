@@ -8,6 +8,7 @@ import { isTokenFault } from './failover.js';
 import { overloadMemoryMs } from './hedge.js';
 import { RecentLatency } from './latency.js';
 import { LostKeys } from './lost-keys.js';
+import { RepetitionBudget } from './repetition.js';
 
 export type OperationName = 'encrypt' | 'decrypt';
 
@@ -37,6 +38,8 @@ export class FleetMember {
     decrypt: new RecentLatency(),
   };
   readonly lostKeys = new LostKeys();
+  /** Of what it may be asked again, while it is the only one that is well. */
+  readonly repetitions = new RepetitionBudget();
   /** Kept, as it is asked for with every request. */
   name = '';
   state: TokenState = 'UNAVAILABLE';
@@ -78,6 +81,7 @@ export class FleetMember {
   succeeded(operation: OperationName, key: ObjectId, tookMs: number, nowMs: number): void {
     this.latency[operation].took(tookMs);
     this.breaker.succeeded(nowMs);
+    this.repetitions.succeeded();
     this.lostKeys.found(key);
   }
 

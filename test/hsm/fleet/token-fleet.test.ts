@@ -152,6 +152,37 @@ t.test('a token that fails: the other one answers, and the route says so', async
   }
 });
 
+t.test('the only token that is well is asked again where it fails in a call', async (t) => {
+  const fixture = new Fixture(['a', 'b', 'c']);
+  fixture.token('b').change({ state: 'UNAVAILABLE' });
+  fixture.token('c').change({ state: 'UNAVAILABLE' });
+  const { crypto } = fixture.token('a');
+  const failsFirst = (times: number): void => {
+    const until = crypto.calls + times + 1;
+    crypto.failure = failure('failed');
+    crypto.before = () => {
+      if (crypto.calls === until) crypto.failure = null;
+    };
+  };
+  failsFirst(3);
+  const route: HsmRoute = { hsm: null, askedFirst: null };
+  t.match(await fixture.encrypt(route), { ok: true });
+  t.strictSame(route, { hsm: 'a', askedFirst: null });
+  t.strictSame(fixture.calls, [4, 0, 0]);
+  fixture.token('b').change({ state: 'ACTIVE' });
+  failsFirst(1);
+  for (let index = 0; index < 2; index++) t.match(await fixture.encrypt(), { ok: true });
+  t.ok(fixture.token('b').crypto.calls > 0, 'another one that is well comes first');
+
+  const ill = new Fixture();
+  for (const token of ill.tokens) {
+    token.change({ state: 'UNAVAILABLE' });
+    token.crypto.failure = failure('failed');
+  }
+  t.match(await ill.encrypt(), { ok: false, error: { kind: 'failed' } });
+  t.strictSame(ill.calls, [1, 1], 'one that is ill is not asked twice');
+});
+
 t.test('one retry, and none without 40 ms for it', async (t) => {
   const fixture = new Fixture(['a', 'b', 'c']);
   for (const token of fixture.tokens) token.crypto.failure = failure('failed');
