@@ -275,7 +275,8 @@ class QueuedCryptoPool implements CryptoPool {
 
   calls(): CallCounts {
     this.#out.queue.readCalls(this.#callNumbers);
-    return callCounts(this.#binding, this.#callNumbers, this.#serviceTime);
+    const { operations, roundTrips } = this.#serviceTime;
+    return callCounts(this.#binding, this.#callNumbers, { operations, roundTrips });
   }
 
   async close(): Promise<void> {
