@@ -188,7 +188,9 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
 
   command
     .command('remove')
-    .description('remove a node for good: it stops serving as soon as it hears of it')
+    .description(
+      'remove a node for good: it stops serving as soon as it hears of it; exit 3 while a voter has not applied that',
+    )
     .argument('<name>')
     .option('--force', 'although the voters left that can be reached are no quorum')
     .action((name: string, options: { force?: true }) =>

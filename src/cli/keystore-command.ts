@@ -142,7 +142,7 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
   command
     .command('set')
     .description(
-      'say what a node cut off from the quorum does: serve on, or stop so that no disabled key is used',
+      'say what a node cut off from the quorum does: serve on, or stop so that no disabled key is used; exit 3 when a serving process has not confirmed stop',
     )
     .argument('<name>')
     .addOption(new Option('--on-isolation <rule>').choices(['serve', 'stop']).makeOptionMandatory())
