@@ -32,14 +32,13 @@ async function fillDisk({ cluster, check }: CaseContext): Promise<void> {
   const node = cluster.nodes.find(({ dataDir }) => dataDir === disk?.directory);
   if (disk === null || node === undefined)
     throw new Error('this user may not mount a small file system: run it as root, or with sudo -n');
-  const [pid = 0] = node.processes('replica');
   disk.fill();
-  await eventually('the replica ends', () => !node.processes('replica').includes(pid), node.demo.logFile);
+  await eventually('its replication stops', () => node.hasHalted(), node.demo.logFile);
   await delay(fullMs);
   check((await node.health()) === 200, `${node.name} does not serve while its disk is full`);
   disk.free();
   await delay(recoveryMs);
-  await eventually('a replica again', async () => (await node.status()) !== null, node.demo.logFile);
+  await eventually('a replica again', () => node.replicates(), node.demo.logFile);
   await cluster.settledLeader();
 }
 
@@ -59,6 +58,7 @@ export const replicaFaults: ChaosCase = {
     const step = async (what: string, act: () => Promise<void>): Promise<void> => {
       const before = cluster.load.report();
       const startMs = performance.now();
+      context.event(what);
       await act();
       await delay(quietMs);
       const after = cluster.load.report();
