@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../../support/running-node.js';
 import type { CaseContext, ChaosCase } from '../chaos-case.js';
@@ -22,6 +24,16 @@ async function warmUp({ cluster }: CaseContext): Promise<void> {
     slow = cluster.load.report().slow;
     await delay(quietMs);
   }
+}
+
+/** What a replica loads when it starts, which is most of what its start costs. */
+const replicaCode = new URL('../../../src/replica/main.js', import.meta.url).href;
+
+/** By itself, and in no node: how late answers are for want of cores alone. */
+async function loadReplicaCode(): Promise<void> {
+  const script = `import(${JSON.stringify(replicaCode)}).then(() => process.exit(0))`;
+  await once(spawn(process.execPath, ['-e', script], { detached: true, stdio: 'ignore' }), 'exit');
+  await delay(recoveryMs);
 }
 
 async function kill({ cluster }: CaseContext, node: ChaosNode): Promise<void> {
@@ -88,6 +100,7 @@ export const replicaFaults: ChaosCase = {
     };
     await step('the first seconds', () => warmUp(context));
     await step('nothing', () => delay(2 * quietMs));
+    await step("a replica's code loaded, nothing killed", loadReplicaCode);
     await step("the leader's replica killed", async () => kill(context, await leader()));
     await step("a follower's replica killed", async () => kill(context, await follower()));
     await step("the leader's replica stopped", async () => standStill(context, await leader()));
