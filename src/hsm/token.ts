@@ -24,6 +24,7 @@ import { formatPkcs11Uri, type Pkcs11Uri } from './pkcs11-uri.js';
 import { poolTrials } from './profile/pool-trials.js';
 import { profilePins } from './profile/profile-pins.js';
 import { type ProfileProbe, TokenProfile } from './profile/token-profile.js';
+import { tokenRefusals } from './profile/token-refusals.js';
 import type { ProfileName } from './profile/vendor-profiles.js';
 import {
   freshHealth,
@@ -192,6 +193,7 @@ class TokenLifecycle implements Token {
       ...options,
       stated: options.profile,
       pins: profilePins(options.dataDir),
+      refusals: tokenRefusals(options.dataDir),
       onChange: () => this.#profileChanged(),
     });
     const pool = (): CryptoPool | null => (this.#mayServe() ? this.#pool : null);
@@ -524,6 +526,7 @@ class TokenLifecycle implements Token {
     const pool = this.#pool;
     const testKey = this.#testKey;
     this.#probeIfDue();
+    void this.#profile.look();
     // Nothing is encrypted with a token that is refused, not even for a check.
     const mayCheck = testKey !== null && !this.#checking && this.#profile.refusal === null;
     if (pool !== null && mayCheck) void this.#check(pool, testKey);
