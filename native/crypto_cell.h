@@ -41,6 +41,12 @@ struct KeyBlock {
 };
 static_assert(sizeof(KeyBlock) == 192);
 
+/**
+ * C_Encrypt calls of one operation at most: a key that is found again is told from another one by an encryption, a failed
+ * verification is repeated once (X-E4), and all of that once more in a new session.
+ */
+constexpr uint32_t kEncryptionsMax = 6;
+
 constexpr uint32_t kOperationEncrypt = 1;
 constexpr uint32_t kOperationDecrypt = 2;
 /** Only makes sure that the session is open and logged in. */
@@ -88,7 +94,9 @@ struct Header {
   uint32_t login_lost;
   uint32_t micros;
   uint32_t round_trips;
-  uint32_t reserved1[2];
+  /** C_Encrypt calls that were begun under `key`, whatever came of them: each may have used up an IV. */
+  uint32_t encryptions;
+  uint32_t reserved1;
 
   KeyBlock key;
   /** The pool's canary key; object_id_bytes 0 for none. */

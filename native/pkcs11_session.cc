@@ -307,6 +307,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   const InModule in_module(context_.calls.get());
   const uint64_t begun = MonotonicMicros();
   round_trips_ = 0;
+  encryptions_ = 0;
   form_ = GcmForm::FromFlags(request.header.flags);
   bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
   Step step = Attempt(request, login_epoch);
@@ -360,6 +361,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   if (header.result != cell::kOk && header.data_bytes > 0) explicit_bzero(request.data(), header.data_bytes);
   if (!opened_.empty()) explicit_bzero(opened_.data(), opened_.size());
   header.round_trips = round_trips_;
+  header.encryptions = encryptions_;
   header.micros = static_cast<uint32_t>(std::min<uint64_t>(MonotonicMicros() - begun, UINT32_MAX));
 }
 

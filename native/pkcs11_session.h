@@ -124,6 +124,8 @@ class CryptoSession {
   uint32_t login_epoch_ = 0;
   uint32_t initialisation_ = 0;
   uint32_t round_trips_ = 0;
+  /** C_Encrypt calls begun in the operation in hand. */
+  uint32_t encryptions_ = 0;
 
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;

@@ -54,6 +54,7 @@ const word = {
   loginLost: 11,
   micros: 12,
   roundTrips: 13,
+  encryptions: 14,
 } as const;
 
 /** Offsets into a cell, in bytes. */
@@ -103,7 +104,12 @@ export interface CellOutcome {
   readonly micros: number;
   /** PKCS#11 calls it took. */
   readonly roundTrips: number;
+  /** C_Encrypt calls that were begun. */
+  readonly encryptions: number;
 }
+
+/** C_Encrypt calls of one operation at most (`native/crypto_cell.h`). */
+export const encryptionsPerOperationMax = 6;
 
 const resultNames: readonly CellOutcome['result'][] = [
   'failed',
@@ -223,6 +229,7 @@ export class Cells {
       loginLost: this.#word(at, word.loginLost) === 1,
       micros: this.#word(at, word.micros),
       roundTrips: this.#word(at, word.roundTrips),
+      encryptions: this.#word(at, word.encryptions),
     };
   }
 

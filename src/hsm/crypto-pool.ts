@@ -13,6 +13,7 @@ import {
   type CellRef,
   Cells,
   cellsMax,
+  encryptionsPerOperationMax,
   fitsCell,
   isKeyWellFormed,
   isSealWellFormed,
@@ -133,6 +134,8 @@ export async function openCryptoPool(options: CryptoPoolOptions): Promise<Result
 interface Pending {
   readonly cell: CellRef;
   readonly deadlineMs: number;
+  /** `EncryptOperation.begun`; `null` for what encrypts nothing that counts. */
+  readonly begun: ((encryptions: number) => void) | null;
   /** Copies the result out of the cell and answers; `null`: answer with `failure`. */
   readonly settle: (failure: HsmFailure | null) => void;
   /** Sweeps that found its call out; from the second on it is overdue. */
@@ -237,11 +240,14 @@ class QueuedCryptoPool implements CryptoPool {
     context: CellContext,
     deadlineMs: number,
   ): Promise<Result<EncryptResult, HsmFailure>> {
+    const begun = operation.begun ?? null;
     const refusal = this.#refusal(operation, deadlineMs);
-    if (refusal !== null) return Promise.resolve(err(refusal));
-    const cell = this.#cells.putEncrypt(operation, context);
-    if (cell === null) return Promise.resolve(err(failed('overloaded')));
-    return this.#submit(cell, deadlineMs, () => this.#cells.encryptResult(cell));
+    const cell = refusal === null ? this.#cells.putEncrypt(operation, context) : null;
+    if (cell === null) {
+      begun?.(0);
+      return Promise.resolve(err(refusal ?? failed('overloaded')));
+    }
+    return this.#submit(cell, deadlineMs, begun, () => this.#cells.encryptResult(cell));
   }
 
   #decrypt(
@@ -255,7 +261,7 @@ class QueuedCryptoPool implements CryptoPool {
     if (refusal !== null) return Promise.resolve(err(refusal));
     const cell = this.#cells.putDecrypt(operation, context);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
-    return this.#submit(cell, deadlineMs, () => this.#cells.plaintext(cell));
+    return this.#submit(cell, deadlineMs, null, () => this.#cells.plaintext(cell));
   }
 
   setCanary(key: KeyObject | null): void {
@@ -280,7 +286,7 @@ class QueuedCryptoPool implements CryptoPool {
     // Still lost while the probe is out, so that its failure is not reported as another loss.
     this.#lostRv ??= 'CKR_USER_NOT_LOGGED_IN';
     const deadlineMs = this.#options.clock.monotonicMs() + resumeMsMax;
-    const probed = await this.#submit(cell, deadlineMs, () => undefined);
+    const probed = await this.#submit(cell, deadlineMs, null, () => undefined);
     if (probed.ok) this.#lostRv = null;
     return probed;
   }
@@ -326,6 +332,8 @@ class QueuedCryptoPool implements CryptoPool {
     const ended = await this.#shifts.close(closeMsMax);
     this.#queue.close();
     for (const pending of this.#pending.values()) {
+      // Nobody will hear of its call any more.
+      pending.begun?.(encryptionsPerOperationMax);
       if (!pending.abandoned) pending.settle(failed('token-unavailable'));
     }
     this.#pending.clear();
@@ -387,11 +395,17 @@ class QueuedCryptoPool implements CryptoPool {
     return Math.max(1, lanes - this.#stuck);
   }
 
-  #submit<T>(cell: CellRef, deadlineMs: number, read: () => T): Promise<Result<T, HsmFailure>> {
+  #submit<T>(
+    cell: CellRef,
+    deadlineMs: number,
+    begun: Pending['begun'],
+    read: () => T,
+  ): Promise<Result<T, HsmFailure>> {
     return new Promise((resolve) => {
       const pending: Pending = {
         cell,
         deadlineMs,
+        begun,
         settle: (failure) => resolve(failure === null ? ok(read()) : err(failure)),
         sweepsRunning: 0,
         abandoned: false,
@@ -449,6 +463,7 @@ class QueuedCryptoPool implements CryptoPool {
     const { cell } = pending;
     const outcome = this.#cells.outcome(cell);
     this.#measure(outcome);
+    pending.begun?.(outcome.encryptions);
     const failure = outcome.result === 'ok' ? null : this.#cellFailure(outcome);
     this.#finish(pending, failure);
     this.#cells.release(cell);
@@ -471,6 +486,7 @@ class QueuedCryptoPool implements CryptoPool {
   #withdraw(pending: Pending, failure: HsmFailure): boolean {
     if (!this.#cells.withdraw(pending.cell)) return false;
     this.#queue.forget(pending.cell.index, pending.cell.generation);
+    pending.begun?.(0);
     this.#finish(pending, failure);
     return true;
   }

@@ -198,7 +198,12 @@ class TokenLifecycle implements Token {
     });
     const pool = (): CryptoPool | null => (this.#mayServe() ? this.#pool : null);
     this.crypto = {
-      encrypt: async (operation, deadlineMs) => (await pool()?.encrypt(operation, deadlineMs)) ?? noToken,
+      encrypt: async (operation, deadlineMs) => {
+        const usable = pool();
+        if (usable !== null) return usable.encrypt(operation, deadlineMs);
+        operation.begun?.(0);
+        return noToken;
+      },
       decrypt: async (operation, deadlineMs) => (await pool()?.decrypt(operation, deadlineMs)) ?? noToken,
     };
     this.management = {

@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.js';
-import { callsBeside, type EncryptionCount } from '../hsm/encryption-count.js';
-import type { HsmFailure } from '../hsm/types.js';
+import type { EncryptionCount } from '../hsm/encryption-count.js';
 import { type IvBudget, type IvReservation, ivBlock, ivLimits, usableOf } from '../keystate/iv-budget.js';
 import type { KeyStateQueries } from '../keystate/types.js';
 
@@ -51,9 +50,9 @@ export class IvAccounts implements EncryptionCount {
     this.#take(objectId, this.#accounts.get(objectId) ?? this.#open(objectId), 1);
   }
 
-  failed(objectId: string, failure: HsmFailure): void {
+  corrected(objectId: string, more: number): void {
     const account = this.#accounts.get(objectId);
-    if (account !== undefined) this.#take(objectId, account, callsBeside(failure));
+    if (account !== undefined) this.#take(objectId, account, more);
   }
 
   /** Whether one more encryption is within the budget, or the operator lets it be beyond. */
