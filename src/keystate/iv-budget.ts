@@ -19,6 +19,14 @@ export interface IvBudget {
   readonly rule: IvRule;
 }
 
+/** Who has reserved, and how far. */
+export interface IvHolder {
+  /** `processId` of a serving process. */
+  readonly holder: string;
+  /** Of the last reservation that was counted. */
+  readonly sequence: number;
+}
+
 /** What a serving process asks for of one object. */
 export interface IvReservation {
   readonly objectId: string;
@@ -35,6 +43,11 @@ export const ivLimits = {
   blockMax: 2 ** 20,
   /** 64 KiB hold so many, with ids of their greatest length. */
   reservationsPerCommandMax: 64,
+  /**
+   * Holders whose sequence is remembered, those that reserved last: several times as many as processes run at once. A
+   * reservation of one that was forgotten counts again, should it come a second time after all that.
+   */
+  holdersMax: 1_024,
 } as const;
 
 /** A block lasts about so long at the rate of its process: a new one is taken when half of it is used. */
