@@ -8,7 +8,7 @@ const untouched = (objectId: string): IvBudget => ({ objectId, reserved: 0, rule
 
 /**
  * Counts, once for each sequence, and refuses nothing: what was encrypted was encrypted, and the block is its process's to use as far as the
- * budget goes (`usableOf`). Objects that are no key's are left out, so that there are no more budgets than key versions.
+ * budget goes (`withinBudget`). Objects that are no key's are left out, so that there are no more budgets than key versions.
  */
 export function reserveIvs(tables: Tables, index: number, command: CommandOf<'iv.reserve'>): CommandResult {
   const { holder, sequence } = command;

@@ -3,7 +3,7 @@ import t from 'tap';
 import { checkCommand } from '../../src/keystate/command-checks.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { checkActiveFormat } from '../../src/keystate/command-format.js';
-import { ivBlock, ivLevelOf, ivLimits, usableOf } from '../../src/keystate/iv-budget.js';
+import { ivBlock, ivLevelOf, ivLimits, withinBudget } from '../../src/keystate/iv-budget.js';
 import { mintRequestId } from '../../src/keystate/request-id.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import type { Command, CommandOf, CommandResult } from '../../src/keystate/types.js';
@@ -79,11 +79,10 @@ t.test('near the end blocks become small, so that little is lost in them', async
 });
 
 t.test('of a block that ends beyond the budget only what lies within may be used', async (t) => {
-  t.equal(usableOf(4_096, 10_000, 'refuse', 20_000), 4_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 10_000), 4_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 9_000), 3_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 5_000), 0);
-  t.equal(usableOf(4_096, 10_000, 'continue', 5_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 20_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 10_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 9_000), 3_096);
+  t.equal(withinBudget(4_096, 10_000, 5_000), 0);
 });
 
 t.test('levels', async (t) => {
