@@ -41,6 +41,12 @@ struct KeyBlock {
 };
 static_assert(sizeof(KeyBlock) == 192);
 
+/**
+ * C_Encrypt calls of one operation at most: a key that is found again is told from another one by an encryption, a failed
+ * verification is repeated once (X-E4), and all of that once more in a new session.
+ */
+constexpr uint32_t kEncryptionsMax = 6;
+
 constexpr uint32_t kOperationEncrypt = 1;
 constexpr uint32_t kOperationDecrypt = 2;
 /** Only makes sure that the session is open and logged in. */
@@ -64,6 +70,8 @@ constexpr uint32_t kRefusalsLeastShift = 20;
 /** Where the code says that it is the ciphertext. */
 constexpr uint32_t kRefusalsOwnWordShift = 24;
 constexpr uint32_t kRefusalsMask = 15;
+/** In `Header::refusals`: a code that is also the token's word for a bad ciphertext came where none of a caller's can have been. */
+constexpr uint32_t kSpurious = 1 << 8;
 
 enum Result : uint32_t {
   kNoResult = 0,
@@ -96,10 +104,10 @@ struct Header {
   uint32_t login_lost;
   uint32_t micros;
   uint32_t round_trips;
-  /** Of a decrypt: how often the token has refused the ciphertext. */
+  /** C_Encrypt calls that were begun under `key`, whatever came of them: each may have used up an IV. */
+  uint32_t encryptions;
+  /** Of a decrypt: how often the token has refused the ciphertext. And kSpurious, of any operation. */
   uint32_t refusals;
-  /** 1: a code that is also its word for a bad ciphertext came where no ciphertext of a caller's can have been bad. */
-  uint32_t spurious;
 
   KeyBlock key;
   /** The pool's canary key; object_id_bytes 0 for none. */

@@ -6,10 +6,29 @@
 
 namespace xksd {
 
-bool IvGuard::Admit(const uint8_t* iv, const uint8_t* input) {
+Iv Iv::Of(const uint8_t* bytes) {
   Iv one{};
-  memcpy(&one.head, iv, sizeof one.head);
-  memcpy(&one.tail, iv + sizeof one.head, sizeof one.tail);
+  memcpy(&one.head, bytes, sizeof one.head);
+  memcpy(&one.tail, bytes + sizeof one.head, sizeof one.tail);
+  return one;
+}
+
+bool IvRecord::Add(const uint8_t* iv) {
+  const Iv one = Iv::Of(iv);
+  const std::lock_guard lock(mutex_);
+  if (!known_.insert(one).second) return false;
+  if (order_.size() < kRemembered) {
+    order_.push_back(one);
+    return true;
+  }
+  known_.erase(order_[next_]);
+  order_[next_] = one;
+  next_ = (next_ + 1) % kRemembered;
+  return true;
+}
+
+bool IvGuard::Admit(const uint8_t* iv, const uint8_t* input) {
+  const Iv one = Iv::Of(iv);
   const auto end = last_.begin() + static_cast<std::ptrdiff_t>(count_);
   const bool is_fresh = !(one == Iv{}) && memcmp(iv, input, kIvBytes) != 0 && std::find(last_.begin(), end, one) == end;
   last_[next_] = one;

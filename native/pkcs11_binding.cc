@@ -377,6 +377,7 @@ Napi::Value TakeTrace(const Napi::CallbackInfo& info) {
   }
   Napi::Object taken = Napi::Object::New(env);
   taken["calls"] = calls;
+  taken["unobservedModules"] = Napi::Number::New(env, static_cast<double>(UnobservedModules()));
   taken["dropped"] = Napi::Number::New(env, trace == nullptr ? 0.0 : static_cast<double>(trace->dropped()));
   return taken;
 }

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <mutex>
 #include <utility>
 
 #include "pkcs11_trace.h"
@@ -37,7 +38,10 @@ struct ObservedModule {
 };
 /** Never destroyed: threads may be left inside a module. */
 ObservedModule* const observed = new ObservedModule[kObservedModulesMax];
+/** Guards observed_count, and each place until its list has been given out; wrappers read theirs without it. */
+std::mutex* const observed_mutex = new std::mutex;
 size_t observed_count = 0;
+std::atomic<size_t> unobserved{0};
 
 // --- what a trace says of a call: handles, lengths, numbers; never what a pointer to data leads to ----------------------
 
@@ -232,8 +236,14 @@ void CallCounts::Read(double* numbers) const {
 CountedFor::CountedFor(CallCounts* counts) : before_(counted_for) { counted_for = counts; }
 CountedFor::~CountedFor() { counted_for = before_; }
 
+size_t UnobservedModules() { return unobserved.load(); }
+
 CK_FUNCTION_LIST* Observe(CK_FUNCTION_LIST* functions, const std::string& path) {
-  if (observed_count == kObservedModulesMax) return functions;
+  const std::lock_guard lock(*observed_mutex);
+  if (observed_count == kObservedModulesMax) {
+    unobserved.fetch_add(1);
+    return functions;
+  }
   const size_t place = observed_count++;
   ObservedModule& module = observed[place];
   module.functions = functions;

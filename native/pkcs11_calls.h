@@ -85,9 +85,13 @@ class CountedFor {
 constexpr size_t kObservedModulesMax = 12;
 
 /**
- * The list to be called instead of `functions`; that list itself when kObservedModulesMax others are wrapped. Lives as
- * long as the process. Traced if StartTracing was called before. One thread at a time.
+ * The list to be called instead of `functions`; that list itself when kObservedModulesMax others are wrapped, whose calls
+ * are then neither counted nor traced (`UnobservedModules`). Lives as long as the process. Traced if StartTracing was
+ * called before. Any thread.
  */
 CK_FUNCTION_LIST* Observe(CK_FUNCTION_LIST* functions, const std::string& path);
+
+/** Modules of this process that Observe left as they are. */
+size_t UnobservedModules();
 
 }  // namespace xksd

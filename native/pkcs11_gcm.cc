@@ -73,6 +73,8 @@ CryptoSession::Step CryptoSession::GcmEncrypt(CK_OBJECT_HANDLE handle, const uin
   const Step begun = Called(Function::kEncryptInit, functions().C_EncryptInit(session_, mechanism, handle));
   if (!begun.ok()) return begun;
   CK_ULONG sealed_bytes = sealed_.size();
+  // Before the call: should it never return, or fail, the IV may be used up all the same.
+  ++encryptions_;
   const Step sealed = Called(Function::kEncrypt, functions().C_Encrypt(session_, const_cast<CK_BYTE*>(plaintext),
                                                                        bytes, sealed_.data(), &sealed_bytes));
   if (!sealed.ok()) return sealed;
@@ -84,8 +86,9 @@ CryptoSession::Step CryptoSession::GcmEncrypt(CK_OBJECT_HANDLE handle, const uin
                                                                : Final(cell::kUnsafeIv, CKR_OK, Function::kEncrypt);
   }
   memcpy(sealed_iv_.data(), appended > 0 ? sealed_.data() + bytes + cell::kTagBytes : gcm_.iv(), kIvBytes);
-  return iv_guard_.Admit(sealed_iv_.data(), kZero.data()) ? Step{}
-                                                          : Final(cell::kUnsafeIv, CKR_OK, Function::kEncrypt);
+  const bool is_fresh_here = iv_guard_.Admit(sealed_iv_.data(), kZero.data());
+  const bool is_fresh = context_.module->iv_record(context_.slot).Add(sealed_iv_.data()) && is_fresh_here;
+  return is_fresh ? Step{} : Final(cell::kUnsafeIv, CKR_OK, Function::kEncrypt);
 }
 
 /** Opens the ciphertext ‖ tag in `sealed_`; leaves the plaintext in `opened_`. */

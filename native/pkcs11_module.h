@@ -3,9 +3,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
+#include "iv_guard.h"
 #include "pkcs11.h"
 #include "pkcs11_calls.h"
 
@@ -29,6 +32,11 @@ class Module {
   uint32_t initialisation() const { return initialisation_.load(std::memory_order_acquire); }
   /** Counts the handles that turned out to be another object's, or nobody's: none that was found before is good. */
   uint32_t renumberings() const { return renumberings_.load(std::memory_order_acquire); }
+  /** The IVs that the token in `slot` has made in this process; lives as long as the process, over initialisations. */
+  IvRecord& iv_record(CK_SLOT_ID slot) const {
+    const std::lock_guard lock(iv_records_mutex_);
+    return iv_records_[slot];
+  }
 
  private:
   friend class ModuleRef;
@@ -42,6 +50,8 @@ class Module {
   std::atomic<bool> abandoned_{false};
   std::atomic<uint32_t> initialisation_{0};
   std::atomic<uint32_t> renumberings_{0};
+  mutable std::mutex iv_records_mutex_;
+  mutable std::map<CK_SLOT_ID, IvRecord> iv_records_;
 };
 
 /** One reference to a loaded module. Movable. Must be given back by Release, never by destruction at process exit. */

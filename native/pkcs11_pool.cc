@@ -284,6 +284,8 @@ size_t SessionPool::Close(std::chrono::milliseconds grace) {
         header->rv = 0;
         header->function = 0;
         header->login_lost = 0;
+        // Its call is out, and nobody will hear of it again.
+        header->encryptions = header->operation == cell::kOperationEncrypt ? cell::kEncryptionsMax : 0;
         const uint32_t generation = lane->taken_ref.generation;
         Move(lane->taken, Word(generation, cell::kRunning), Word(generation, cell::kDone));
         lane->taken = nullptr;

@@ -337,6 +337,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   round_trips_ = 0;
   spurious_ = false;
   refused_ = false;
+  encryptions_ = 0;
   form_ = GcmForm::FromFlags(request.header.flags);
   bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
   Step step = Attempt(request, login_epoch);
@@ -390,8 +391,10 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   if (header.result != cell::kOk && header.data_bytes > 0) explicit_bzero(request.data(), header.data_bytes);
   if (!opened_.empty()) explicit_bzero(opened_.data(), opened_.size());
   header.round_trips = round_trips_;
+  header.encryptions = encryptions_;
   // It has opened what it had refused. What a probe asks for is meant to be refused.
-  header.spurious = (spurious_ || (refused_ && header.result == cell::kOk)) && (header.flags & cell::kFlagTrial) == 0 ? 1 : 0;
+  const bool spurious = spurious_ || (refused_ && header.result == cell::kOk);
+  if (spurious && (header.flags & cell::kFlagTrial) == 0) header.refusals |= cell::kSpurious;
   header.micros = static_cast<uint32_t>(std::min<uint64_t>(MonotonicMicros() - begun_micros_, UINT32_MAX));
 }
 

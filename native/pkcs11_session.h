@@ -133,6 +133,8 @@ class CryptoSession {
   bool spurious_ = false;
   /** The ciphertext was refused. */
   bool refused_ = false;
+  /** C_Encrypt calls begun in the operation in hand. */
+  uint32_t encryptions_ = 0;
 
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;

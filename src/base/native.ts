@@ -146,9 +146,14 @@ export interface NativeBinding {
   tracePkcs11Calls(): void;
   /**
    * Takes up to `max` calls that have returned, oldest first: of each the fields of a line, `,"name":value`, none of them
-   * data, a PIN or its length. `dropped`: calls that found the trace full, since the start.
+   * data, a PIN or its length. `dropped`: calls that found the trace full, since the start. `unobservedModules`: those
+   * of this process beyond the 12 whose calls can be seen.
    */
-  takePkcs11Trace(max: number): { readonly calls: readonly string[]; readonly dropped: number };
+  takePkcs11Trace(max: number): {
+    readonly calls: readonly string[];
+    readonly dropped: number;
+    readonly unobservedModules: number;
+  };
   /**
    * Makes the addon itself a PKCS#11 module, for whoever loads `nativeAddonPath` next on this thread: the one at
    * `modulePath`, which this environment has loaded, with its calls traced. @returns false where calls are not traced.

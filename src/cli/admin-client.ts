@@ -18,6 +18,7 @@ import {
 import { connectFailure } from './admin-socket.js';
 import { CommandFailure, exitCodes } from './command-failure.js';
 import { durationText } from './output.js';
+import { type Stake, stakeOf, unanswered } from './unanswered.js';
 
 const connectTimeoutMs = 5_000;
 /** Longer than the replica's own limits for the HSM and for acknowledgements together. */
@@ -25,9 +26,11 @@ const answerTimeoutMs = 60_000;
 /** What needs no HSM and changes nothing is answered at once. */
 const readTimeoutMs = 5_000;
 
-/** Commands that may be given up and repeated without a thought. */
-const isRead = (command: AdminCommand): boolean =>
-  command === 'status' || (/\.(list|show|status)$/.test(command) && command !== 'hsm.list');
+/** Errors with which no request was sent: of connect(2), and undici's own. */
+const unconnected: ReadonlySet<string> = new Set([
+  ...['ENOENT', 'ECONNREFUSED', 'EACCES', 'EPERM', 'ENOTSOCK', 'EPROTOTYPE', 'EINVAL', 'ENAMETOOLONG'],
+  ...['EAGAIN', 'ENOTDIR', 'ELOOP', 'UND_ERR_CONNECT_TIMEOUT'],
+]);
 
 /** Speaks to the replica through its admin socket. */
 export class AdminClient {
@@ -48,20 +51,18 @@ export class AdminClient {
 
   /** @throws CommandFailure with the replica's words, or with why there are none. */
   async call<C extends AdminCommand>(command: C, request: AdminRequest<C>): Promise<AdminResponse<C>> {
-    const { status, text } = await this.#post(command, JSON.stringify(request));
+    const stake = stakeOf(command, request);
+    const { status, text } = await this.#post(command, stake, JSON.stringify(request));
     const body = parseJson(text);
     if (status !== 200) {
       const failure = adminErrorSchema.safeParse(body);
       if (failure.success) throw replicaFailure(failure.data.error);
-      throw new CommandFailure(
-        'protocol',
-        `the answer of ${this.#socketPath} (HTTP ${status}) is not xksd's`,
-      );
+      throw this.#misunderstood(stake, `the answer of ${this.#socketPath} (HTTP ${status}) is not xksd's`);
     }
     const answer = adminCommands[command].response.safeParse(body);
     if (!answer.success) {
-      throw new CommandFailure(
-        'protocol',
+      throw this.#misunderstood(
+        stake,
         `the answer of xksd to ${command} is not what this xksctl expects; are they of the same version?`,
       );
     }
@@ -81,11 +82,26 @@ export class AdminClient {
     );
   }
 
+  #misunderstood(stake: Stake, message: string): CommandFailure {
+    return stake === 'reading' || stake === 'question'
+      ? new CommandFailure('protocol', message)
+      : new CommandFailure(
+          'protocol',
+          `${message} What was asked may have been done.`,
+          exitCodes.outcomeUnknown,
+        );
+  }
+
   async #post(
     command: AdminCommand,
+    stake: Stake,
     body: string,
   ): Promise<{ readonly status: number; readonly text: string }> {
-    const timeoutMs = isRead(command) ? readTimeoutMs : answerTimeoutMs;
+    const timeoutMs = stake === 'reading' ? readTimeoutMs : answerTimeoutMs;
+    const interruption = new AbortController();
+    const interrupt = (): void => interruption.abort();
+    const mayHaveEffect = stake === 'change' || stake === 'deed';
+    if (mayHaveEffect) for (const signal of interruptions) process.once(signal, interrupt);
     const client = new Client('http://xksd.localhost', {
       connect: { socketPath: this.#socketPath, timeout: connectTimeoutMs },
       headersTimeout: timeoutMs,
@@ -98,45 +114,37 @@ export class AdminClient {
         path: `/${adminApiVersion}/${command}`,
         headers: { 'content-type': 'application/json', [requestIdHeader]: this.#requestId },
         body,
+        signal: interruption.signal,
       });
       return { status: response.statusCode, text: await response.body.text() };
     } catch (thrown) {
-      throw this.#failureOf(command, thrown);
+      const interrupted = interruption.signal.aborted;
+      throw interrupted
+        ? unanswered(command, stake, this.#requestId, 'interrupted before the replica answered')
+        : this.#failureOf(command, stake, timeoutMs, thrown);
     } finally {
+      for (const signal of interruptions) process.removeListener(signal, interrupt);
       await client.destroy();
     }
   }
 
-  #failureOf(command: AdminCommand, thrown: unknown): CommandFailure {
+  #failureOf(command: AdminCommand, stake: Stake, timeoutMs: number, thrown: unknown): CommandFailure {
+    const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : '';
+    if (unconnected.has(code)) return connectFailure(this.#socketPath, code, errorText(thrown));
     const isTimeout =
       thrown instanceof errors.HeadersTimeoutError || thrown instanceof errors.BodyTimeoutError;
-    if (isTimeout && isRead(command)) {
-      return new CommandFailure(
-        'timeout',
-        `the replica has not answered for ${readTimeoutMs / 1_000} s. Requests are served all the same; the supervisor ` +
-          'replaces a replica that hangs. Try again in half a minute.',
-      );
-    }
-    if (isTimeout) {
-      return new CommandFailure(
-        'outcome-unknown',
-        `the replica did not answer within ${answerTimeoutMs / 1_000} s. Whether it did what was asked is not known: ` +
-          `repeat it with --request-id ${this.#requestId}, which does it once at most.`,
-        exitCodes.outcomeUnknown,
-      );
-    }
-    const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : '';
-    if (code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE') {
-      return new CommandFailure(
-        'outcome-unknown',
-        'the replica ended before it answered. Whether it did what was asked is not known: ' +
-          `repeat it with --request-id ${this.#requestId}, which does it once at most.`,
-        exitCodes.outcomeUnknown,
-      );
-    }
-    return connectFailure(this.#socketPath, code, errorText(thrown));
+    const isEnd = code === 'UND_ERR_SOCKET' || code === 'ECONNRESET' || code === 'EPIPE';
+    const why = isTimeout
+      ? `the replica has not answered for ${timeoutMs / 1_000} s`
+      : isEnd
+        ? 'the replica ended before it answered'
+        : `the answer of the replica could not be read (${errorText(thrown)})`;
+    return unanswered(command, stake, this.#requestId, why);
   }
 }
+
+/** With which an operator loses patience. */
+const interruptions = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** In the replica's words, with the exit code that replication.md gives to what scripts must tell apart. */
 function replicaFailure({

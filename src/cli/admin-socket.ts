@@ -12,6 +12,10 @@ export function connectFailure(socketPath: string, errno: string, detail: string
   switch (errno) {
     case 'ENOENT':
     case 'ECONNREFUSED': {
+      const stats = statOf(socketPath);
+      if (stats !== null && !stats.isSocket()) {
+        return new CommandFailure('not-running', `${socketPath} is no socket: name xksd's admin socket.`);
+      }
       const what = errno === 'ENOENT' ? 'there is no socket' : 'nobody listens';
       return new CommandFailure(
         'not-running',

@@ -8,10 +8,16 @@ type Change = AdminResponse<'keystore.create'>['change'];
  * Says which serving processes have not applied a change.
  *
  * @param isDenial whether it takes something away: then a process that goes on as before makes the command degraded.
+ * @param denied what is said of a denial that all have applied.
  */
-export function reportChange(output: Output, change: Change, isDenial: boolean): ExitCode {
+export function reportChange(
+  output: Output,
+  change: Change,
+  isDenial: boolean,
+  denied = 'Every serving process of this node has stopped using it.',
+): ExitCode {
   if (change.applied) {
-    if (isDenial) output.message('Every serving process of this node has stopped using it.');
+    if (isDenial) output.message(denied);
     return exitCodes.ok;
   }
   const laggards = change.unconfirmed.map(({ process, pid, appliedIndex, connected }) => {

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Config } from '../ops/config.js';
+import { hostPortForm, isHostPort } from '../ops/host-port.js';
 import { type AdminResponse, inviteSeconds } from '../replica/admin-contract.js';
 import { initialiseFounder, initialiseJoiner } from '../replica/initialise-node.js';
 import { changeText, reportChange } from './change-text.js';
@@ -134,12 +135,21 @@ function parseExpires(text: string): number {
   throw new InvalidArgumentError(`Whole seconds, from ${min} to ${max}.`);
 }
 
+function parseAddress(text: string): string {
+  if (isHostPort(text)) return text;
+  throw new InvalidArgumentError(`It is ${hostPortForm}.`);
+}
+
 function addMemberCommands(command: Command, run: CommandRunner): void {
   command
     .command('add')
     .description('invite a node: prints the token that `cluster join` needs there, once')
     .argument('<name>', '[node] name of the new node, and the name in its cluster certificate')
-    .requiredOption('--address <host:port>', 'where the other nodes reach it ([cluster] advertise there)')
+    .requiredOption(
+      '--address <host:port>',
+      'where the other nodes reach it ([cluster] advertise there)',
+      parseAddress,
+    )
     .option('--expires <seconds>', 'how long the token is good (default: a day)', parseExpires)
     .action((name: string, options: { address: string; expires?: number }) =>
       run(async ({ client, output }) => {
@@ -178,7 +188,9 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
 
   command
     .command('remove')
-    .description('remove a node for good: it stops serving as soon as it hears of it')
+    .description(
+      'remove a node for good: it stops serving as soon as it hears of it; exit 3 while a voter has not applied that',
+    )
     .argument('<name>')
     .option('--force', 'although the voters left that can be reached are no quorum')
     .action((name: string, options: { force?: true }) =>

@@ -95,7 +95,7 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
   command
     .command('prepare')
     .description(
-      'make or find the test key and the wrapping key of each token, and wrap the cluster secret; may be repeated',
+      'make or find the test key and the wrapping key of each token, and wrap the cluster secret; may be repeated; exit 3 when one could not be prepared',
     )
     .action(() =>
       run(async ({ client, output }) => {
@@ -112,7 +112,7 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
 
   command
     .command('list')
-    .description('list the tokens, and the key objects on them')
+    .description('list the tokens, and the key objects on them; exit 3 unless all are ACTIVE')
     .addOption(staleOption())
     .action((options: StaleOption) =>
       run(async ({ client, output }) => {
@@ -182,7 +182,7 @@ export function addHsmCommand(program: Command, run: CommandRunner): void {
   command
     .command('login')
     .description(
-      'log in again, and open anew what is ill; a PIN that was refused is tried once more: one attempt counts on the HSM',
+      'log in again, and open anew what is ill; a PIN that was refused is tried once more: one attempt counts on the HSM; exit 3 when a token stays unavailable',
     )
     .action(() =>
       run(async ({ client, output }) => {

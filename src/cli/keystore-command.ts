@@ -23,7 +23,7 @@ const isolationText = (onIsolation: OnIsolation): string =>
 function parseBound(text: string): number {
   const ms = Number(text) * 1_000;
   const { min, max } = isolationBoundMs;
-  if (Number.isInteger(ms) && ms >= min && ms <= max) return ms;
+  if (/^[0-9]+(\.[0-9]{1,3})?$/.test(text) && Number.isInteger(ms) && ms >= min && ms <= max) return ms;
   throw new InvalidArgumentError(`Seconds, from ${min / 1_000} to ${max / 1_000}.`);
 }
 
@@ -142,7 +142,7 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
   command
     .command('set')
     .description(
-      'say what a node cut off from the quorum does: serve on, or stop so that no disabled key is used',
+      'say what a node cut off from the quorum does: serve on, or stop so that no disabled key is used; exit 3 when a serving process has not confirmed stop',
     )
     .argument('<name>')
     .addOption(new Option('--on-isolation <rule>').choices(['serve', 'stop']).makeOptionMandatory())
@@ -156,14 +156,19 @@ export function addKeyStoreCommand(program: Command, run: CommandRunner): void {
       run(async ({ client, output }) => {
         const { onIsolation: rule, bound, revision } = options;
         if (rule === 'serve' && bound !== undefined) {
-          throw new CommandFailure('invalid', '--bound goes with --on-isolation stop', exitCodes.usage);
+          throw new CommandFailure('usage', '--bound goes with --on-isolation stop', exitCodes.usage);
         }
         const onIsolation: OnIsolation =
           rule === 'serve' ? { rule } : { rule, boundMs: bound ?? isolationBoundMs.default };
         const request = { name, onIsolation, ...(revision === undefined ? {} : { revision }) };
         const answer = await client().call('keystore.set', request);
         output.data(answer, () => describe(output, answer.keyStore));
-        return reportChange(output, answer.change, rule === 'stop');
+        return reportChange(
+          output,
+          answer.change,
+          rule === 'stop',
+          'Every serving process of this node goes by it.',
+        );
       }),
     );
 }

@@ -1,7 +1,9 @@
-import { closeSync, fsyncSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { wipe } from '../base/bytes.js';
 import { errorText } from '../base/guards.js';
+import { readSmallFile } from '../base/small-file.js';
 import { CommandFailure } from './command-failure.js';
 
 /** The proxy configuration file that the AWS console takes (X-C1). Holds a secret: 0600, made anew, never overwritten. */
@@ -72,6 +74,9 @@ export class KmsConfigFile {
   }
 }
 
+/** A hundred times what is in it. */
+const fileBytesMax = 65_536;
+
 const fileSchema = z.object({
   XksProxyUriPath: z.string(),
   XksProxyAuthenticationCredential: z.object({ AccessKeyId: z.string() }),
@@ -86,7 +91,9 @@ export function readKmsConfigFile(name: string): { readonly uriPath: string; rea
   const path = resolve(name);
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    const { bytes } = readSmallFile(path, fileBytesMax);
+    text = bytes.toString('utf8');
+    wipe(bytes);
   } catch (thrown) {
     throw new CommandFailure('failed', `cannot read ${path}: ${errorText(thrown)}.`);
   }

@@ -74,7 +74,9 @@ export function addPendingCommand(cluster: Command, run: CommandRunner): void {
 
   command
     .command('drop')
-    .description('leave it out of force for good: a key or key store stays disabled, a credential is retired')
+    .description(
+      'leave it out of force for good: a key or key store stays disabled, a credential is retired; exit 3 when a serving process has not confirmed it',
+    )
     .argument('<index>')
     .action((index: string) =>
       run(async ({ client, output }) => {

@@ -12,6 +12,6 @@ export function requireConfig({ configPath }: CommandContext, usage: string): Co
     );
   }
   const config = loadConfig(configPath);
-  if (!config.ok) throw new CommandFailure('invalid', config.error.message);
+  if (!config.ok) throw new CommandFailure('invalid', config.error.message, exitCodes.usage);
   return config.value;
 }

@@ -50,8 +50,17 @@ export function addSettingsCommand(cluster: Command, run: CommandRunner): void {
     .command('show', { isDefault: true })
     .description('the settings in force')
     .addOption(staleOption())
-    .action((options: StaleOption) =>
+    // As the default command it gets the words that are none.
+    .allowExcessArguments()
+    .action((options: StaleOption, { args: [unknown] }: Command) =>
       run(async ({ client, output }) => {
+        if (unknown !== undefined) {
+          throw new CommandFailure(
+            'usage',
+            `unknown command '${unknown}': it is \`cluster settings show\` or \`cluster settings set\``,
+            exitCodes.usage,
+          );
+        }
         const answer = await client().call('settings.show', options);
         const { settings, defaults } = answer;
         output.data(answer, () =>

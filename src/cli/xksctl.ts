@@ -29,7 +29,7 @@ function findAdminSocket({ socket, config }: GlobalOptions): string {
   if (socket !== undefined) return socket;
   if (config !== undefined) {
     const loaded = loadConfig(config);
-    if (!loaded.ok) throw new CommandFailure('invalid', loaded.error.message);
+    if (!loaded.ok) throw new CommandFailure('invalid', loaded.error.message, exitCodes.usage);
     return loaded.value.admin.socket;
   }
   const fromEnvironment = process.env[adminSocketVariable];
@@ -40,6 +40,23 @@ function parseRequestIdOption(text: string): string {
   if (parseRequestId(text) !== null) return text;
   throw new InvalidArgumentError('It is the id that xksctl printed when the outcome was not known.');
 }
+
+/** Of options that may be empty: no prefix, no description. */
+const mayBeEmpty: ReadonlySet<string> = new Set(['uriPathPrefix', 'description']);
+
+/** An empty word is mostly a variable of a script that is not set. */
+function refuseEmpty(command: Command): void {
+  const options = Object.entries(command.optsWithGlobals()).filter(([name]) => !mayBeEmpty.has(name));
+  const empty = options.find(([, value]) => value === '' || (Array.isArray(value) && value.includes('')));
+  const option = command.options
+    .concat(command.parent === null ? [] : rootOf(command).options)
+    .find((each) => each.attributeName() === empty?.[0]);
+  const place = command.args.indexOf('');
+  const what = option?.long ?? command.registeredArguments[place]?.name();
+  if (what !== undefined) throw new CommandFailure('usage', `${what} is empty.`, exitCodes.usage);
+}
+
+const rootOf = (command: Command): Command => (command.parent === null ? command : rootOf(command.parent));
 
 function makeOutput(format: OutputFormat): Output {
   const noColour = process.env['NO_COLOR'];
@@ -68,6 +85,7 @@ function makeProgram(): Command {
     // Said as every other failure is, below.
     .configureOutput({ outputError: () => {} })
     .exitOverride();
+  program.hook('preAction', (_, command) => refuseEmpty(command));
   const context = (): CommandContext => {
     const options = program.opts<GlobalOptions>();
     const output = makeOutput(options.output);
@@ -92,8 +110,16 @@ function makeProgram(): Command {
 }
 
 async function main(): Promise<void> {
-  // `xksctl … | head` ends when its reader does, without a word.
-  process.stdout.on('error', () => process.exit(exitCodes.failed));
+  // A reader such as `head` that has read enough is no failure.
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE') return;
+    process.stderr.write(
+      `xksctl: the answer could not be written to standard output (${code}); what was asked was done before.\n`,
+    );
+    process.exit(exitCodes.failed);
+  });
+  // There is nobody to tell; what was done and its exit code stand.
+  process.stderr.on('error', () => {});
   const program = makeProgram();
   try {
     await program.parseAsync(process.argv);

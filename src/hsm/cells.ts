@@ -55,8 +55,8 @@ const word = {
   loginLost: 11,
   micros: 12,
   roundTrips: 13,
-  refusals: 14,
-  spurious: 15,
+  encryptions: 14,
+  refusals: 15,
 } as const;
 
 /** Offsets into a cell, in bytes. */
@@ -98,6 +98,8 @@ export interface RefusalsAsked {
   readonly micros: number;
 }
 
+const refusalsMask = 0xff;
+const spuriousBit = 0x100;
 const refusalsBitsAt = { wanted: 16, least: 20, ownWord: 24 } as const;
 
 /** Each 1 to 15: as often as wanted where there is time, and no less than the least; of codes that say what is meant. */
@@ -120,11 +122,16 @@ export interface CellOutcome {
   readonly micros: number;
   /** PKCS#11 calls it took. */
   readonly roundTrips: number;
+  /** C_Encrypt calls that were begun. */
+  readonly encryptions: number;
   /** How often the token refused the ciphertext; of a decrypt. */
   readonly refusals: number;
   /** A code that may mean a bad ciphertext came where it cannot have meant that. */
   readonly spurious: boolean;
 }
+
+/** C_Encrypt calls of one operation at most (`native/crypto_cell.h`). */
+export const encryptionsPerOperationMax = 6;
 
 const resultNames: readonly CellOutcome['result'][] = [
   'failed',
@@ -249,8 +256,9 @@ export class Cells {
       loginLost: this.#word(at, word.loginLost) === 1,
       micros: this.#word(at, word.micros),
       roundTrips: this.#word(at, word.roundTrips),
-      refusals: this.#word(at, word.refusals),
-      spurious: this.#word(at, word.spurious) === 1,
+      encryptions: this.#word(at, word.encryptions),
+      refusals: this.#word(at, word.refusals) & refusalsMask,
+      spurious: (this.#word(at, word.refusals) & spuriousBit) !== 0,
     };
   }
 

@@ -209,11 +209,14 @@ class QueuedCryptoPool implements CryptoPool {
     context: CellContext,
     deadlineMs: number,
   ): Promise<Result<EncryptResult, HsmFailure>> {
+    const begun = operation.begun ?? null;
     const refusal = this.#refusal(operation, deadlineMs);
-    if (refusal !== null) return Promise.resolve(err(refusal));
-    const cell = this.#cells.putEncrypt(operation, context);
-    if (cell === null) return Promise.resolve(err(failed('overloaded')));
-    return this.#out.submit(cell, deadlineMs, () => this.#cells.encryptResult(cell));
+    const cell = refusal === null ? this.#cells.putEncrypt(operation, context) : null;
+    if (cell === null) {
+      begun?.(0);
+      return Promise.resolve(err(refusal ?? failed('overloaded')));
+    }
+    return this.#out.submit(cell, deadlineMs, begun, () => this.#cells.encryptResult(cell));
   }
 
   #decrypt(
@@ -228,7 +231,7 @@ class QueuedCryptoPool implements CryptoPool {
     const asked = this.#doubt.asked(this.#options.clock.monotonicMs(), deadlineMs);
     const cell = this.#cells.putDecrypt(operation, context, asked);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
-    return this.#out.submit(cell, deadlineMs, () => this.#cells.plaintext(cell));
+    return this.#out.submit(cell, deadlineMs, null, () => this.#cells.plaintext(cell));
   }
 
   setCanary(key: KeyObject | null): void {
@@ -253,7 +256,7 @@ class QueuedCryptoPool implements CryptoPool {
     // Still lost while the probe is out, so that its failure is not reported as another loss.
     this.#lostRv ??= 'CKR_USER_NOT_LOGGED_IN';
     const deadlineMs = this.#options.clock.monotonicMs() + resumeMsMax;
-    const probed = await this.#out.submit(cell, deadlineMs, () => undefined);
+    const probed = await this.#out.submit(cell, deadlineMs, null, () => undefined);
     if (probed.ok) this.#lostRv = null;
     return probed;
   }

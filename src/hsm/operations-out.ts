@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js';
 import type { NativeBinding, Pkcs11OperationQueue } from '../base/native.js';
 import { err, ok, type Result } from '../base/result.js';
-import { type CellOutcome, type CellRef, type Cells, cellsMax } from './cells.js';
+import { type CellOutcome, type CellRef, type Cells, cellsMax, encryptionsPerOperationMax } from './cells.js';
 import type { CiphertextDoubt } from './ciphertext-doubt.js';
 import { failed } from './hsm-failure.js';
 import { lanesWanted } from './lanes.js';
@@ -33,6 +33,8 @@ export interface OperationsOutOptions {
 interface Pending {
   readonly cell: CellRef;
   readonly deadlineMs: number;
+  /** `EncryptOperation.begun`; `null` for what encrypts nothing that counts. */
+  readonly begun: ((encryptions: number) => void) | null;
   /** Copies the result out of the cell and answers; `null`: answer with `failure`. */
   readonly settle: (failure: HsmFailure | null) => void;
   /** Sweeps that found its call out; from the second on it is overdue. */
@@ -90,11 +92,17 @@ export class OperationsOut {
     return hasRoom({ ahead, lanes: this.#lanesAtHand, operationMicros, msLeft });
   }
 
-  submit<T>(cell: CellRef, deadlineMs: number, read: () => T): Promise<Result<T, HsmFailure>> {
+  submit<T>(
+    cell: CellRef,
+    deadlineMs: number,
+    begun: Pending['begun'],
+    read: () => T,
+  ): Promise<Result<T, HsmFailure>> {
     return new Promise((resolve) => {
       const pending: Pending = {
         cell,
         deadlineMs,
+        begun,
         settle: (failure) => resolve(failure === null ? ok(read()) : err(failure)),
         sweepsRunning: 0,
         abandoned: false,
@@ -129,6 +137,8 @@ export class OperationsOut {
   /** Fails everything that is left, when nothing will complete any more. */
   end(failure: HsmFailure): void {
     for (const pending of this.#pending.values()) {
+      // Nobody will hear of its call any more.
+      pending.begun?.(encryptionsPerOperationMax);
       if (!pending.abandoned) pending.settle(failure);
     }
     this.#pending.clear();
@@ -188,6 +198,7 @@ export class OperationsOut {
     const outcome = this.#cells.outcome(cell);
     this.#options.serviceTime.measured(outcome);
     if (outcome.spurious) this.#options.doubt.spurious(this.#options.clock.monotonicMs());
+    pending.begun?.(outcome.encryptions);
     const failure = outcome.result === 'ok' ? null : this.#cellFailure(outcome);
     this.#finish(pending, failure);
     this.#cells.release(cell);
@@ -209,6 +220,7 @@ export class OperationsOut {
   #withdraw(pending: Pending, failure: HsmFailure): boolean {
     if (!this.#cells.withdraw(pending.cell)) return false;
     this.queue.forget(pending.cell.index, pending.cell.generation);
+    pending.begun?.(0);
     this.#finish(pending, failure);
     return true;
   }

@@ -1,6 +1,7 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { err, ok, type Result } from '../base/result.js';
+import { readSmallFile, SmallFileError } from '../base/small-file.js';
 import {
   findModule,
   moduleInDirectory,
@@ -29,23 +30,24 @@ export interface P11KitPlaces {
 const fileBytesMax = 65_536;
 
 /**
- * p11-kit's own places. Like it, leaves out the configuration of root: whoever may write to a home directory must not
- * decide what runs as root.
+ * p11-kit's own places. Like it, leaves out the configuration of root (whoever may write to a home directory must not
+ * decide what runs as root), and that of a user who has set `P11_KIT_NO_USER_CONFIG`.
  *
- * @param home of this user, `$HOME` before passwd(5).
+ * @param home of this user, `$HOME` before passwd(5); `null` where there is none.
  */
 export function p11KitPlaces(
   environment: { readonly [name: string]: string | undefined },
   userId: number,
-  home: string,
+  home: string | null,
 ): P11KitPlaces {
-  const configHome = environment['XDG_CONFIG_HOME'] || join(home, '.config');
+  const configHome = environment['XDG_CONFIG_HOME'] || (home === null ? null : join(home, '.config'));
+  const counts = userId !== 0 && environment['P11_KIT_NO_USER_CONFIG'] === undefined;
   const triplet = `${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
   return {
     systemConfig: '/etc/pkcs11/pkcs11.conf',
     systemModules: '/etc/pkcs11/modules',
     packageModules: '/usr/share/p11-kit/modules',
-    userDirectory: userId === 0 ? null : join(configHome, 'pkcs11'),
+    userDirectory: counts && configHome !== null ? join(configHome, 'pkcs11') : null,
     // Debian's, Fedora's, Arch's.
     moduleDirectories: [`/usr/lib/${triplet}/pkcs11`, '/usr/lib64/pkcs11', '/usr/lib/pkcs11'],
   };
@@ -62,7 +64,9 @@ export function moduleFinder(places: P11KitPlaces): FindModule {
     }
     if (name === null)
       return err(`module-path=${path} is a directory; add module-name=NAME, or name the file`);
-    const found = moduleInDirectory(name, path, readdirSync(path));
+    const names = attempt(() => readdirSync(path), [], []);
+    if (!names.ok) return err(`module-path=${path} ${names.error}`);
+    const found = moduleInDirectory(name, path, names.value);
     return found.ok ? ok({ path: found.value, warning: null }) : found;
   };
 }
@@ -104,36 +108,38 @@ function configuredDirectories(places: P11KitPlaces): Result<readonly P11KitDire
 const userRefusals: readonly string[] = ['EACCES', 'EPERM'];
 
 function readDirectory(directory: string, refusals: readonly string[]): Result<P11KitDirectory, string> {
-  const names = attempt(() => readdirSync(directory), [], refusals);
+  const names = attempt(() => readdirSync(directory), [], [...absent, ...refusals]);
   if (!names.ok) return names;
   const files = new Map<string, P11KitFile>();
   for (const name of names.value) {
     const module = moduleOfFile(name);
     const path = join(directory, name);
     if (module === null || isDirectory(path)) continue;
-    files.set(module, { path, settings: readSettings(path, refusals) });
+    files.set(module, { path, settings: readNamed(path, refusals) });
   }
   return ok(files);
 }
 
 function readSettings(path: string, refusals: readonly string[]): Result<P11KitSettings, string> {
-  const text = attempt(() => readBounded(path), '', refusals);
+  return readNamed(path, [...absent, ...refusals]);
+}
+
+/** Of a file that a directory names: where it is not, it is a link to nowhere. */
+function readNamed(path: string, refusals: readonly string[]): Result<P11KitSettings, string> {
+  const text = attempt(() => readSmallFile(path, fileBytesMax).bytes.toString('utf8'), '', refusals);
   return text.ok ? parseP11KitFile(text.value) : text;
 }
 
-function readBounded(path: string): string {
-  if (statSync(path).size > fileBytesMax) throw new Error(`is longer than ${fileBytesMax} bytes`);
-  return readFileSync(path, 'utf8');
-}
+const absent: readonly string[] = ['ENOENT', 'ENOTDIR'];
 
-/** What is missing is as if it were empty. */
-function attempt<T>(read: () => T, missing: T, refusals: readonly string[]): Result<T, string> {
+/** @param unless codes of errors with which it is as if it were empty. */
+function attempt<T>(read: () => T, empty: T, unless: readonly string[]): Result<T, string> {
   try {
     return ok(read());
   } catch (thrown) {
-    const code = (thrown as NodeJS.ErrnoException).code ?? '';
-    if (['ENOENT', 'ENOTDIR', ...refusals].includes(code)) return ok(missing);
-    return err(code === '' ? (thrown as Error).message : `cannot be read: ${code}`);
+    if (thrown instanceof SmallFileError) return err(`it is ${thrown.message}`);
+    const { code = 'unknown error' } = thrown as NodeJS.ErrnoException;
+    return unless.includes(code) ? ok(empty) : err(`cannot be read: ${code}`);
   }
 }
 

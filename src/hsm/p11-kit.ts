@@ -23,16 +23,25 @@ const programName = 'xksd';
 /** How many of the modules there are an error names. */
 const modulesNamedMax = 20;
 
+/** Without what C's isspace(3) calls blank around it: to p11-kit a no-break space is part of a value. */
+function stripped(text: string): string {
+  const isBlank = (place: number): boolean => ' \t\v\f\r'.includes(text.charAt(place));
+  let [start, end] = [0, text.length];
+  while (start < end && isBlank(start)) start++;
+  while (start < end && isBlank(end - 1)) end--;
+  return text.slice(start, end);
+}
+
 /** The lines of a file, `name: value` each. The error says which line is none. */
 export function parseP11KitFile(text: string): Result<P11KitSettings, string> {
   const settings = new Map<string, string>();
   for (const [index, raw] of text.split('\n').entries()) {
-    const line = raw.trim();
+    const line = stripped(raw);
     // A `#` after a value belongs to it.
     if (line === '' || line.startsWith('#')) continue;
     const colon = line.indexOf(':');
     if (colon <= 0 || line.startsWith('[')) return err(`line ${index + 1} is not "name: value"`);
-    settings.set(line.slice(0, colon).trimEnd(), line.slice(colon + 1).trimStart());
+    settings.set(stripped(line.slice(0, colon)), stripped(line.slice(colon + 1)));
   }
   return ok(settings);
 }

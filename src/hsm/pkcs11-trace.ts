@@ -25,6 +25,7 @@ export const noPkcs11Trace: Pkcs11Trace = { dropped: () => 0, flush: () => {} };
  */
 export function tracePkcs11Calls(native: TraceSource, timers: Timers, logger: LineLogger): Pkcs11Trace {
   let dropped = 0;
+  let unobserved = 0;
   const take = (): number => {
     const taken = native.takePkcs11Trace(takenMax);
     for (const call of taken.calls) logger.infoJson('pkcs11 call', call);
@@ -32,6 +33,12 @@ export function tracePkcs11Calls(native: TraceSource, timers: Timers, logger: Li
       const message = 'PKCS#11 calls are missing from the trace: there were too many at once';
       logger.warn(message, { droppedCalls: taken.dropped - dropped });
       dropped = taken.dropped;
+    }
+    if (taken.unobservedModules > unobserved) {
+      unobserved = taken.unobservedModules;
+      logger.warn('PKCS#11 modules are missing from the trace: there are more than it can follow', {
+        modules: unobserved,
+      });
     }
     return taken.calls.length;
   };

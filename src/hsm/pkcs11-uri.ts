@@ -173,11 +173,17 @@ function parseAttributes(
         `the URI's ${part} has a part that is not NAME=VALUE; "${separator}" in a value is written ${encodeCharacter(separator)}`,
       );
     const name = attribute.slice(0, equals);
-    const why = refusedAttributes[name];
+    const why = Object.hasOwn(refusedAttributes, name) ? refusedAttributes[name] : undefined;
     if (why !== undefined) return err(`${name} is refused: ${why}`);
     if (!known(name)) {
       const elsewhere = part === 'path' ? queryAttributes.has(name) : Object.hasOwn(pathAttributes, name);
       if (elsewhere) return err(`${name} belongs ${part === 'path' ? 'after' : 'before'} the "?"`);
+      // What stands behind a PIN may be the rest of it.
+      if (values.has('pin-value')) {
+        return err(
+          `the URI has an unknown attribute after pin-value; "&" in a PIN is written ${encodeCharacter('&')}`,
+        );
+      }
       const nameShown = /^[a-z0-9-]{1,64}$/i.test(name) ? `"${name}"` : 'whose name has odd characters';
       return err(`the URI has an unknown attribute ${nameShown}`);
     }

@@ -11,6 +11,7 @@ import { formatPkcs11Uri } from './pkcs11-uri.js';
 import { poolTrials } from './profile/pool-trials.js';
 import { profilePins } from './profile/profile-pins.js';
 import { type ProfileProbe, TokenProfile } from './profile/token-profile.js';
+import { tokenRefusals } from './profile/token-refusals.js';
 import type { Token, TokenManagement, TokenOptions, TokenStatus } from './token.js';
 import { type Attempt, TokenAccess } from './token-access.js';
 import { TokenChecks } from './token-checks.js';
@@ -52,6 +53,7 @@ export class TokenLifecycle implements Token {
       ...options,
       stated: options.profile,
       pins: profilePins(options.dataDir),
+      refusals: tokenRefusals(options.dataDir),
       onChange: () => this.#profileChanged(),
     });
     this.#access = new TokenAccess(options, {
@@ -68,7 +70,12 @@ export class TokenLifecycle implements Token {
     });
     const pool = (): CryptoPool | null => (this.#mayServe() ? this.#access.pool : null);
     this.crypto = {
-      encrypt: (operation, deadlineMs) => pool()?.encrypt(operation, deadlineMs) ?? Promise.resolve(noToken),
+      encrypt: (operation, deadlineMs) => {
+        const usable = pool();
+        if (usable !== null) return usable.encrypt(operation, deadlineMs);
+        operation.begun?.(0);
+        return Promise.resolve(noToken);
+      },
       decrypt: (operation, deadlineMs) => pool()?.decrypt(operation, deadlineMs) ?? Promise.resolve(noToken),
     };
     this.management = {
@@ -306,6 +313,7 @@ export class TokenLifecycle implements Token {
     const pool = this.#access.pool;
     const testKey = this.#testKey;
     this.#probeIfDue();
+    void this.#profile.look();
     // Nothing is encrypted with a token that is refused, not even for a check.
     const mayCheck = testKey !== null && !this.#checking && this.#profile.refusal === null;
     if (pool !== null && mayCheck) void this.#check(pool, testKey);

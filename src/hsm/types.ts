@@ -35,6 +35,11 @@ export interface EncryptOperation {
   readonly integrityPrefix: Uint8Array | null;
   /** Decrypt the result in the token and compare, before answering. Only for keys that can decrypt. */
   readonly verify: boolean;
+  /**
+   * Told once how many C_Encrypt calls were begun for this operation, as soon as that is certain: after the answer, where
+   * that did not wait for a call which is out. Who asks no module tells nothing but 0, if anything.
+   */
+  readonly begun?: (encryptions: number) => void;
 }
 
 export interface EncryptResult {

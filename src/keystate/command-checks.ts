@@ -123,9 +123,13 @@ function objectIdProblem(objectId: string): string | null {
 
 function reservationsProblem({
   holder,
+  sequence,
   reservations,
 }: Extract<Command, { type: 'iv.reserve' }>): string | null {
   const { envelopeCharactersMax } = limits;
+  if (sequence !== undefined && !(Number.isSafeInteger(sequence) && sequence > 0)) {
+    return 'reservations are numbered from 1 on';
+  }
   const { reservationsPerCommandMax: max } = ivLimits;
   if (holder === '' || holder.length > envelopeCharactersMax) {
     return `the holder of a reservation has 1 to ${envelopeCharactersMax} characters`;

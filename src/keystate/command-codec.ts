@@ -82,6 +82,19 @@ const firstInitField: FieldCodec<CommandOf<'cluster.init'>> = commandField('clus
   nodeName: stringField,
 } as FieldCodecs<Omit<CommandOf<'cluster.init'>, keyof CommandEnvelope | 'type'>>);
 
+const reserveFields = {
+  holder: stringField,
+  reservations: listField(ivReservationField, ivLimits.reservationsPerCommandMax),
+};
+const bareReserveField: FieldCodec<CommandOf<'iv.reserve'>> = commandField(
+  'iv.reserve',
+  reserveFields as FieldCodecs<Omit<CommandOf<'iv.reserve'>, keyof CommandEnvelope | 'type'>>,
+);
+const reserveField: FieldCodec<CommandOf<'iv.reserve'>> = commandField('iv.reserve', {
+  ...reserveFields,
+  sequence: countField,
+} as FieldCodecs<Omit<CommandOf<'iv.reserve'>, keyof CommandEnvelope | 'type'>>);
+
 const memberPlaceFields = { memberId: stringField, name: stringField, address: stringField };
 
 const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } = {
@@ -129,10 +142,14 @@ const commandFields: { readonly [T in CommandType]: FieldCodec<CommandOf<T>> } =
     externalKeyId: stringField,
     ivBudget: ivRuleField,
   }),
-  'iv.reserve': commandField('iv.reserve', {
-    holder: stringField,
-    reservations: listField(ivReservationField, ivLimits.reservationsPerCommandMax),
-  }),
+  'iv.reserve': {
+    write: (command) => (command.sequence === undefined ? bareReserveField : reserveField).write(command),
+    fromJson: (json) =>
+      (isJsonObject(json) && Object.hasOwn(json, 'sequence') ? reserveField : bareReserveField).fromJson(
+        json,
+      ),
+    read: () => undefined,
+  },
   'keystore.set': commandField('keystore.set', {
     name: stringField,
     onIsolation: onIsolationField,

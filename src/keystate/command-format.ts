@@ -7,8 +7,9 @@ import type { Command, CommandRefusal, CommandType } from './types.js';
  * - 1: the first release.
  * - 2: members, settings, isolation rules, recovery; request ids are ordered by time and executed once.
  * - 3: random IVs are counted.
+ * - 4: reservations of random IVs are numbered by their holder, and each counts once.
  */
-export const commandFormatMax = 3;
+export const commandFormatMax = 4;
 
 /** Since when there is a type; those named nowhere are of format 1. */
 const secondFormatTypes: ReadonlySet<CommandType> = new Set<CommandType>([
@@ -32,6 +33,7 @@ const thirdFormatTypes: ReadonlySet<CommandType> = new Set<CommandType>(['iv.res
 /** The oldest format that has the command, in which it is therefore encoded. */
 export function formatOf(command: Command): number {
   if (command.type === 'cluster.init') return command.format === undefined ? 1 : 2;
+  if (command.type === 'iv.reserve' && command.sequence !== undefined) return 4;
   if (thirdFormatTypes.has(command.type)) return 3;
   return secondFormatTypes.has(command.type) ? 2 : 1;
 }

@@ -19,6 +19,14 @@ export interface IvBudget {
   readonly rule: IvRule;
 }
 
+/** Who has reserved, and how far. */
+export interface IvHolder {
+  /** `processId` of a serving process. */
+  readonly holder: string;
+  /** Of the last reservation that was counted. */
+  readonly sequence: number;
+}
+
 /** What a serving process asks for of one object. */
 export interface IvReservation {
   readonly objectId: string;
@@ -33,8 +41,19 @@ export const ivLimits = {
   encryptionsMax: 2 ** 32,
   blockMin: 2 ** 12,
   blockMax: 2 ** 20,
+  /**
+   * A process that has no block left, since none can be reserved, goes on to this part of what was left when it last heard.
+   * So many processes that hear nothing of each other stay within the budget together; P of them, where they are more, are
+   * beyond it by P / 16 - 1 of what was left at most, and by the blocks that the first get before the last have reported.
+   */
+  unreservedShare: 16,
   /** 64 KiB hold so many, with ids of their greatest length. */
   reservationsPerCommandMax: 64,
+  /**
+   * Holders whose sequence is remembered, those that reserved last: several times as many as processes run at once. A
+   * reservation of one that was forgotten counts again, should it come a second time after all that.
+   */
+  holdersMax: 1_024,
 } as const;
 
 /** A block lasts about so long at the rate of its process: a new one is taken when half of it is used. */
@@ -58,9 +77,9 @@ export function ivBlock(perSecond: number, left: number): number {
 const powerOfTwoFrom = (count: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, count)));
 const powerOfTwoUpTo = (count: number): number => 2 ** Math.floor(Math.log2(Math.max(1, count)));
 
-/** What of a block lies within the budget and may be used; `reserved` with the block in it. */
-export function usableOf(ahead: number, reserved: number, rule: IvRule, max: number): number {
-  return rule === 'continue' ? ahead : Math.min(ahead, Math.max(0, max - (reserved - ahead)));
+/** What of a block lies within the budget; `reserved` with the block in it. */
+export function withinBudget(ahead: number, reserved: number, max: number): number {
+  return Math.min(ahead, Math.max(0, max - (reserved - ahead)));
 }
 
 export type IvLevel = 'ok' | 'warning' | 'critical' | 'exhausted';

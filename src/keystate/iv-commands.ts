@@ -7,10 +7,15 @@ import type { CommandOf, CommandResult } from './types.js';
 const untouched = (objectId: string): IvBudget => ({ objectId, reserved: 0, rule: 'refuse' });
 
 /**
- * Counts, and refuses nothing: what was encrypted was encrypted, and the block is its process's to use as far as the
- * budget goes (`usableOf`). Objects that are no key's are left out, so that there are no more budgets than key versions.
+ * Counts, once for each sequence, and refuses nothing: what was encrypted was encrypted, and the block is its process's to use as far as the
+ * budget goes (`withinBudget`). Objects that are no key's are left out, so that there are no more budgets than key versions.
  */
 export function reserveIvs(tables: Tables, index: number, command: CommandOf<'iv.reserve'>): CommandResult {
+  const { holder, sequence } = command;
+  if (sequence !== undefined) {
+    if (sequence <= tables.ivSequence(holder)) return { ok: true, revision: index, repeated: true };
+    tables.putIvHolder({ holder, sequence });
+  }
   for (const { objectId, used, ahead } of command.reservations) {
     if (tables.objectUse(objectId)?.role !== 'key') continue;
     const before = tables.ivBudget(objectId) ?? untouched(objectId);

@@ -127,6 +127,10 @@ export class KeyState implements KeyStateQueries {
     return this.#tables.ivBudgets();
   }
 
+  ivSequence(holder: string): number {
+    return this.#tables.ivSequence(holder);
+  }
+
   preparedToken(serial: string): PreparedToken | null {
     return this.#tables.preparedToken(serial);
   }
@@ -190,8 +194,8 @@ export class KeyState implements KeyStateQueries {
 }
 
 /**
- * Reservations of random IVs are not kept: twice counted is only counted too high, and processes make so many that they
- * would push out those of operators.
+ * Reservations of random IVs are not kept: processes make so many that they would push out those of operators. They count
+ * once by the sequence of their holder.
  */
 const isOnce = ({ type }: Command): boolean => type !== 'iv.reserve';
 

@@ -1,7 +1,7 @@
 import { isJsonObject } from '../base/guards.js';
 import type { ClusterSettings, FormerMember, Member, PendingRow, UnconfirmedGrant } from './cluster-types.js';
 import { grantTypes } from './cluster-types.js';
-import type { IvBudget, IvReservation, IvRule } from './iv-budget.js';
+import type { IvBudget, IvHolder, IvReservation, IvRule } from './iv-budget.js';
 import {
   booleanField,
   bytesField,
@@ -133,6 +133,11 @@ export const ivBudgetField: FieldCodec<IvBudget> = objectField({
   objectId: stringField,
   reserved: countField,
   rule: ivRuleField,
+});
+
+export const ivHolderField: FieldCodec<IvHolder> = objectField({
+  holder: stringField,
+  sequence: countField,
 });
 
 export const ivReservationField: FieldCodec<IvReservation> = objectField({

@@ -8,7 +8,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
-import type { IvBudget } from './iv-budget.js';
+import { type IvBudget, type IvHolder, ivLimits } from './iv-budget.js';
 import { type KeptRecord, KeptRecordCopies } from './kept-records.js';
 import { KeyState } from './key-state.js';
 import { parseRequestId } from './request-id.js';
@@ -46,6 +46,9 @@ const firstKinds: readonly RecordKind[] = [
 
 /** Kinds that came with format 3. */
 const thirdKinds: readonly RecordKind[] = ['ivBudget'];
+
+/** Kinds that came with format 4. */
+const fourthKinds: readonly RecordKind[] = ['ivHolder'];
 
 const lengthBytes = 4;
 /** Records are hashed so many bytes at a time: a call for each costs as much as the hashing. */
@@ -99,6 +102,7 @@ interface Captured {
   readonly retired: readonly (readonly [string, RetiredCredential])[];
   readonly pending: readonly PendingRow[];
   readonly ivBudgets: readonly IvBudget[];
+  readonly ivHolders: readonly IvHolder[];
   readonly requestFloors: readonly string[];
   readonly requests: readonly (RequestRecord | KeptRecord)[];
 }
@@ -129,6 +133,7 @@ function capture(state: KeyState): Captured {
     retired: [...tables.retiredCredentials()],
     pending: tables.pendingRows(),
     ivBudgets: [...tables.ivBudgets()],
+    ivHolders: [...tables.ivHolders()],
     requestFloors: [...tables.requests.floors()],
     requests: [...(tables.requests.keptRecords() ?? tables.requests.records())],
   };
@@ -141,6 +146,7 @@ const laterCounts = (tables: Tables) => ({
   requests: tables.requests.size,
   requestFloors: tables.requests.floorCount,
   ivBudgets: tables.ivBudgetCount(),
+  ivHolders: tables.ivHolderCount(),
 });
 
 function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
@@ -160,6 +166,7 @@ function* recordsOf(captured: Captured): Iterable<SnapshotRecord | KeptRecord> {
   }
   for (const value of captured.pending) yield { record: 'pending', value };
   for (const value of captured.ivBudgets) yield { record: 'ivBudget', value };
+  for (const value of captured.ivHolders) yield { record: 'ivHolder', value };
   for (const requestId of captured.requestFloors) yield { record: 'requestFloor', value: { requestId } };
   for (const value of captured.requests) {
     yield typeof value === 'string' ? value : { record: 'request', value };
@@ -180,8 +187,8 @@ function* encoded(captured: Captured): Iterable<Uint8Array> {
 
 /**
  * The whole state as of this call, one object a record: header, cluster, settings, members, former members, tokens,
- * each key store followed by its credentials and keys, retired credentials, pending grants, budgets of random IVs,
- * request floors, requests, end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of
+ * each key store followed by its credentials and keys, retired credentials, pending grants, budgets and holders of random
+ * IVs, request floors, requests, end. In format 1 exactly what the first release writes, which may have to read it. Objects appear in order of
  * creation, so equal states that came about in the same way have equal snapshots. Records are encoded as they are taken
  * (or copied, where the state keeps them), and later commands don't show in them: whoever takes them may do so in
  * slices.
@@ -234,7 +241,8 @@ export class SnapshotReader {
       later.pending === header.pending &&
       later.requests === header.requests &&
       later.requestFloors === header.requestFloors &&
-      later.ivBudgets === header.ivBudgets;
+      later.ivBudgets === header.ivBudgets &&
+      later.ivHolders === header.ivHolders;
     return whole ? ok(new KeyState(tables)) : err('the snapshot holds other counts than its header says');
   }
 
@@ -246,7 +254,10 @@ export class SnapshotReader {
     if (tables.activeFormat === 1 && !firstKinds.includes(record.record)) {
       return `a snapshot of format 1 has no ${record.record}`;
     }
-    if (tables.activeFormat < 3 && thirdKinds.includes(record.record)) {
+    const isLater =
+      (tables.activeFormat < 3 && thirdKinds.includes(record.record)) ||
+      (tables.activeFormat < 4 && fourthKinds.includes(record.record));
+    if (isLater) {
       return `a snapshot of format ${tables.activeFormat} has no ${record.record}`;
     }
     switch (record.record) {
@@ -296,6 +307,11 @@ export class SnapshotReader {
         if (tables.keyOfObject(record.value.objectId) === null) return 'random IVs of no key';
         if (tables.ivBudget(record.value.objectId) !== null) return 'random IVs of a key twice';
         tables.putIvBudget(record.value);
+        return null;
+      case 'ivHolder':
+        if (tables.ivSequence(record.value.holder) > 0) return 'a holder of random IVs twice';
+        if (tables.ivHolderCount() >= ivLimits.holdersMax) return 'too many holders of random IVs';
+        tables.putIvHolder(record.value);
         return null;
       case 'requestFloor':
         if (parseRequestId(record.value.requestId) === null) return 'a request floor that is no request id';

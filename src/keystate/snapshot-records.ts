@@ -1,7 +1,7 @@
 import { isJsonObject } from '../base/guards.js';
 import type { Result } from '../base/result.js';
 import type { ClusterSettings, FormerMember, Member, PendingRow } from './cluster-types.js';
-import type { IvBudget } from './iv-budget.js';
+import type { IvBudget, IvHolder } from './iv-budget.js';
 import {
   countField,
   decodeJson,
@@ -17,6 +17,7 @@ import {
   credentialField,
   formerMemberField,
   ivBudgetField,
+  ivHolderField,
   keyField,
   keyStoreField,
   memberField,
@@ -45,6 +46,8 @@ export interface Header {
   readonly requestFloors: number;
   /** 0 before format 3. */
   readonly ivBudgets: number;
+  /** 0 before format 4. */
+  readonly ivHolders: number;
 }
 
 /** What is left of a retired credential: whose it was, and when (log index). */
@@ -82,6 +85,7 @@ export interface RecordValues {
   readonly retired: RetiredRow;
   readonly pending: PendingRow;
   readonly ivBudget: IvBudget;
+  readonly ivHolder: IvHolder;
   readonly requestFloor: RequestFloor;
   readonly request: RequestRecord;
   readonly end: End;
@@ -117,39 +121,57 @@ const thirdCounts = { ivBudgets: countField } as const satisfies Partial<
   Record<CountName, FieldCodec<number>>
 >;
 
+const fourthCounts = { ivHolders: countField } as const satisfies Partial<
+  Record<CountName, FieldCodec<number>>
+>;
+
 const headerStart = { format: countField, appliedIndex: countField };
-const firstHeaderField: FieldCodec<Omit<Header, keyof typeof secondCounts | keyof typeof thirdCounts>> =
+const firstHeaderField: FieldCodec<
+  Omit<Header, keyof typeof secondCounts | keyof typeof thirdCounts | keyof typeof fourthCounts>
+> = objectField({
+  ...headerStart,
+  ...firstCounts,
+});
+const secondHeaderField: FieldCodec<Omit<Header, keyof typeof thirdCounts | keyof typeof fourthCounts>> =
   objectField({
     ...headerStart,
     ...firstCounts,
+    ...secondCounts,
   });
-const secondHeaderField: FieldCodec<Omit<Header, keyof typeof thirdCounts>> = objectField({
-  ...headerStart,
-  ...firstCounts,
-  ...secondCounts,
-});
-const thirdHeaderField: FieldCodec<Header> = objectField({
+const thirdHeaderField: FieldCodec<Omit<Header, keyof typeof fourthCounts>> = objectField({
   ...headerStart,
   ...firstCounts,
   ...secondCounts,
   ...thirdCounts,
 });
+const fourthHeaderField: FieldCodec<Header> = objectField({
+  ...headerStart,
+  ...firstCounts,
+  ...secondCounts,
+  ...thirdCounts,
+  ...fourthCounts,
+});
 const noSecondCounts = { members: 0, formerMembers: 0, pending: 0, requests: 0, requestFloors: 0 };
 const noThirdCounts = { ivBudgets: 0 };
+const noFourthCounts = { ivHolders: 0 };
 
 /** Newest format of snapshots that this build reads and writes: they have the cluster's active one. */
-export const snapshotFormatMax = 3;
+export const snapshotFormatMax = 4;
 
 const headerField: FieldCodec<Header> = {
   write: (header) => {
     if (header.format === 1) return firstHeaderField.write(header);
-    return header.format === 2 ? secondHeaderField.write(header) : thirdHeaderField.write(header);
+    if (header.format === 2) return secondHeaderField.write(header);
+    return header.format === 3 ? thirdHeaderField.write(header) : fourthHeaderField.write(header);
   },
   fromJson: (json) => {
     const format = isJsonObject(json) ? json['format'] : null;
-    if (format === 1) return { ...firstHeaderField.fromJson(json), ...noSecondCounts, ...noThirdCounts };
-    if (format === 2) return { ...secondHeaderField.fromJson(json), ...noThirdCounts };
-    if (format === snapshotFormatMax) return thirdHeaderField.fromJson(json);
+    if (format === 1) {
+      return { ...firstHeaderField.fromJson(json), ...noSecondCounts, ...noThirdCounts, ...noFourthCounts };
+    }
+    if (format === 2) return { ...secondHeaderField.fromJson(json), ...noThirdCounts, ...noFourthCounts };
+    if (format === 3) return { ...thirdHeaderField.fromJson(json), ...noFourthCounts };
+    if (format === snapshotFormatMax) return fourthHeaderField.fromJson(json);
     const found = typeof format === 'number' ? format : 'missing';
     throw new FieldError(
       `its format is ${found}; this version of xksd reads formats 1 to ${snapshotFormatMax}`,
@@ -182,6 +204,7 @@ const recordFields: {
   ),
   pending: recordOf('pending', pendingRowField),
   ivBudget: recordOf('ivBudget', ivBudgetField),
+  ivHolder: recordOf('ivHolder', ivHolderField),
   requestFloor: recordOf('requestFloor', objectField<RequestFloor>({ requestId: stringField })),
   request: recordOf('request', requestRecordField),
   end: recordOf('end', objectField<End>({ records: countField, sha256: stringField })),

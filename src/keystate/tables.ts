@@ -7,7 +7,7 @@ import {
   type Member,
   type PendingRow,
 } from './cluster-types.js';
-import type { IvBudget } from './iv-budget.js';
+import { type IvBudget, type IvHolder, ivLimits } from './iv-budget.js';
 import { type KeptRecord, KeptRecords } from './kept-records.js';
 import { ObjectHash } from './object-hash.js';
 import type { ObjectUse } from './object-use.js';
@@ -54,6 +54,7 @@ export class Tables {
   readonly #keysByObject = new Map<string, Key>();
   /** By object; only of objects that are a key's. */
   readonly #ivBudgets = new Map<string, IvBudget>();
+  readonly #ivHolders = new Map<string, IvHolder>();
   /** Rebuilt at every change: at most two per prepared token. */
   readonly #tokenObjects = new Map<string, ObjectUse>();
   #keyCount = 0;
@@ -329,6 +330,31 @@ export class Tables {
     if (replaced === undefined) this.#keyCount += 1;
     keys.set(key.externalKeyId, key);
     for (const { objectId } of key.versions) this.#keysByObject.set(objectId, key);
+  }
+
+  ivSequence(holder: string): number {
+    return this.#ivHolders.get(holder)?.sequence ?? 0;
+  }
+
+  /** In the order of their last reservation. */
+  ivHolders(): Iterable<IvHolder> {
+    return this.#ivHolders.values();
+  }
+
+  ivHolderCount(): number {
+    return this.#ivHolders.size;
+  }
+
+  /** Forgets the one that has reserved least lately where there are too many. */
+  putIvHolder(holder: IvHolder): void {
+    this.#hash.replace('ivHolder', this.#ivHolders.get(holder.holder), holder);
+    this.#ivHolders.delete(holder.holder);
+    this.#ivHolders.set(holder.holder, holder);
+    if (this.#ivHolders.size <= ivLimits.holdersMax) return;
+    const [oldest] = this.#ivHolders.values();
+    if (oldest === undefined) return;
+    this.#hash.remove('ivHolder', oldest);
+    this.#ivHolders.delete(oldest.holder);
   }
 
   putIvBudget(budget: IvBudget): void {

@@ -174,6 +174,11 @@ export type Command = CommandEnvelope &
         readonly type: 'iv.reserve';
         /** `processId` of the serving process that gets the blocks; they are lost when it has ended. */
         readonly holder: string;
+        /**
+         * From 1 on, rising with each new reservation of this holder: one that is proposed again, because nobody knows what
+         * became of it, counts once. Missing before format 4.
+         */
+        readonly sequence?: number;
         /** 1 … `reservationsPerCommandMax`, each of another object. */
         readonly reservations: readonly IvReservation[];
       }
@@ -225,6 +230,8 @@ export interface KeyStateQueries extends ClusterQueries {
   /** What is known of the random IVs under an HSM object; `null` before the first reservation. */
   ivBudget(objectId: string): IvBudget | null;
   ivBudgets(): Iterable<IvBudget>;
+  /** The last reservation of a holder that was counted; 0 when none is known. */
+  ivSequence(holder: string): number;
   preparedToken(serial: string): PreparedToken | null;
   keyStores(): Iterable<KeyStore>;
   credentials(keyStore: string): Iterable<Credential>;

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { hostPortForm, isHostPort } from './host-port.js';
 
 /** Tokens of a node: as many as GetHealthStatus shows (X-H2). */
 export const hsmsMax = 10;
@@ -30,6 +31,16 @@ const integer = (min: number, max: number) => {
 
 const text = (error: string) => z.string({ error }).min(1, { error });
 
+/** No path has a NUL in it, and no system call takes one. */
+const pathText = (error: string) => text(error).refine((value) => !value.includes('\0'), { error });
+
+/** systemd.exec(5), LoadCredential=: a file name. */
+const isCredential = (value: string): boolean =>
+  /^credential:[A-Za-z0-9._-]+$/.test(value) && !/^credential:\.+$/.test(value);
+
+const nodeNameError =
+  'must be 1 to 63 letters, digits, ".", "_" and "-", and begin and end with a letter or digit';
+
 const listenAddress = z.string({ error: 'must be "ADDRESS:PORT"' }).transform((value, context) => {
   const parts = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
   const address = parts?.[1] ?? parts?.[2] ?? '';
@@ -46,38 +57,30 @@ const listenAddress = z.string({ error: 'must be "ADDRESS:PORT"' }).transform((v
   return { address, port };
 });
 
-/** Kept as written: other members dial it. A name is resolved by them, at every attempt. */
-const hostPort = z.string({ error: 'must be "HOST:PORT"' }).refine(
-  (value) => {
-    const parts = /^(?:\[([^\]]+)\]|([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)):(\d{1,5})$/.exec(value);
-    const port = Number(parts?.[3]);
-    const isHost = parts?.[1] === undefined ? parts?.[2] !== undefined : isIP(parts[1]) === 6;
-    return isHost && port >= 1 && port <= 65_535;
-  },
-  {
-    error:
-      'must be "HOST:PORT" with a DNS name, an IPv4 address or an IPv6 address in brackets, as in "xks-1.example.com:7443"',
-  },
-);
+/** Kept as written: other members dial it. */
+const hostPort = z
+  .string({ error: 'must be "HOST:PORT"' })
+  .refine(isHostPort, { error: `must be ${hostPortForm}` });
 
 /**
  * Every section and key of the configuration file, with its range and default. `directory`: where the file lies, for
  * the relative paths in it.
  */
 export function configShape(directory: string) {
-  const path = (error = 'must be a path') => text(error).transform((value) => resolve(directory, value));
+  const path = (error = 'must be a path') => pathText(error).transform((value) => resolve(directory, value));
+  const keyError = 'must be the path of a PEM file or "credential:NAME"';
   const privateKey = () =>
-    text('must be the path of a PEM file or "credential:NAME"').transform((value) =>
-      value.startsWith('credential:') ? value : resolve(directory, value),
-    );
+    pathText(keyError)
+      .refine((value) => !value.startsWith('credential:') || isCredential(value), {
+        error: `${keyError} with letters, digits, ".", "_" and "-" in the name`,
+      })
+      .transform((value) => (value.startsWith('credential:') ? value : resolve(directory, value)));
   return {
     node: {
       name: z
-        .string()
-        .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
-          error: 'must be 1 to 63 letters, digits, ".", "_" and "-", and begin with a letter or digit',
-        })
-        .default(hostname)
+        .string({ error: nodeNameError })
+        .regex(/^(?=.{1,63}$)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/, { error: nodeNameError })
+        .prefault(hostname)
         .describe("This node's name in the cluster. Default: the host's name."),
       data_dir: path().default('/var/lib/xksd').describe('Durable log, identity, record of refused PINs.'),
       runtime_dir: path().default('/run/xksd').describe('Sockets.'),

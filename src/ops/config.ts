@@ -1,9 +1,9 @@
-import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { errorText, isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import { readSmallFile } from '../base/small-file.js';
 import { configSchema, configShape } from './config-schema.js';
 import { nearestName } from './nearest-name.js';
 import { stateSocketPath } from './state-link.js';
@@ -26,20 +26,31 @@ export interface ConfigError {
   readonly message: string;
 }
 
+/** Some hundred times what all settings take. */
+const fileBytesMax = 1024 * 1024;
+/** Of what is wrong, in a message. */
+const shownCharactersMax = 100;
+/** Things wrong, in a message; those after them are counted. */
+const problemsMax = 20;
+
 /** sockaddr_un's sun_path, without its NUL. */
 const socketPathBytesMax = 107;
 
 /** Reads and checks a configuration file. Relative paths in it start from where it lies. */
 export function loadConfig(path: string): Result<Config, ConfigError> {
   const file = resolve(path);
-  const failed = (problems: readonly string[]) =>
-    err({ message: `configuration ${file}: ${problems.join('; ')}` });
+  const failed = (problems: readonly string[]) => {
+    const left = problems.length - problemsMax;
+    const told = left > 0 ? [...problems.slice(0, problemsMax), `and ${left} more`] : problems;
+    return err({ message: `configuration ${file}: ${told.join('; ')}` });
+  };
 
   let source: string;
   let mode: number;
   try {
-    source = readFileSync(file, 'utf8');
-    mode = statSync(file).mode;
+    const read = readSmallFile(file, fileBytesMax);
+    mode = read.mode;
+    source = decoder.decode(read.bytes);
   } catch (thrown) {
     return failed([unreadable(thrown)]);
   }
@@ -74,14 +85,18 @@ export const withoutPins = (config: Config): Config => ({
   hsm: config.hsm.map((hsm) => ({ ...hsm, uri: hsm.uri.replaceAll(/pin-value=[^&]*/g, 'pin-value=') })),
 });
 
+/** A byte order mark is no part of the text. */
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
 function unreadable(thrown: unknown): string {
   switch ((thrown as NodeJS.ErrnoException).code) {
     case 'ENOENT':
       return 'no such file (give its path with --config)';
     case 'EACCES':
       return `not readable by this user (uid ${process.getuid?.()})`;
-    case 'EISDIR':
-      return 'a directory: give the file in it';
+    // TOML is UTF-8.
+    case 'ERR_ENCODING_INVALID_ENCODED_DATA':
+      return 'it is not UTF-8';
     default:
       return errorText(thrown);
   }
@@ -146,18 +161,29 @@ function meantPaths(issue: z.core.$ZodIssue): string[] {
 }
 
 function describeIssue(issue: z.core.$ZodIssue, document: unknown): string[] {
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => describeUnknownKey(key, issue.path));
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map((key) => describeUnknownKey(key, issue.path, document));
   const value = issue.path.reduce<unknown>(
     (outer, key) =>
       Array.isArray(outer) ? outer[Number(key)] : isJsonObject(outer) ? outer[String(key)] : undefined,
     document,
   );
-  const setting = describePath(issue.path);
-  if (value === undefined) return [`${setting} is missing`];
+  const setting = describePath(issue.path, document);
+  if (value === undefined) {
+    return issue.code === 'invalid_type'
+      ? [`${setting} is missing`]
+      : [`${setting} is missing, and its default does not do: it ${issue.message}`];
+  }
   // A malformed URI may hold a PIN.
-  const given =
-    issue.path.includes('hsm') || typeof value === 'object' ? '' : `, not ${JSON.stringify(value)}`;
+  const given = issue.path.includes('hsm') || typeof value === 'object' ? '' : `, not ${shown(value)}`;
   return [`${setting}${issue.path.length === 1 ? ':' : ''} ${issue.message}${given}`];
+}
+
+/** Quoted, so that it stays one line, whatever is in it. */
+function shown(value: unknown): string {
+  // TOML knows inf and nan; JSON doesn't.
+  const whole = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  return whole.length > shownCharactersMax ? `${whole.slice(0, shownCharactersMax)}…` : whole;
 }
 
 /** Settings of former releases whose nearest name now means something else. */
@@ -168,10 +194,12 @@ const formerKeys = new Map([
   ],
 ]);
 
-function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
+function describeUnknownKey(key: string, path: readonly PropertyKey[], document: unknown): string {
   const known = knownNames(path);
   const unknown =
-    path.length === 0 ? `unknown key or section "${key}"` : `unknown key "${key}" in ${describePath(path)}`;
+    path.length === 0
+      ? `unknown key or section ${shown(key)}`
+      : `unknown key ${shown(key)} in ${describePath(path, document)}`;
   const former = formerKeys.get(`${describePath(path)} ${key}`);
   if (former !== undefined) return `${unknown}: ${former}`;
   const elsewhere = Object.entries(sectionsOfAFile).find(([, keys]) => Object.hasOwn(keys, key));
@@ -181,9 +209,14 @@ function describeUnknownKey(key: string, path: readonly PropertyKey[]): string {
   return `${unknown}; known are ${known.join(', ')}`;
 }
 
-/** `[xks] listen`, `[[hsm]] uri`. */
-function describePath(path: readonly PropertyKey[]): string {
-  const [section, ...rest] = path.map(String);
-  const header = section === 'hsm' ? '[[hsm]]' : `[${section}]`;
-  return [header, ...rest.filter((key) => !/^\d+$/.test(key))].join(' ');
+/** `[xks] listen`, `[[hsm]] uri`; of several sections, `[[hsm]] 2 uri`. `document`: what the path leads through. */
+function describePath(path: readonly PropertyKey[], document: unknown = null): string {
+  const [section, ...rest] = path;
+  const header = section === 'hsm' ? '[[hsm]]' : `[${String(section)}]`;
+  const sections = section === 'hsm' && isJsonObject(document) ? document['hsm'] : null;
+  const isOneOfSeveral = Array.isArray(sections) && sections.length > 1;
+  const keys = rest.flatMap((key) =>
+    typeof key !== 'number' ? [String(key)] : isOneOfSeveral ? [String(key + 1)] : [],
+  );
+  return [header, ...keys].join(' ');
 }

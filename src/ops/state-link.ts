@@ -93,6 +93,10 @@ export interface MetricsReport {
 export interface IvWants {
   /** Of the process when it asked: what was granted up to there, it knows. */
   readonly appliedIndex: number;
+  /** Number of this reservation, from 1 on: it is the same whenever it comes again. Missing where there is none. */
+  readonly sequence?: number | undefined;
+  /** Encryptions that were made without a reservation since: they come with the next one, unless the process ends before. */
+  readonly later?: readonly { readonly objectId: string; readonly used: number }[] | undefined;
   /** Up to 64, each of another HSM object; none: nothing any more. */
   readonly reservations: readonly {
     /** CKA_ID, lower-case hexadecimal. */

@@ -1,9 +1,10 @@
 import { constants, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { wipe } from '../base/bytes.js';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
+import { readSmallFile } from '../base/small-file.js';
 import { brokenDigestOf } from './signature-algorithm.js';
 
 /** Of a setting that names a systemd credential instead of a path. */
@@ -160,9 +161,18 @@ class Unusable extends Error {}
 
 type Chain = readonly [X509Certificate, ...X509Certificate[]];
 
-function readFile(path: string, what: string): string {
+/** Hundreds of certificates. */
+const fileBytesMax = 1024 * 1024;
+
+function readFile(path: string, what: string): { readonly text: string; readonly mode: number } {
   try {
-    return readFileSync(path, 'utf8');
+    const { bytes, mode } = readSmallFile(path, fileBytesMax);
+    try {
+      return { text: bytes.toString('utf8'), mode };
+    } finally {
+      // It may be a private key.
+      wipe(bytes);
+    }
   } catch (thrown) {
     switch ((thrown as NodeJS.ErrnoException).code) {
       case 'ENOENT':
@@ -179,7 +189,7 @@ function readCertificates(
   path: string,
   what: string,
 ): { readonly pem: string; readonly certificates: Chain } {
-  const pem = readFile(path, what);
+  const pem = readFile(path, what).text;
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
   const certificates = blocks.map((block, index) => {
     try {
@@ -202,11 +212,12 @@ function readPrivateKey(
   readonly key: KeyObject;
 } {
   const path = privateKeyPath(setting, what);
-  const pem = readFile(path, what);
-  if ((statSync(path).mode & 0o004) !== 0) {
+  const { text: pem, mode } = readFile(path, what);
+  // First: what is no key may be a file that everyone has to read.
+  if (!pem.includes('PRIVATE KEY-----')) throw new Unusable(`${what} ${path}: no PEM private key in it`);
+  if ((mode & 0o004) !== 0) {
     throw new Unusable(`${what} ${path}: everyone on this host can read it: run \`chmod o-rwx ${path}\``);
   }
-  if (!pem.includes('PRIVATE KEY-----')) throw new Unusable(`${what} ${path}: no PEM private key in it`);
   // PKCS#8's label, or RFC 1421's header of older files.
   if (/ENCRYPTED/.test(pem)) {
     throw new Unusable(`${what} ${path}: it is encrypted; store it decrypted, as a systemd credential`);

@@ -52,17 +52,15 @@ const metricsReportSchema: z.ZodType<MetricsReport> = z.object({
 });
 
 const ahead = z.union([z.literal(0), z.int().min(ivLimits.blockMin).max(ivLimits.blockMax)]);
+const usedIvs = z.object({
+  objectId: hex.min(2).max(2 * limits.objectIdBytesMax),
+  used: z.int().nonnegative().max(ivLimits.encryptionsMax),
+});
 const ivWantsSchema: z.ZodType<IvWants> = z.object({
   appliedIndex: z.int().nonnegative(),
-  reservations: z
-    .array(
-      z.object({
-        objectId: hex.min(2).max(2 * limits.objectIdBytesMax),
-        used: z.int().nonnegative().max(ivLimits.encryptionsMax),
-        ahead,
-      }),
-    )
-    .max(ivLimits.reservationsPerCommandMax),
+  sequence: z.int().positive().optional(),
+  later: z.array(usedIvs).max(ivLimits.reservationsPerCommandMax).optional(),
+  reservations: z.array(usedIvs.extend({ ahead })).max(ivLimits.reservationsPerCommandMax),
 });
 
 const hsmReplySchema: z.ZodType<HsmReply> = z.discriminatedUnion('ok', [

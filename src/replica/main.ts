@@ -11,6 +11,7 @@ import { LastConfirmation } from './last-confirmation.js';
 import { nodeReport } from './node-report.js';
 import { openLog } from './open-log.js';
 import { Replica } from './replica.js';
+import { roomToWrite } from './room-to-write.js';
 import { timedFiles } from './timed-files.js';
 
 /** The composition root of the replica. Returns once it runs; the process ends by its supervisor's word. */
@@ -28,6 +29,13 @@ export async function runReplica(): Promise<void> {
   const version = softwareVersion();
   let observeSync: (durationMs: number) => void = () => {};
   let replica: Replica | null = null;
+  let fullDisk: string | null = null;
+  let isUp = false;
+  const end = (reason: string): void => {
+    logger.error('the durable log failed; the replica ends', { reason });
+    logger.flush();
+    process.exit(1);
+  };
   const opened = await openLog({
     config,
     files: timedFiles(systemFiles, systemClock, (durationMs) => observeSync(durationMs)),
@@ -45,11 +53,17 @@ export async function runReplica(): Promise<void> {
         readyServingProcesses: replica?.fleet.ready ?? 0,
         publication: replica?.publication ?? null,
       }),
-    // Nothing is retried in place: what the disk holds now is found out by reading it anew.
+    // Nothing is retried in place: what the disk holds now is found out by reading it anew, by the next process. Until
+    // there is room for that one, this one goes on with all that needs no disk: its links, and telling what is wrong.
     onFatal: (reason) => {
-      logger.error('the durable log failed; the replica ends', { reason });
-      logger.flush();
-      process.exit(1);
+      const onFull = (): void => {
+        logger.error('the disk is full: replication has stopped here until there is room', { reason });
+        fullDisk = `the disk of the data directory is full: ${reason}`;
+        replica?.halted(reason);
+        if (isUp) supervisor.reportReadiness(false, fullDisk);
+      };
+      const directory = { files: systemFiles, path: config.node.dataDir };
+      void roomToWrite(directory, systemTimers, onFull).then(() => end(reason));
     },
     onHalted: (reason) => {
       logger.error('replication has stopped on this node; what it serves grows old', { reason });
@@ -83,11 +97,15 @@ export async function runReplica(): Promise<void> {
   // Before anybody can ask what has been applied: who is to apply it.
   for (const message of early) receive(message);
   const started = await running.start(process.env['XKSD_METRICS_FD']);
+  if (!started.ok && fullDisk !== null) return;
   if (!started.ok) {
     await running.close();
     return supervisor.reportFatal(started.error);
   }
   supervisor.reportReadiness(true, 'ready');
+  isUp = true;
+  // It was up: what serves has its key state.
+  if (fullDisk !== null) supervisor.reportReadiness(false, fullDisk);
   logger.info('the replica is up', {
     appliedIndex: opened.value.log.appliedIndex,
     version,

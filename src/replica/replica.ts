@@ -27,7 +27,7 @@ import { Fencing } from './fencing.js';
 import { readForwarded } from './forwarded-command.js';
 import { foundCluster } from './found-cluster.js';
 import { HsmRequests } from './hsm-requests.js';
-import { IvReservations } from './iv-reservations.js';
+import { IvReservations, proposingTo } from './iv-reservations.js';
 import { IvWatch } from './iv-watch.js';
 import { Welcomes } from './join-cluster.js';
 import type { LastConfirmation } from './last-confirmation.js';
@@ -139,7 +139,9 @@ export class Replica {
     const proposing = { log, encodeCommand, activeFormat: () => machine.state.activeFormat(), logger };
     const ivWatch = new IvWatch({ state, logger });
     this.#ivWatch = ivWatch;
-    const ivReservations = new IvReservations({ ...common, ...proposing, timers: systemTimers });
+    const ivReservations = new IvReservations({
+      ...{ ...common, ...proposing, timers: systemTimers, propose: proposingTo(log) },
+    });
     this.#ivReservations = ivReservations;
     publication.observe(ivReservations);
     this.metrics = new ReplicaMetrics({

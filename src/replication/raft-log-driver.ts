@@ -153,8 +153,12 @@ export class RaftLog<R> implements OrderedLog<R>, ClusterEngine, PeerInbox {
     this.#input(() => this.#loop.unreachable(member));
   }
 
+  /** Of a log that has failed: no part of the cluster any more, though its loop does not know. */
   status(): LoopStatus {
-    return this.#loop.status();
+    const status = this.#loop.status();
+    if (this.#failure === null) return status;
+    const raft = { ...status.raft, role: 'follower', leader: null, progress: [], transferee: null } as const;
+    return { ...status, raft, halted: status.halted ?? this.#failure };
   }
 
   transferLeadership(to: MemberId): boolean {

@@ -20,7 +20,16 @@ export interface HsmUris {
 
 /** Where this host's modules are installed. */
 const findInstalled: FindModule = (naming) =>
-  moduleFinder(p11KitPlaces(process.env, process.getuid?.() ?? 0, homedir()))(naming);
+  moduleFinder(p11KitPlaces(process.env, process.getuid?.() ?? 0, homeDirectory()))(naming);
+
+/** `null` without `$HOME` and without an entry in passwd(5). */
+function homeDirectory(): string | null {
+  try {
+    return homedir() || null;
+  } catch {
+    return null;
+  }
+}
 
 /** The tokens that `[[hsm]]` names, and what is wrong with the names, alone and together. Loads no module. */
 export function readHsmUris(hsms: readonly HsmConfig[], findModule: FindModule = findInstalled): HsmUris {

@@ -6,7 +6,7 @@ import type { RandomSource } from '../base/random.js';
 import type { Timers } from '../base/timers.js';
 import type { TokenFleet } from '../hsm/fleet/token-fleet.js';
 import type { KeyState } from '../keystate/key-state.js';
-import type { Command } from '../keystate/types.js';
+import type { Command, CommandResult } from '../keystate/types.js';
 import type { ServingMetrics } from '../ops/metrics.js';
 import { type Hello, metricsIntervalMs } from '../ops/state-link.js';
 import type { SignatureCheck } from '../sigv4/signature-check.js';
@@ -101,7 +101,7 @@ export class ServingCore {
       timers,
       random,
       logger,
-      onState: (changed, command) => this.#onState(changed, command),
+      onState: (changed, command, result) => this.#onState(changed, command, result),
       onLink: () => this.#tellReadiness(),
       onFresh: (asOfMs) => this.#freshness.confirmed(asOfMs),
       onStanding: (standing) => {
@@ -190,13 +190,13 @@ export class ServingCore {
     this.#secrets.wipe();
   }
 
-  #onState(state: KeyState, command: Command | null): void {
+  #onState(state: KeyState, command: Command | null, result: CommandResult | null): void {
     forgetLostCredentials(
       { secrets: this.#secrets, signingKeys: this.#signingKeys, credentialUse: this.#credentialUse },
       state,
       command,
     );
-    this.#ivReports.onState(state, command);
+    this.#ivReports.onState(state, command, result);
     if (command === null || command.type === 'token.prepare') {
       this.#tokenSecrets.update();
       this.#tellReadiness();

@@ -6,7 +6,7 @@ import type { Timers } from '../base/timers.js';
 import { decodeCommand } from '../keystate/command-codec.js';
 import type { KeyState } from '../keystate/key-state.js';
 import { SnapshotReader } from '../keystate/snapshot-codec.js';
-import type { Command } from '../keystate/types.js';
+import type { Command, CommandResult } from '../keystate/types.js';
 import {
   encodeFrame,
   encodeIndexFrame,
@@ -47,10 +47,10 @@ export interface StateClientOptions {
   readonly random: RandomSource;
   readonly logger: Logger;
   /**
-   * Key state is another one: `command` was applied to it, or, when `null`, it was replaced by a snapshot. It is in
+   * Key state is another one: `command` was applied to it with `result`, or, when `null`, it was replaced by a snapshot. It is in
    * force already, and acknowledged after this returns.
    */
-  readonly onState: (state: KeyState, command: Command | null) => void;
+  readonly onState: (state: KeyState, command: Command | null, result: CommandResult | null) => void;
   /** The link came up (key state is whole) or went. */
   readonly onLink: () => void;
   /** As of `asOfMs` (boot clock) the state now in force held everything that was acknowledged anywhere. */
@@ -219,7 +219,7 @@ export class StateClient {
     link.wholeSinceMs = this.#options.clock.monotonicMs();
     link.unacknowledged = true;
     this.#options.logger.info('key state received', { appliedIndex: index, ...state.counts() });
-    this.#options.onState(state, null);
+    this.#options.onState(state, null, null);
     this.#options.onLink();
     return null;
   }
@@ -241,9 +241,9 @@ export class StateClient {
     const command = decodeCommand(entry.rest);
     // It was committed: to skip it would be to diverge. A snapshot may bring what this version can read.
     if (!command.ok) return `the command at index ${entry.index} cannot be decoded: ${command.error}`;
-    state.apply(entry.index, command.value);
+    const result = state.apply(entry.index, command.value);
     link.unacknowledged = true;
-    this.#options.onState(state, command.value);
+    this.#options.onState(state, command.value, result);
     return null;
   }
 

@@ -10,6 +10,8 @@ export interface CaseContext {
   readonly deadlineMs: number;
   /** As one test among many: without what is done only to have figures. */
   readonly brief: boolean;
+  /** For the time line, where one is kept: something is done to the nodes now. */
+  event(text: string): void;
   /** For the summary. */
   note(text: string): void;
   /** What must hold; the case goes on, and has failed. */

@@ -183,6 +183,21 @@ export class ChaosCluster {
     return this.nodes.filter((node) => !not.includes(node));
   }
 
+  /** Every process that there is now, by a short name: of nodes by their number, r for the replica and s for one that serves. */
+  processes(): ReadonlyMap<string, number> {
+    const found = new Map<string, number>([
+      ['balancer', this.#balancer.pid],
+      ['load', this.load.pid],
+      ['test', process.pid],
+    ]);
+    for (const [place, node] of this.nodes.entries()) {
+      for (const pid of node.processes('replica')) found.set(`r${place + 1}`, pid);
+      for (const [each, pid] of node.processes('serving').entries())
+        found.set(`s${place + 1}${'ab'[each] ?? 'x'}`, pid);
+    }
+    return found;
+  }
+
   /** Until the balancer sends nothing more to a node, or does again. */
   balancerHolds(node: ChaosNode, state: 'up' | 'down'): Promise<void> {
     const holds = (): boolean => this.#balancer.isUp(node.name) === (state === 'up');

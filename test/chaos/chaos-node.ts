@@ -109,6 +109,17 @@ export class ChaosNode {
     return status;
   }
 
+  /** Whether its replica answers, and has not stopped replicating. */
+  async replicates(): Promise<boolean> {
+    const status = await this.status();
+    return status !== null && status.halted === null;
+  }
+
+  /** Whether its replica answers that it replicates no more. */
+  async hasHalted(): Promise<boolean> {
+    return (await this.status())?.halted != null;
+  }
+
   /** Whether each of its serving processes is ready. */
   isWhole(): Promise<boolean> {
     return this.call('status', {}).then(

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { openLoop } from '../../bench/open-loop.js';
+import { LatencySlices, lateAfterMs } from './latency-slices.js';
 import type { FailureKind, LoadMessage, LoadOrders } from './load.js';
 import { XksCaller } from './xks-caller.js';
 
@@ -18,6 +19,8 @@ const connectionsFor = (rate: number): number => Math.max(8, Math.ceil(rate / 28
 const inFlightMaxFor = (rate: number): number => Math.max(64, Math.ceil(rate / 4));
 /** This process did not run for so long: what went wrong meanwhile says nothing of the nodes. */
 const standstillMs = 1_000;
+/** How often it looks whether it gets its turns. */
+const turnIntervalMs = 10;
 /** One round after the other until the parent disconnects. */
 const roundSeconds = 10;
 
@@ -37,13 +40,26 @@ async function run({ access, keys, rate }: LoadOrders): Promise<void> {
     return kind;
   };
   let turnMs = Date.now();
+  const slices = new LatencySlices();
+  let dueMs = Date.now() + turnIntervalMs;
+  setInterval(() => {
+    const nowMs = Date.now();
+    if (nowMs > dueMs) slices.stalled(dueMs, nowMs - dueMs);
+    dueMs = nowMs + turnIntervalMs;
+  }, turnIntervalMs);
   setInterval(() => {
     const nowMs = Date.now();
     if (nowMs - turnMs > standstillMs) told({ stoodStill: { fromMs: turnMs, untilMs: nowMs } });
     turnMs = nowMs;
-    told({ counts: { succeeded, slow, unsent } });
+    told({ counts: { succeeded, slow, unsent }, slices: slices.take(nowMs - reportIntervalMs) });
   }, reportIntervalMs);
 
+  const succeed = (sentMs: number): void => {
+    const endedMs = Date.now();
+    succeeded += 1;
+    if (endedMs - sentMs > lateAfterMs) slow += 1;
+    slices.answered(sentMs, endedMs);
+  };
   const attempt = async (sequence: number): Promise<string | null> => {
     const fresh = sequence % freshEvery === 0;
     const bytes = randomBytes(32);
@@ -53,15 +69,13 @@ async function run({ access, keys, rate }: LoadOrders): Promise<void> {
     try {
       const encrypted = await caller.encrypt(key, plaintext, fresh);
       if (encrypted.status !== 200) return answered(key, kindOf(encrypted.status), sentMs, text(encrypted));
-      succeeded += 1;
-      if (Date.now() - sentMs > 250) slow += 1;
+      succeed(sentMs);
       sentMs = Date.now();
       const decrypted = await caller.decrypt(key, encrypted.body, fresh);
       if (decrypted.status !== 200) return answered(key, kindOf(decrypted.status), sentMs, text(decrypted));
       if (decrypted.body['plaintext'] !== plaintext)
         return answered(key, 'wrong', sentMs, 'another plaintext');
-      succeeded += 1;
-      if (Date.now() - sentMs > 250) slow += 1;
+      succeed(sentMs);
       return null;
     } catch (failure) {
       return answered(key, 'connection', sentMs, String(failure));

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import type { LatencySlice } from './latency-slices.js';
 import type { XksAccess } from './xks-caller.js';
 
 /** connection: no answer came. unavailable: a 503 or 429. wrong: an answer that must never be given. */
@@ -33,7 +34,7 @@ export interface LoadCounts {
 }
 
 export type LoadMessage =
-  | { readonly counts: LoadCounts }
+  | { readonly counts: LoadCounts; readonly slices: readonly LatencySlice[] }
   | { readonly failed: LoadFailure }
   | { readonly stoodStill: { readonly fromMs: number; readonly untilMs: number } };
 
@@ -64,6 +65,7 @@ export class Load {
   #counts: LoadCounts = { succeeded: 0, slow: 0, unsent: 0 };
   /** Of earlier cases. */
   #before: LoadCounts = this.#counts;
+  #watcher: (slices: readonly LatencySlice[]) => void = () => {};
 
   constructor(orders: LoadOrders) {
     this.#child = fork(fileURLToPath(new URL('load-process.js', import.meta.url)), { stdio: 'inherit' });
@@ -71,8 +73,17 @@ export class Load {
     this.#child.send(orders);
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   get succeeded(): number {
     return this.#counts.succeeded;
+  }
+
+  /** Told how long answers took, a while after they came. */
+  watch(watcher: (slices: readonly LatencySlice[]) => void): void {
+    this.#watcher = watcher;
   }
 
   /** Resolves after `count` more successes. */
@@ -141,6 +152,7 @@ export class Load {
       return;
     }
     this.#counts = message.counts;
+    this.#watcher(message.slices);
     for (const waiter of this.#waiting.splice(0)) {
       if (this.succeeded >= waiter.at) waiter.resolve();
       else this.#waiting.push(waiter);

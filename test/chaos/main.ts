@@ -25,6 +25,10 @@ const command = new Command('test:chaos')
     'for the nodes: the folder of each cluster in it is emptied first',
     join(root, 'var/chaos'),
   )
+  .option(
+    '--timeline',
+    'write beside the nodes what each slice of 50 ms saw: latencies, CPU, what was logged',
+  )
   .option('--list', 'say what cases there are');
 const options = command.parse().opts<{
   only?: readonly string[];
@@ -32,6 +36,7 @@ const options = command.parse().opts<{
   minutes?: number;
   rate?: number;
   directory: string;
+  timeline?: true;
   list?: true;
 }>();
 if (options.list === true) {
@@ -74,7 +79,11 @@ try {
       faults: true,
     });
     const seconds = chaosCase.seconds * scale;
-    const result = await runCase(cluster, chaosCase, { seed: options.seed + place, seconds });
+    const result = await runCase(cluster, chaosCase, {
+      seed: options.seed + place,
+      seconds,
+      timeline: options.timeline === true,
+    });
     if (ending) break;
     results.push(result);
     console.log(resultText(result));

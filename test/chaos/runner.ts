@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText } from '../../src/base/guards.js';
 import { SeededRandom } from '../support/seeded-random.js';
@@ -6,6 +6,7 @@ import { AdminHistory, type AdminReport } from './admin-history.js';
 import type { ChaosCase } from './chaos-case.js';
 import type { ChaosCluster } from './chaos-cluster.js';
 import type { LoadReport } from './load.js';
+import { Timeline } from './timeline.js';
 
 export interface CaseResult {
   readonly name: string;
@@ -29,7 +30,12 @@ const unexplainedShown = 5;
 export async function runCase(
   cluster: ChaosCluster,
   chaosCase: ChaosCase,
-  options: { readonly seed: number; readonly seconds: number; readonly brief?: boolean },
+  options: {
+    readonly seed: number;
+    readonly seconds: number;
+    readonly brief?: boolean;
+    readonly timeline?: boolean;
+  },
 ): Promise<CaseResult> {
   const startMs = performance.now();
   const notes: string[] = [];
@@ -38,6 +44,7 @@ export async function runCase(
   const { load } = cluster;
   let admin: AdminReport | null = null;
   load.reset();
+  const timeline = options.timeline === true ? new Timeline(cluster) : null;
   try {
     await load.afterMore(warmUpRequests);
     const history = await AdminHistory.start(cluster, random, {
@@ -51,6 +58,7 @@ export async function runCase(
         random,
         brief: options.brief ?? false,
         deadlineMs: startMs + options.seconds * 1_000,
+        event: (text) => timeline?.event(text),
         note: (text) => notes.push(text),
         check: (holds, otherwise) => void (holds || problems.push(otherwise)),
       });
@@ -66,6 +74,11 @@ export async function runCase(
     await load.afterMore(warmUpRequests);
   } catch (failure) {
     problems.push(errorText(failure));
+  }
+  if (timeline !== null) {
+    const file = join(cluster.directory, `${chaosCase.name}.timeline`);
+    writeFileSync(file, timeline.stop());
+    notes.push(`time line: ${file}`);
   }
   const report = load.report();
   for (const failure of report.unexplained.slice(0, unexplainedShown)) {

@@ -309,7 +309,7 @@ t.test('cluster init makes a data directory once, and says what is in its way', 
   t.equal(again.exitCode, 1);
   t.match(again.stderr, /is a data directory already/);
   const missing = await runXksctl(['cluster', 'init', '--config', join(files.directory, 'none.toml')]);
-  t.equal(missing.exitCode, 1);
+  t.equal(missing.exitCode, 2);
   t.match(missing.stderr, /none\.toml: no such file/);
   t.equal((await runXksctl(['cluster', 'init'])).exitCode, 2);
 });

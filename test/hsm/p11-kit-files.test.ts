@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -105,6 +105,11 @@ t.test('the user’s own configuration counts as it does for p11-kit, but for ro
 
   const elsewhere = p11KitPlaces({ XDG_CONFIG_HOME: '/nonexistent' }, nobody, home);
   t.equal(elsewhere.userDirectory, '/nonexistent/pkcs11');
+
+  writeFileSync(only, '');
+  const without = { ...environment, P11_KIT_NO_USER_CONFIG: '1' };
+  agree(p11KitPlaces(without, nobody, home), listed(without, isRoot ? nobody : null));
+  t.equal(p11KitPlaces({}, nobody, null).userDirectory, null, 'of a user without a home');
 });
 
 t.test(
@@ -129,6 +134,14 @@ t.test(
     writeFileSync(join(places.systemModules, 'hsm.module'), 'x'.repeat(70_000));
     writeFileSync(places.systemConfig, '');
     t.match(found(places, 'hsm'), /longer than/);
+    execFileSync('mkfifo', [join(places.systemModules, 'fifo.module')]);
+    symlinkSync('/nonexistent', join(places.systemModules, 'link.module'));
+    symlinkSync('/dev/zero', join(places.systemModules, 'endless.module'));
+    writeFileSync(join(places.systemModules, 'hsm.module'), 'module: /bin/true');
+    t.equal(found(places, 'hsm'), '/bin/true', 'none of them is in the way of another');
+    t.match(found(places, 'fifo'), /etc\/fifo\.module: it is not a regular file/);
+    t.match(found(places, 'endless'), /etc\/endless\.module: it is not a regular file/);
+    t.match(found(places, 'link'), /etc\/link\.module: cannot be read: ENOENT/);
   },
 );
 

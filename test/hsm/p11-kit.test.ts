@@ -36,6 +36,59 @@ t.test('a file has a name and a value on each line; blanks and comments go (pkcs
   }
 });
 
+t.test('only what C calls blank goes, and much of it costs little time', async (t) => {
+  const parsed = parseP11KitFile(`module:\u00a0/a.so\u00a0 \n\v\fpriority\t:\t1\n${' '.repeat(60_000)}x: y`);
+  t.strictSame(parsed.ok && [...parsed.value], [
+    ['module', '\u00a0/a.so\u00a0'],
+    ['priority', '1'],
+    ['x', 'y'],
+  ]);
+  // p11-kit knows no line that goes on in the next, no quotes, no empty line with a mark in it.
+  t.strictSame(parseP11KitFile('module: "a\\'), { ok: true, value: new Map([['module', '"a\\']]) });
+  t.match(parseP11KitFile('\ufeff\nmodule: a'), { ok: false, error: /^line 1/ });
+});
+
+t.test('whatever a file holds, it is settings or one line about one of its lines', async (t) => {
+  // Deterministic: a linear congruential generator over what matters to the syntax.
+  const pieces = [
+    'module',
+    ':',
+    ' ',
+    '\n',
+    '#',
+    '[',
+    ']',
+    '\t',
+    '\r',
+    '/a.so',
+    '\0',
+    ',',
+    '-----BEGIN x',
+    'é',
+    '\u2028',
+  ];
+  let seed = 1;
+  const next = (bound: number): number => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+    return Math.floor((seed / 2_147_483_648) * bound);
+  };
+  for (let round = 0; round < 3_000; round++) {
+    const text = Array.from({ length: next(30) }, () => pieces[next(pieces.length)]).join('');
+    const parsed = parseP11KitFile(text);
+    if (!parsed.ok) {
+      const line = Number(/^line (\d+) is not "name: value"$/.exec(parsed.error)?.[1]);
+      if (!(line >= 1 && line <= text.split('\n').length)) t.fail(`${JSON.stringify(text)}: ${parsed.error}`);
+      continue;
+    }
+    for (const [name, value] of parsed.value) {
+      if (name === '' || /^[ \t]|[ \t]$|\n/.test(name + value)) t.fail(JSON.stringify([text, name, value]));
+    }
+    const found = findModule('m', [new Map([['m', { path: '/m', settings: parsed }]])], ['/d']);
+    if (found.ok && !found.value.every((path) => path.startsWith('/') && !path.includes('\0')))
+      t.fail(JSON.stringify([text, found.value]));
+  }
+});
+
 t.test('a file is called NAME.module', async (t) => {
   for (const [file, module] of [
     ['softhsm2.module', 'softhsm2'],

@@ -129,3 +129,82 @@ t.test('the URI is written back without the PIN, and reads as the same token', a
   const again = parsePkcs11Uri(`${written}&pin-source=file:/p`);
   t.strictSame(again.ok && again.value.uri.token, parsed.value.uri.token);
 });
+
+t.test('the rest of a PIN with separators in it is not taken for a name and shown', async (t) => {
+  for (const pin of ['abc&hunter2=x', 'abc&x-hunter2=', 'abc&hunter2', 'a&b=c&hunter2=']) {
+    const parsed = parsePkcs11Uri(`pkcs11:token=xks?module-path=/m.so&pin-value=${pin}`);
+    t.match(parsed, { ok: false, error: '"&" in a' }, pin);
+    t.notMatch(parsed, { error: /hunter2/ }, pin);
+  }
+  t.match(parsePkcs11Uri('pkcs11:token=xks?module-path=/m.so&pin-surce=file:/p'), {
+    ok: false,
+    error: 'the URI has an unknown attribute "pin-surce"',
+  });
+});
+
+t.test('names that every object has are no attributes', async (t) => {
+  for (const name of ['constructor', 'toString', 'valueOf']) {
+    const unknown = { ok: false, error: `the URI has an unknown attribute "${name}"` };
+    t.strictSame(parsePkcs11Uri(`pkcs11:${name}=1;token=xks`), unknown);
+    t.strictSame(parsePkcs11Uri(`pkcs11:token=xks?${name}=1`), unknown);
+  }
+});
+
+t.test(
+  'whatever a URI holds, the error is one line without the PIN, and what is taken prints as itself',
+  async (t) => {
+    const pieces = [
+      'pkcs11:',
+      'token',
+      '=',
+      'xks',
+      ';',
+      '?',
+      'module-path',
+      '/m.so',
+      '&',
+      'pin-source',
+      'file:/p',
+      '%',
+    ];
+    pieces.push(
+      '%00',
+      '%C3%A9',
+      '%FF',
+      'é',
+      '\n',
+      '\0',
+      '|',
+      'slot-id',
+      '__proto__',
+      'constructor',
+      '%2F',
+      '%26',
+    );
+    // Deterministic: a linear congruential generator.
+    let seed = 1;
+    const next = (bound: number): number => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return Math.floor((seed / 2_147_483_648) * bound);
+    };
+    const base = 'pkcs11:token=xks;serial=1?module-path=/m.so&pin-value=';
+    for (let round = 0; round < 20_000; round++) {
+      const pin = `A${pieces[next(pieces.length)]}hunter2${pieces[next(pieces.length)]}B=`;
+      const cut = next(base.length);
+      const damaged =
+        next(3) === 0 ? base : `${base.slice(0, cut)}${pieces[next(pieces.length)]}${base.slice(cut)}`;
+      // Where the name of the PIN is itself damaged nobody can tell what it is.
+      if (!damaged.endsWith('&pin-value=')) continue;
+      const parsed = parsePkcs11Uri(damaged + pin);
+      if (!parsed.ok) {
+        if (/\n|hunter2/.test(parsed.error)) t.fail(`${JSON.stringify(damaged + pin)}: ${parsed.error}`);
+        continue;
+      }
+      const printed = formatPkcs11Uri(parsed.value.uri);
+      const again = parsePkcs11Uri(`${printed}&pin-source=file:/p`);
+      t.notMatch(printed, 'hunter2');
+      if (!again.ok) t.fail(`${printed}: ${again.error}`);
+      else t.strictSame({ ...again.value.uri, pinSource: null }, { ...parsed.value.uri, pinSource: null });
+    }
+  },
+);

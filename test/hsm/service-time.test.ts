@@ -11,6 +11,7 @@ const took = (micros: number, result: CellOutcome['result'] = 'ok'): CellOutcome
   micros,
   roundTrips: 3,
   refusals: 0,
+  encryptions: 0,
   spurious: false,
 });
 

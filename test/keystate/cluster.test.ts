@@ -138,9 +138,9 @@ t.test('what the cluster is not to know yet is refused before it is in a log', a
   t.equal(checkActiveFormat(settings, 2), null);
   t.equal(checkActiveFormat({ ...envelope, type: 'cluster.upgrade', format: 2 }, 1), null);
   t.equal(checkActiveFormat({ ...envelope, type: 'keystore.disable', name: 'x' }, 1), null);
-  t.match(checkCommand({ ...envelope, type: 'cluster.upgrade', format: 4 }), {
+  t.match(checkCommand({ ...envelope, type: 'cluster.upgrade', format: 5 }), {
     code: 'invalid',
-    message: /knows formats 1 to 3: install a later one on every node first/,
+    message: /knows formats 1 to 4: install a later one on every node first/,
   });
   const init: Command = { ...envelope, type: 'cluster.init', clusterId: 'c', nodeName: 'n', memberId: 'm' };
   t.match(checkCommand(init), { code: 'invalid', message: /or none of them/ });

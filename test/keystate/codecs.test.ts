@@ -61,8 +61,8 @@ const strange: readonly { readonly name: string; readonly bytes: Buffer; readonl
   { name: 'nothing', bytes: Buffer.alloc(0), error: /format is missing/ },
   {
     name: 'another format',
-    bytes: bytesOf(canonical, 4),
-    error: /format is 4; this version of xksd reads formats 1 to 3/,
+    bytes: bytesOf(canonical, 5),
+    error: /format is 5; this version of xksd reads formats 1 to 4/,
   },
   { name: 'format 0', bytes: bytesOf(canonical, 0), error: /format is 0; / },
   {
@@ -82,13 +82,13 @@ const strange: readonly { readonly name: string; readonly bytes: Buffer; readonl
   },
   {
     name: 'a cluster of a format to come',
-    bytes: bytesOf(founding.replace('"format":2', '"format":4'), 2),
-    error: /^format is 4; this version of xksd knows formats up to 3/,
+    bytes: bytesOf(founding.replace('"format":2', '"format":5'), 2),
+    error: /^format is 5; this version of xksd knows formats up to 4/,
   },
   {
     name: 'an upgrade to a format to come',
-    bytes: bytesOf('{"type":"cluster.upgrade","requestId":"r","atMs":1,"by":"","format":4}', 2),
-    error: /^format is 4; this version of xksd knows formats up to 3/,
+    bytes: bytesOf('{"type":"cluster.upgrade","requestId":"r","atMs":1,"by":"","format":5}', 2),
+    error: /^format is 5; this version of xksd knows formats up to 4/,
   },
   {
     name: 'half a founder',
@@ -301,8 +301,8 @@ t.test('a snapshot of another format or index is refused', async (t) => {
   const machine = machineAfter(randomCommands(23, 20));
   const records = [...machine.snapshot()];
   const header = Buffer.from(records[0] ?? new Uint8Array(0)).toString();
-  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":4')));
-  t.match(read(newer), { ok: false, error: /format is 4; this version of xksd reads formats 1 to 3/ });
+  const newer = records.with(0, Buffer.from(header.replace('"format":1', '"format":5')));
+  t.match(read(newer), { ok: false, error: /format is 5; this version of xksd reads formats 1 to 4/ });
   const claimed = records.with(0, Buffer.from(header.replace('"format":1', '"format":2')));
   t.match(read(claimed), { ok: false, error: /members is missing/ });
   t.throws(() => new KeyStateMachine().restore(19, records), /as of index 20, not 19/);

@@ -3,7 +3,7 @@ import t from 'tap';
 import { checkCommand } from '../../src/keystate/command-checks.js';
 import { encodeCommand } from '../../src/keystate/command-codec.js';
 import { checkActiveFormat } from '../../src/keystate/command-format.js';
-import { ivBlock, ivLevelOf, ivLimits, usableOf } from '../../src/keystate/iv-budget.js';
+import { ivBlock, ivLevelOf, ivLimits, withinBudget } from '../../src/keystate/iv-budget.js';
 import { mintRequestId } from '../../src/keystate/request-id.js';
 import { KeyStateMachine } from '../../src/keystate/state-machine.js';
 import type { Command, CommandOf, CommandResult } from '../../src/keystate/types.js';
@@ -79,11 +79,10 @@ t.test('near the end blocks become small, so that little is lost in them', async
 });
 
 t.test('of a block that ends beyond the budget only what lies within may be used', async (t) => {
-  t.equal(usableOf(4_096, 10_000, 'refuse', 20_000), 4_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 10_000), 4_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 9_000), 3_096);
-  t.equal(usableOf(4_096, 10_000, 'refuse', 5_000), 0);
-  t.equal(usableOf(4_096, 10_000, 'continue', 5_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 20_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 10_000), 4_096);
+  t.equal(withinBudget(4_096, 10_000, 9_000), 3_096);
+  t.equal(withinBudget(4_096, 10_000, 5_000), 0);
 });
 
 t.test('levels', async (t) => {
@@ -120,6 +119,55 @@ t.test('the same reservation again is counted again, and no request id is kept f
   t.equal(machine.state.ivBudget('aa')?.reserved, 8_192);
   t.equal(text(machine).filter((record) => record.includes('"record":"request"')).length, remembered);
   t.equal(machine.state.outcomeOf(command.requestId), null);
+});
+
+t.test('a reservation that carries its number counts once, and one before it no more', async (t) => {
+  const cluster = new Cluster(4);
+  const { machine } = cluster;
+  const reserved = () => machine.state.ivBudget('aa')?.reserved;
+  const numbered = (holder: string, sequence: number, used = 100): CommandResult =>
+    cluster.apply({ ...reserve({ objectId: 'aa', used, ahead: 0 }), holder, sequence });
+  t.match(numbered('p-1', 1), { ok: true, repeated: undefined });
+  t.match(numbered('p-1', 1), { ok: true, repeated: true });
+  t.equal(reserved(), 100);
+  numbered('p-2', 1);
+  numbered('p-1', 2);
+  t.equal(reserved(), 300, 'each holder has numbers of its own');
+  t.match(numbered('p-1', 1), { repeated: true });
+  t.equal(reserved(), 300);
+  t.equal(machine.state.ivSequence('p-1'), 2);
+  t.equal(machine.state.ivSequence('p-3'), 0);
+
+  const restored = new KeyStateMachine();
+  restored.restore(machine.state.appliedIndex, [...machine.snapshot()]);
+  t.equal(restored.stateHash(), machine.stateHash());
+  t.equal(restored.state.ivSequence('p-1'), 2, 'a snapshot has them');
+
+  for (let other = 0; other < ivLimits.holdersMax; other += 1) numbered(`q-${other}`, 1, 1);
+  t.equal(machine.state.ivSequence('p-1'), 0, 'who has not reserved for longest is forgotten first');
+  t.equal(machine.state.ivSequence('q-0'), 1);
+  const again = new KeyStateMachine();
+  again.restore(machine.state.appliedIndex, [...machine.snapshot()]);
+  t.equal(again.stateHash(), machine.stateHash());
+  for (const each of [machine, again]) {
+    each.apply(
+      machine.state.appliedIndex + 1 - (each === again ? 1 : 0),
+      encodeCommand({ ...reserve({ objectId: 'aa', used: 1, ahead: 0 }), holder: 'last', sequence: 1 }),
+    );
+  }
+  t.equal(again.stateHash(), machine.stateHash(), 'and a restored state forgets the same');
+});
+
+t.test('numbers come with format 4', async (t) => {
+  const cluster = new Cluster(3);
+  const command = { ...reserve({ objectId: 'aa', used: 1, ahead: 0 }), sequence: 1 };
+  t.match(checkActiveFormat(command, 3), { code: 'conflict', message: /needs 4/ });
+  t.match(cluster.apply(command), { ok: false, error: { code: 'conflict' } });
+  t.match(text(cluster.machine)[0], /^(?!.*ivHolders)/, 'its snapshot is one that the release before reads');
+  t.match(cluster.apply(reserve({ objectId: 'aa', used: 1, ahead: 0 })), { ok: true });
+  cluster.done({ type: 'cluster.upgrade', ...envelope(), format: 4 });
+  t.match(cluster.apply(command), { ok: true, repeated: undefined });
+  t.match(text(cluster.machine)[0], /"ivHolders":1/);
 });
 
 t.test('the rule is of the current version, and stays with what was counted', async (t) => {
@@ -206,6 +254,11 @@ const strange: readonly { readonly name: string; readonly command: Command; read
     name: 'more than the whole budget at once',
     command: reserve({ objectId: 'aa', used: 2 ** 32 + 1, ahead: 0 }),
     message: /at once/,
+  },
+  {
+    name: 'a number that is none',
+    command: { ...reserve({ objectId: 'aa', used: 1, ahead: 0 }), sequence: 0 },
+    message: /numbered from 1/,
   },
   {
     name: 'no holder',

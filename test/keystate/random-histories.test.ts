@@ -97,7 +97,7 @@ t.test('decoded commands of any kind are applied without an exception, in both f
       if (!decoded.ok) t.fail(decoded.error);
       else state.apply(index, decoded.value);
     }
-    t.equal(state.activeFormat(), founded ? 3 : 1);
+    t.equal(state.activeFormat(), founded ? 4 : 1);
     t.equal(state.appliedIndex, 1_000);
   }
 });

@@ -47,6 +47,7 @@ t.test('the snapshot at hand has every kind of record', async (t) => {
     'formerMember',
     'header',
     'ivBudget',
+    'ivHolder',
     'key',
     'keyStore',
     'member',
@@ -111,9 +112,15 @@ const wrong: readonly {
     records: changed('ivBudget', /"objectId":"[^"]+"/, '"objectId":"ffff"'),
     error: /random IVs of no key/,
   },
+  { name: 'a holder twice', records: twice('ivHolder'), error: /a holder of random IVs twice/ },
+  {
+    name: 'holders in a snapshot of format 3',
+    records: changed('header', /"format":4(.*),"ivHolders".*$/, '"format":3$1}}'),
+    error: /a snapshot of format 3 has no ivHolder/,
+  },
   {
     name: 'random IVs in a snapshot of format 2',
-    records: changed('header', /"format":3(.*),"ivBudgets".*$/, '"format":2$1}}'),
+    records: changed('header', /"format":4(.*),"ivBudgets".*$/, '"format":2$1}}'),
     error: /a snapshot of format 2 has no ivBudget/,
   },
   { name: 'a floor twice', records: twice('requestFloor'), error: /a request floor too many/ },
@@ -159,13 +166,13 @@ const wrong: readonly {
   },
   {
     name: 'records of format 2 in a snapshot of format 1',
-    records: changed('header', /"format":3(.*),"members".*$/, '"format":1$1}}'),
+    records: changed('header', /"format":4(.*),"members".*$/, '"format":1$1}}'),
     error: /a snapshot of format 1 has no settings|a snapshot of format 1 has no member/,
   },
   {
     name: 'an isolation rule in a snapshot of format 1',
     records: [
-      first('header').replace(/"format":3(.*),"members".*$/, '"format":1$1}}'),
+      first('header').replace(/"format":4(.*),"members".*$/, '"format":1$1}}'),
       first('keyStore').replace(/}}$/, ',"onIsolation":{"rule":"stop","boundMs":6000}}}'),
     ].map((record) => record.replace(/,"onIsolation":.*,"onIsolation"/, ',"onIsolation"')),
     error: /of format 1 has no isolation rule/,

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -188,6 +189,54 @@ t.test('a file that is not there, not readable, or not TOML', async (t) => {
   t.notMatch(secret, 'hunter2', 'no line of the file is quoted');
 });
 
+t.test('a file that is none: nothing waits, and nothing is read without end', async (t) => {
+  const directory = t.testdir();
+  const fifo = join(directory, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  for (const [path, problem] of [
+    [fifo, 'not a regular file'],
+    ['/dev/zero', 'not a regular file'],
+    [directory, 'a directory: give the file in it'],
+  ] as const) {
+    t.match(loadConfig(path), { ok: false, error: { message: `configuration ${path}: ${problem}` } });
+  }
+  t.equal(refusal(t, `${minimal}#${'x'.repeat(1024 * 1024)}`), 'longer than 1048576 bytes');
+  const latin1 = join(directory, 'latin1.toml');
+  writeFileSync(latin1, Buffer.from(`${minimal}# Stra\xdfe`, 'latin1'));
+  t.match(loadConfig(latin1), { ok: false, error: { message: /latin1\.toml: it is not UTF-8$/ } });
+  t.ok(loadConfig(write(t, `\ufeff${minimal}`)).ok, 'a byte order mark does no harm');
+});
+
+t.test('a message stays one line of sensible length, whatever the file says', async (t) => {
+  t.equal(
+    refusal(t, minimal.replace('[[hsm]]', '"a\\u001b[31m\\nb" = 1\n[[hsm]]')).replace(/; known are.*/, ''),
+    'unknown key "a\\u001b[31m\\nb" in [xks]',
+  );
+  t.match(
+    refusal(t, minimal.replace('[[hsm]]', `listen = "${'é'.repeat(5_000)}"\n[[hsm]]`)),
+    /^\[xks\] listen must be .*, not "é{99}…$/,
+  );
+  const many = Array.from({ length: 500 }, (_, index) => `"q${index}" = 1`).join('\n');
+  t.match(refusal(t, minimal.replace('[[hsm]]', `${many}\n[[hsm]]`)), /; and 480 more$/);
+});
+
+t.test('of several tokens it says which', async (t) => {
+  const second = (line: string) => `${minimal}[[hsm]]\nuri = "pkcs11:token=b"\n${line}`;
+  t.equal(refusal(t, second('workers = 0')), '[[hsm]] 2 workers must be a whole number from 1 to 16');
+  t.match(refusal(t, second('wokers = 1')), 'unknown key "wokers" in [[hsm]] 2: did you mean "workers"?');
+});
+
+t.test("a node's name is one that the cluster takes, the host's too", async (t) => {
+  const named = (name: string) => `[node]\nname = ${name}\n${minimal}`;
+  const rule = 'must be 1 to 63 letters, digits, ".", "_" and "-", and begin and end with a letter or digit';
+  t.equal(refusal(t, named('"xks-1-"')), `[node] name ${rule}, not "xks-1-"`);
+  t.equal(refusal(t, named('1')), `[node] name ${rule}, not 1`);
+  t.equal(refusal(t, named(`"${'a'.repeat(64)}"`)), `[node] name ${rule}, not "${'a'.repeat(64)}"`);
+  for (const name of ['a', 'a.b_c-d', 'a'.repeat(63)]) t.equal(loaded(t, named(`"${name}"`)).node.name, name);
+  const { name } = configShape('/').node;
+  t.equal(name.safeParse(undefined).data, hostname());
+});
+
 t.test(
   'sessions_max is divided over the workers of all serving processes, at least one for each',
   async (t) => {
@@ -272,6 +321,19 @@ t.test('wrong types and ranges say what is wanted', async (t) => {
     ['[cluster]\nadvertise = "[xks]:7443"', '[cluster] advertise must be "HOST:PORT" with a DNS name'],
     ['[cluster]\nadvertise = 7443', '[cluster] advertise must be "HOST:PORT", not 7443'],
     ['log = 5', '[log]: must be a section, not 5'],
+    ['[serving]\nprocesses = nan', '[serving] processes must be a whole number from 1 to 64, not NaN'],
+    [
+      '[xks]\ntls_certificate = "a\\u0000b"',
+      '[xks] tls_certificate must be the path of a PEM file, not "a\\u0000b"',
+    ],
+    [
+      '[xks]\ntls_private_key = "credential:../x"',
+      '[xks] tls_private_key must be the path of a PEM file or "credential:NAME" with',
+    ],
+    [
+      '[xks]\ntls_private_key = "credential:"',
+      '[xks] tls_private_key must be the path of a PEM file or "credential:NAME" with',
+    ],
   ];
   for (const [content, expected] of cases) t.match(refusal(t, content), expected);
   const secret = refusal(t, '[[hsm]]\nuri = "pkcs12:?pin-value=hunter2"');

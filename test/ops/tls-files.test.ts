@@ -77,9 +77,14 @@ t.test('files that are missing or hold something else', async (t) => {
   t.match(refusal(t, { certificate: '/nowhere.pem' }), 'TLS certificate /nowhere.pem: no such file');
   t.match(refusal(t, { privateKey: '/nowhere.key' }), 'TLS private key /nowhere.key: no such file');
   t.match(refusal(t, { mtls: { ca: '/nowhere.ca', subject: 'x' } }), 'client CA /nowhere.ca: no such file');
-  t.match(refusal(t, { certificate: directory }), /EISDIR/);
+  t.match(refusal(t, { certificate: directory }), /: a directory: give the file in it$/);
+  t.match(refusal(t, { certificate: '/dev/zero' }), 'TLS certificate /dev/zero: not a regular file');
   t.match(refusal(t, { certificate: files.key }), 'no PEM certificate in it');
-  t.match(refusal(t, { privateKey: files.certificate }), 'everyone on this host can read it');
+  t.match(
+    refusal(t, { privateKey: '/etc/passwd' }),
+    'TLS private key /etc/passwd: no PEM private key in it',
+    'nobody is told to lock a file that everyone has to read',
+  );
   t.match(refusal(t, { privateKey: write('c.key', pem(files.certificate)) }), 'no PEM private key in it');
   const broken = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
   t.match(refusal(t, { certificate: write('broken.pem', broken) }), 'PEM block 1 is not a certificate');
@@ -220,8 +225,5 @@ t.test("a member's files: its name among the alternative names, for both purpose
   t.match(refused(good, others.caCertificate), /was issued by none of the certificates in .*other\/ca\.pem$/);
   t.match(refused(good, join(directory, 'none.pem')), /^cluster CA .*none\.pem: no such file$/);
   t.match(refused({ ...good, key: others.key }), /^cluster certificate .*the private key .* is not that of/);
-  t.match(
-    refused({ ...good, key: files.caCertificate }),
-    /^cluster private key .*everyone on this host can read it/,
-  );
+  t.match(refused({ ...good, key: files.caCertificate }), /^cluster private key .*no PEM private key in it/);
 });

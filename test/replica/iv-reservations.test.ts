@@ -1,4 +1,5 @@
 import t from 'tap';
+import { ivLimits } from '../../src/keystate/iv-budget.js';
 import { IvWorld, ivObject } from '../support/iv-world.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
@@ -186,44 +187,184 @@ t.test('at the end nobody encrypts any more, and little is lost in blocks', asyn
   await world.pass(2_000);
   t.ok(world.reserved >= world.made && world.reserved > encryptionsMax, 'and it counts on');
   world.apply({ type: 'key.set', keyStore: 's', externalKeyId: 'k', ivBudget: 'refuse' });
-  for (const each of all) while (each.mayEncrypt) each.encrypt(1);
-  t.ok(world.reserved >= world.made, 'what they held they may use up; that was let');
+  t.strictSame(
+    all.map(({ mayEncrypt }) => mayEncrypt),
+    [false, false, false],
+    'what they still hold is of no use',
+  );
 });
 
-t.test('without a quorum the end is where what it knows and what it used meet', async (t) => {
-  const world = new IvWorld({ encryptionsMax: 10_000 });
-  const one = world.node().start('p-1');
-  one.encrypt(1);
+t.test('without a quorum each process goes on to its share of what was left', async (t) => {
+  const encryptionsMax = 170_000;
+  const world = new IvWorld({ encryptionsMax });
+  const node = world.node();
+  const all = Array.from({ length: ivLimits.unreservedShare }, (_, place) => node.start(`p-${place}`));
+  const [one] = all;
+  one?.encrypt(1);
   await world.pass(100);
   world.quorum = 'gone';
-  while (one.mayEncrypt) one.encrypt(1);
-  t.equal(world.made, 10_000);
+  for (const each of all) while (each.mayEncrypt) each.encrypt(1);
+  t.ok(world.made > encryptionsMax - world.reserved, 'most of it');
+  t.ok(world.made <= encryptionsMax, `${world.made}: so many processes stay within the budget`);
+  world.quorum = 'there';
+  await world.pass(7_000);
+  t.ok(world.reserved >= world.made);
+  for (const each of all) while (each.mayEncrypt) each.encrypt(1);
+  // Those that reported first were given blocks before the others had.
+  t.ok(world.made <= encryptionsMax + all.length * blockMin, `${world.made}`);
+});
+
+t.test('before a cluster reserves at all, a process alone goes on to the end', async (t) => {
+  const one = new IvWorld({ format: 2, encryptionsMax: 10_000 }).node().start('p-1');
+  let made = 0;
+  for (; one.mayEncrypt; made += 1) one.encrypt(1);
+  t.equal(made, 10_000);
+});
+
+t.test('a block held from when the key was let go on is of no use after that', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 5_000 });
+  const one = world.node().start('p-1');
+  const set = (ivBudget: 'continue' | 'refuse') =>
+    world.apply({ type: 'key.set', keyStore: 's', externalKeyId: 'k', ivBudget });
+  set('continue');
+  for (let rounds = 0; rounds < 12; rounds += 1) {
+    one.encrypt(1_000);
+    await world.pass(100);
+  }
+  t.ok(world.reserved > world.made + 1_000, 'it has some');
+  t.equal(one.mayEncrypt, true);
+  set('refuse');
+  t.equal(one.mayEncrypt, false);
+  set('continue');
+  t.equal(one.mayEncrypt, true);
+});
+
+t.test('of a block that begins within the budget, what lies within is used to the last', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 5_000 });
+  const one = world.node().start('p-1');
+  one.encrypt(1);
+  await world.pass(50);
+  while (one.mayEncrypt) {
+    one.encrypt(1);
+    if (world.made % 500 === 0) await world.pass(50);
+  }
+  t.equal(world.made, 5_000);
+  t.equal(world.reserved, 1 + 2 * blockMin);
+});
+
+t.test('a key that is used up wants nothing, and sets no timer', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 1 + blockMin });
+  const one = world.node().start('p-1');
+  one.encrypt(1);
+  await world.pass(2_000);
+  one.encrypt(blockMin);
+  await world.pass(2_000);
+  t.equal(one.mayEncrypt, false);
+  const { frames } = one;
+  await world.pass(60_000, 1_000);
+  t.equal(one.frames, frames);
+  t.equal(one.accounts.wantsAny, false);
+  t.equal(world.time.pending, 0);
+  one.encrypt(1);
+  await world.pass(100);
+  t.ok(world.reserved >= world.made, 'what is encrypted all the same, as a retry is, is counted');
+});
+
+t.test('an object that is no key is asked for once, not for ever', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  one.accounts.asked('ff');
+  await world.pass(10_000);
+  t.equal(world.proposed.length, 1);
+  t.equal(one.accounts.wantsAny, false);
+});
+
+t.test('a reservation that key state refuses is not granted, and asked for again', async (t) => {
+  const world = new IvWorld({ format: 3 });
+  const one = world.node().start('p-1');
+  world.believedFormat = 4;
+  one.encrypt(10);
+  await world.pass(20_000);
+  t.equal(world.reserved, 0);
+  t.ok(world.proposed.length > 1);
+  t.equal(one.accounts.wants(world.log.machine.state)[0]?.used, 10, 'it still has them to report');
+  world.believedFormat = null;
+  await world.pass(7_000);
+  t.ok(world.reserved >= 10 + blockMin);
+});
+
+t.test('proposals of unknown outcome that are all committed in the end count once', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  const one = node.start('p-1');
+  world.quorum = 'held';
+  one.encrypt(5_000);
+  await world.pass(2_000);
+  one.encrypt(700);
+  await world.pass(1_000);
+  one.kill();
+  await world.pass(30_000, 250);
+  t.ok(world.held > 3, `${world.held} of them`);
+  t.equal(node.reservations.unreservedOf(ivObject), 5_700);
+  world.quorum = 'there';
+  world.releaseHeld();
+  await world.pass(10_000);
+  t.ok(world.reserved >= world.made);
+  t.ok(world.reserved <= world.made + 2 ** 20, `${world.reserved}`);
+  t.equal(node.reservations.unreserved(), 0);
+});
+
+t.test('also when its replica begins anew meanwhile, and the process lives on', async (t) => {
+  const world = new IvWorld();
+  const one = world.node().start('p-1');
+  world.quorum = 'held';
+  one.encrypt(5_000);
+  await world.pass(8_000, 250);
+  one.lose();
+  one.link(world.node());
+  await world.pass(8_000, 250);
+  t.ok(world.held > 2, `${world.held} of them`);
+  one.lose();
+  world.quorum = 'there';
+  world.releaseHeld();
+  one.link(world.node());
+  await world.pass(5_000);
+  t.ok(world.reserved >= world.made);
+  t.ok(world.reserved < 2 * 5_000 + 2 ** 20, 'the uses counted once, beside a block');
+  t.equal(world.proposedUses(), 5_000, 'no other number was given for them');
+});
+
+t.test('a bug in one proposal does not end all others', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  const one = node.start('p-1');
+  world.failEncoding = true;
+  one.encrypt(10);
+  await world.pass(1_000);
+  one.kill();
+  await world.pass(1_000);
+  world.failEncoding = false;
+  await world.pass(7_000);
+  t.equal(world.reserved, 10);
+  const other = node.start('p-2');
+  other.encrypt(1);
+  await world.pass(100);
+  t.ok(world.reserved >= 11 + blockMin);
 });
 
 t.test(
-  'what found no room or no token is given back, what failed counts as all it may have done',
+  'what never came to C_Encrypt is given back, and what came more than once counts as often',
   async (t) => {
     const world = new IvWorld({ encryptionsMax: 1_000 });
     const { accounts } = world.node().start('p-1');
-    const state = world.log.machine.state;
-    const left = () => accounts.wants(state)[0]?.used;
-    const fail = (
-      kind: 'overloaded' | 'token-unavailable' | 'failed' | 'deadline',
-      rv: string | null = null,
-    ) => {
-      accounts.asked(ivObject);
-      accounts.failed(ivObject, { kind, rv, functionName: null });
-    };
+    const left = () => accounts.wants(world.log.machine.state)[0]?.used;
     accounts.asked(ivObject);
-    fail('overloaded');
-    fail('token-unavailable');
+    accounts.asked(ivObject);
+    accounts.corrected(ivObject, -1);
     t.equal(left(), 1);
-    fail('failed', 'CKR_DEVICE_ERROR');
-    t.equal(left(), 5);
-    fail('token-unavailable', 'CKR_DEVICE_REMOVED');
-    t.equal(left(), 9);
-    fail('deadline');
-    t.equal(left(), 13);
+    accounts.asked(ivObject);
+    accounts.corrected(ivObject, 2);
+    t.equal(left(), 4);
   },
 );
 

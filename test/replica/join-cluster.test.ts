@@ -14,7 +14,7 @@ async function invite({ run }: ReplicaAtSeams, name: string): Promise<JoinReques
   const { memberId, secret, clusterId } = token.value;
   return {
     ...{ clusterId, memberId, nodeName: name, advertise: `${name}:7443`, secret },
-    ...{ formatMin: 1, formatMax: 3 },
+    ...{ formatMin: 1, formatMax: 4 },
   };
 }
 
@@ -51,7 +51,7 @@ t.test('nothing gets into the log for one that is not let in', async (t) => {
     [{ nodeName: 'node-3' }, /is for node "node-2", and its certificate says "node-3"/],
     [{ secret: 'a'.repeat(64) }, /is not the one made for/],
     [{ secret: '' }, /is not the one made for/],
-    [{ formatMax: 1 }, /works with format 3, .* reads up to 1/],
+    [{ formatMax: 1 }, /works with format 4, .* reads up to 1/],
   ];
   for (const [changes, error] of cases) {
     t.match(await welcomes.welcome({ ...request, ...changes }), { ok: false, error });
@@ -85,7 +85,7 @@ t.test('who joined while the format rose is taken out again and told so', async 
   );
   t.match(await welcomes.welcome(older), {
     ok: false,
-    error: /works with format 3, .* reads up to 1: install a newer one there, and invite it anew/,
+    error: /works with format 4, .* reads up to 1: install a newer one there, and invite it anew/,
   });
   t.equal(state.memberByName('node-2'), null);
   Object.assign(older, await invite(replica, 'node-2'), { formatMax: 1 });

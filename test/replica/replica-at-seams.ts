@@ -14,7 +14,7 @@ import type { AdminError } from '../../src/replica/admin-error.js';
 import { ChangeProposer } from '../../src/replica/change-proposer.js';
 import { CredentialUse } from '../../src/replica/credential-use.js';
 import { HsmRequests } from '../../src/replica/hsm-requests.js';
-import { IvReservations } from '../../src/replica/iv-reservations.js';
+import { IvReservations, proposingTo } from '../../src/replica/iv-reservations.js';
 import { IvWatch } from '../../src/replica/iv-watch.js';
 import { StatePublication } from '../../src/replica/state-publication.js';
 import { requestIdAt } from '../support/founded-cluster.js';
@@ -102,7 +102,7 @@ export async function makeReplica(t: Test, options: SeamOptions = {}): Promise<R
     acknowledgementTimeoutMs: options.acknowledgementTimeoutMs ?? 60_000,
   });
   const ivReservations = new IvReservations({
-    log,
+    propose: proposingTo(log),
     encodeCommand,
     activeFormat: () => log.machine.state.activeFormat(),
     clock,

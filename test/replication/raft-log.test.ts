@@ -326,6 +326,22 @@ t.test('a disk that fails ends all, once, and nothing is acknowledged any more',
   await log.close();
 });
 
+t.test('a log whose disk failed says that it has stopped, and leads no more', async (t) => {
+  const probe = await open();
+  const begin = probe.files.operations.length;
+  await probe.log.close();
+  const disk = new MemoryDisk(emptyDisk, new SeededRandom(1), { operation: begin, code: 'ENOSPC' });
+  await initialise(disk);
+  const { engine, log, loop, ports, fatal } = await open({}, disk);
+  const status = loop.status();
+  loop.status = () => ({ ...status, raft: { ...status.raft, role: 'leader', leader: 'member-1' } });
+  t.match(engine.status(), { halted: null, raft: { role: 'leader', leader: 'member-1' } });
+  ports.persist(1, { entries: [entry(1)], hardState: null });
+  while (fatal.length === 0) await turn();
+  t.match(engine.status(), { halted: /ENOSPC/, raft: { role: 'follower', leader: null, progress: [] } });
+  await log.close();
+});
+
 t.test('a bug in the loop, or in a subscriber, ends all too', async (t) => {
   const node = await open();
   node.loop.on['tick'] = () => {

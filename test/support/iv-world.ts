@@ -6,7 +6,7 @@ import { mintRequestId } from '../../src/keystate/request-id.js';
 import type { Command, CommandResult } from '../../src/keystate/types.js';
 import { FrameDecoder, readJsonPayload } from '../../src/ops/frames.js';
 import type { Hello, IvWants } from '../../src/ops/state-link.js';
-import { IvReservations } from '../../src/replica/iv-reservations.js';
+import { IvReservations, proposingTo } from '../../src/replica/iv-reservations.js';
 import type { AppliedEntry, ProposeFailure } from '../../src/replication/ordered-log.js';
 import { IvAccounts } from '../../src/serving/iv-accounts.js';
 import { IvReports } from '../../src/serving/iv-reports.js';
@@ -25,13 +25,19 @@ export class IvWorld {
   readonly log = new MemoryLog();
   readonly random = new SeededRandom(1);
   /** `unknown`: it is committed, and whoever proposed it hears nothing. */
-  quorum: 'there' | 'gone' | 'unknown' = 'there';
+  /** `held`: nobody hears anything, and it is committed when it is released. */
+  quorum: 'there' | 'gone' | 'unknown' | 'held' = 'there';
+  /** What replicas take to be the active format, where key state knows better and refuses. */
+  believedFormat: number | null = null;
+  failEncoding = false;
   /** Encryptions that were made, by anybody. */
   made = 0;
   readonly proposed: IvReservation[][] = [];
   readonly encryptionsMax: number;
+  readonly #held: Uint8Array[] = [];
+  readonly #uses = new Map<string, number>();
 
-  constructor({ format = 3, encryptionsMax = 2 ** 32 } = {}) {
+  constructor({ format = 4, encryptionsMax = 2 ** 32 } = {}) {
     this.encryptionsMax = encryptionsMax;
     const place = { clusterId: 'c', nodeName: 'n', memberId: 'm', address: 'n:1', format };
     this.apply({ type: 'cluster.init', ...place });
@@ -61,10 +67,35 @@ export class IvWorld {
     return new IvNode(this);
   }
 
+  get held(): number {
+    return this.#held.length;
+  }
+
+  releaseHeld(): void {
+    for (const bytes of this.#held.splice(0)) void this.log.propose(bytes);
+  }
+
+  /** What was used, by all that was ever proposed: each number of each holder once. */
+  proposedUses(): number {
+    return [...this.#uses.values()].reduce((sum, used) => sum + used, 0);
+  }
+
+  encode(command: Command): Uint8Array {
+    if (this.failEncoding) throw new Error('a bug');
+    return encodeCommand(command);
+  }
+
   async propose(bytes: Uint8Array): Promise<Proposed> {
     const command = decodeCommand(bytes);
     if (!command.ok || command.value.type !== 'iv.reserve') throw new Error('not a reservation');
     this.proposed.push([...command.value.reservations]);
+    const { holder, sequence, reservations } = command.value;
+    const used = reservations.reduce((sum, one) => sum + one.used, 0);
+    this.#uses.set(`${holder} ${sequence}`, used);
+    if (this.quorum === 'held') {
+      this.#held.push(bytes);
+      return err({ kind: 'unknown', reason: 'no answer' });
+    }
     if (this.quorum === 'gone') return err({ kind: 'not-taken', reason: 'no leader' });
     const proposed = await this.log.propose(bytes);
     return this.quorum === 'unknown' ? err({ kind: 'unknown', reason: 'no answer' }) : proposed;
@@ -88,9 +119,9 @@ class IvNode {
   constructor(world: IvWorld) {
     this.world = world;
     this.reservations = new IvReservations({
-      log: { propose: (bytes) => world.propose(bytes) },
-      encodeCommand,
-      activeFormat: () => world.log.machine.state.activeFormat(),
+      propose: proposingTo({ propose: (bytes) => world.propose(bytes) }),
+      encodeCommand: (command) => world.encode(command),
+      activeFormat: () => world.believedFormat ?? world.log.machine.state.activeFormat(),
       clock: world.time,
       timers: world.time,
       random: world.random,
@@ -108,7 +139,7 @@ export class IvProcess {
   isLinked = true;
   /** What it sent to its replica. */
   frames = 0;
-  readonly #node: IvNode;
+  #node: IvNode;
   readonly #hello: Hello;
   readonly #reports: IvReports;
   readonly #unsubscribe: () => void;
@@ -132,13 +163,13 @@ export class IvProcess {
         this.frames += 1;
         const decoded = new FrameDecoder().push(frame);
         const payload = decoded.ok ? readJsonPayload(decoded.value[0]?.payload ?? Buffer.alloc(0)) : null;
-        node.reservations.onIvWants(null, this.#hello, payload as unknown as IvWants);
+        this.#node.reservations.onIvWants(null, this.#hello, payload as unknown as IvWants);
       },
     });
     this.#unsubscribe = world.log.subscribe({
-      onEntry: ({ command }) => {
+      onEntry: ({ command, result }) => {
         const decoded = decodeCommand(command);
-        if (decoded.ok && this.isLinked) this.#reports.onState(state(), decoded.value);
+        if (decoded.ok && this.isLinked) this.#reports.onState(state(), decoded.value, result);
       },
     });
     node.reservations.onHello(null, this.#hello);
@@ -158,9 +189,19 @@ export class IvProcess {
     this.#node.reservations.onClosed(null, this.#hello);
   }
 
-  link(): void {
+  /** Its replica ends: nobody there remembers it. */
+  lose(): void {
+    this.isLinked = false;
+    this.#node.reservations.close();
+  }
+
+  /** @param node its replica, where that is another one now. */
+  link(node = this.#node): void {
+    this.#node = node;
     this.isLinked = true;
     this.#node.reservations.onHello(null, this.#hello);
+    // A link begins with a snapshot.
+    this.#reports.onState(this.#node.world.log.machine.state, null, null);
   }
 
   kill(): void {

@@ -23,11 +23,12 @@ const grantTypes: readonly GrantType[] = [
 const hourMs = 3_600_000;
 
 /**
- * Commands of every type in a cluster of format 3, out of few names; some are repeated under their request id, some
+ * Commands of every type in a cluster of format 4, out of few names; some are repeated under their request id, some
  * come late, and once in a while a clock is far ahead.
  */
 export class RandomHistory {
   readonly #random: SeededRandom;
+  #reservations = 0;
   readonly #recent: Command[] = [];
   #nowMs = 1_760_000_000_000;
   #count = 0;
@@ -76,7 +77,12 @@ export class RandomHistory {
     const ahead = random.pick([0, 4_096, 4_095]);
     const reservations = [{ objectId: random.pick(objects), used: random.integer(3) * 100, ahead }];
     if (random.integer(2) === 0) reservations.push({ objectId: '0080', used: 0, ahead: 65_536 });
-    return { type: 'iv.reserve', holder, reservations };
+    this.#reservations += 1;
+    const sequence = this.#reservations % 9;
+    // Some come again, some carry no number.
+    return sequence === 0
+      ? { type: 'iv.reserve', holder, reservations }
+      : { type: 'iv.reserve', holder, sequence, reservations };
   }
 
   #clusterBody(atMs: number): Body<Command> {
@@ -165,5 +171,5 @@ const founding = {
   nodeName: 'node-0',
   memberId: 'm-0',
   address: 'a.example:7946',
-  format: 3,
+  format: 4,
 } as const;

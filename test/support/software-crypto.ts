@@ -19,6 +19,8 @@ export class SoftwareCrypto implements HsmCrypto {
   readonly decrypts: DecryptOperation[] = [];
   /** When set, the answer to every operation. */
   failure: HsmFailure | null = null;
+  /** When set, what each encrypt tells to have begun. */
+  begins: number | null = null;
   /** Runs before an operation is answered. */
   before: () => Promise<void> | void = () => {};
   readonly #random = new SeededRandom(4711);
@@ -35,6 +37,7 @@ export class SoftwareCrypto implements HsmCrypto {
   async encrypt(operation: EncryptOperation): Promise<Result<EncryptResult, HsmFailure>> {
     this.encrypts.push({ ...operation, plaintext: Uint8Array.from(operation.plaintext) });
     await this.before();
+    if (this.begins !== null) operation.begun?.(this.begins);
     if (this.failure !== null) return err(this.failure);
     const key = this.keys.get(operation.key.objectId);
     if (key === undefined) return failure('key-lost');

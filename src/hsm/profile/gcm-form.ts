@@ -34,6 +34,13 @@ export const allForms: readonly GcmForm[] = (['with-iv-bits', 'without-iv-bits']
 export const isSameForm = (one: GcmForm, other: GcmForm): boolean =>
   one.ivSource === other.ivSource && one.layout === other.layout;
 
+/** Of what was written to a file; `null` for what is no form. */
+export function parseForm(json: Readonly<Record<string, unknown>>): GcmForm | null {
+  const ivSource = (['caller', 'appended', 'in-place'] as const).find((one) => one === json['ivSource']);
+  const layout = (['with-iv-bits', 'without-iv-bits'] as const).find((one) => one === json['layout']);
+  return ivSource === undefined || layout === undefined ? null : { ivSource, layout };
+}
+
 const sourceText: { readonly [Source in IvSource]: string } = {
   caller: 'takes the caller’s IV',
   appended: 'makes the IV and appends it',

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { isJsonObject } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
 import { readKeptFile, writeKeptFile } from '../kept-file.js';
+import { parseForm } from './gcm-form.js';
 import type { LearntProfile } from './probe.js';
 import { type ProfileName, profileNames } from './vendor-profiles.js';
 
@@ -12,7 +13,10 @@ export interface ProfilePin {
   readonly stated: ProfileName;
   /** `null` where the token was found to be of no use before it was ever probed. */
   readonly profile: LearntProfile | null;
-  /** Why it is not to be used until an operator accepts it; `null` when it may be. */
+  /**
+   * Why it is not to be used until an operator accepts it: as earlier releases kept it, which had one place for both
+   * (now: `token-refusals.ts`). Always `null` in what is written.
+   */
   readonly refused: string | null;
   readonly atMs: number;
 }
@@ -41,12 +45,16 @@ export function profilePins(dataDir: string): ProfilePins {
   };
 }
 
-function pathOf(dataDir: string, { serial, label }: TokenName): string {
+/** Names a token in the names of files. */
+export function tokenDigest({ serial, label }: TokenName): string {
   const digest = createHash('sha256')
     .update(JSON.stringify([serial, label]))
     .digest('hex');
-  return join(dataDir, `hsm-profile-${digest.slice(0, digestCharacters)}.json`);
+  return digest.slice(0, digestCharacters);
 }
+
+const pathOf = (dataDir: string, token: TokenName): string =>
+  join(dataDir, `hsm-profile-${tokenDigest(token)}.json`);
 
 async function readPin(path: string): Promise<Result<ProfilePin | null, string>> {
   const kept = await readKeptFile(path, pinBytesMax);
@@ -70,13 +78,10 @@ function parsePin(json: Readonly<Record<string, unknown>>): ProfilePin | null {
 
 function parseProfile(value: unknown): LearntProfile | undefined {
   if (!isJsonObject(value)) return undefined;
-  const ivSource = (['caller', 'appended', 'in-place'] as const).find((one) => one === value['ivSource']);
-  const layout = (['with-iv-bits', 'without-iv-bits'] as const).find((one) => one === value['layout']);
+  const form = parseForm(value);
   const { badTagCodes, oddCodes } = value;
-  if (ivSource === undefined || layout === undefined || !isCodes(badTagCodes) || !isCodes(oddCodes)) {
-    return undefined;
-  }
-  return { ivSource, layout, badTagCodes, oddCodes };
+  if (form === null || !isCodes(badTagCodes) || !isCodes(oddCodes)) return undefined;
+  return { ...form, badTagCodes, oddCodes };
 }
 
 const isCodes = (value: unknown): value is readonly string[] =>

@@ -1,16 +1,20 @@
 import type { Clock } from '../../base/clock.js';
 import { errorText } from '../../base/guards.js';
 import type { Logger } from '../../base/logger.js';
+import type { Result } from '../../base/result.js';
 import { allForms, callersForm, formText, type GcmForm, isSameForm } from './gcm-form.js';
+import { HeldRefusals } from './held-refusals.js';
 import { type LearntProfile, type ProbeCase, type ProbeReport, probeToken, type Trials } from './probe.js';
 import type { ProfilePin, ProfilePins, TokenName } from './profile-pins.js';
 import { judgeProbe, type ProfileVerdict } from './profile-verdict.js';
+import type { KeptRefusal, TokenRefusals } from './token-refusals.js';
 import { type ProfileName, vendorProfile } from './vendor-profiles.js';
 
 export interface TokenProfileOptions {
   /** `[[hsm]] profile`. */
   readonly stated: ProfileName;
   readonly pins: ProfilePins;
+  readonly refusals: TokenRefusals;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told after every change of what is in force, or refused. */
@@ -37,6 +41,8 @@ export interface ProfileProbe {
 
 /** A difference counts when two probes in a row agree on it: one call that failed must not take a token out of use. */
 const probesToDiffer = 2;
+/** Unsafe IVs that calls under way give within this time are kept as one. */
+const sightingMs = 1_000;
 const notKnown = 'what it is like could not be found out (xksctl hsm probe)';
 
 /**
@@ -50,6 +56,9 @@ export class TokenProfile {
   #probedAs: string | null = null;
   #metAs: string | null = null;
   #pin: ProfilePin | null = null;
+  /** What holds on the whole node, until an operator accepts the token. */
+  readonly #held: HeldRefusals;
+  /** By the last probe of this process. */
   #refused: string | null = null;
   /** What was pinned cannot be read: whatever is found, an operator has to accept it. */
   #damage: string | null = null;
@@ -59,12 +68,13 @@ export class TokenProfile {
   /** Why the first probe of a token that nothing is pinned of came to nothing. */
   #unprobedReason: string | null = null;
   #probing: Promise<unknown> | null = null;
-
-  /** The form in which a request met an unsafe IV since the last probe began; `null` for none. */
-  #unsafeIn: GcmForm | null = null;
+  /** What the acceptance under way has found to be held against the token; what comes later it does not clear. */
+  #passed: readonly KeptRefusal[] = [];
+  #isUnreadable = false;
 
   constructor(options: TokenProfileOptions) {
     this.#options = options;
+    this.#held = new HeldRefusals(options.refusals, options.stated);
   }
 
   get inForce(): ProfileInForce {
@@ -78,7 +88,12 @@ export class TokenProfile {
 
   /** Why the token may not be used; `null` when nothing is known against it. */
   get refusal(): string | null {
-    return this.#refused;
+    return this.#refused ?? this.#mustBeAccepted;
+  }
+
+  /** Why only an operator can take the token into use again, whatever a probe finds. */
+  get #mustBeAccepted(): string | null {
+    return this.#damage ?? this.#held.reason ?? this.#pin?.refused ?? null;
   }
 
   /**
@@ -93,15 +108,52 @@ export class TokenProfile {
   async met(token: TokenName & { readonly firmware: string }): Promise<void> {
     const { serial, label, firmware } = token;
     this.#metAs = JSON.stringify([serial, label, firmware]);
-    if (this.#token?.serial === serial && this.#token.label === label) return;
+    if (this.#token?.serial === serial && this.#token.label === label) {
+      await this.#held.look();
+      return;
+    }
     const pinned = await this.#options.pins.read({ serial, label });
     this.#token = { serial, label };
-    this.#probedAs = null;
+    this.#held.meets(this.#token);
     this.#unprobedReason = null;
-    const pin = pinned.ok ? pinned.value : null;
+    const looked = await this.#held.look();
+    this.#takePin(pinned.ok ? pinned.value : null);
+    const [problem] = [pinned, looked].filter((read) => !read.ok);
+    this.#damage = problem?.ok === false ? problem.error : null;
+    this.#refused = null;
+  }
+
+  #takePin(pin: ProfilePin | null): void {
+    this.#probedAs = null;
     this.#pin = pin?.stated === this.#options.stated ? pin : null;
-    this.#damage = pinned.ok ? null : pinned.error;
-    this.#refused = this.#damage ?? this.#pin?.refused ?? null;
+  }
+
+  /**
+   * Looks, as often as a token is checked, at what the other processes of the node hold against it, or have had accepted:
+   * each meets its own IVs only.
+   */
+  async look(): Promise<void> {
+    const token = this.#token;
+    if (token === null || this.#probing !== null) return;
+    const before = this.#held.reason;
+    const looked = await this.#held.look();
+    // What a probe has changed meanwhile, it has told.
+    if (this.#probing !== null) return;
+    if (!looked.ok && !this.#isUnreadable) {
+      this.#options.logger.error('token refusals cannot be read', this.#fields({ reason: looked.error }));
+    }
+    this.#isUnreadable = !looked.ok;
+    const reason = this.#held.reason;
+    if (reason === before) return;
+    if (reason !== null) {
+      this.#options.logger.error('token refused by another process of this node', this.#fields({ reason }));
+    } else {
+      // Whoever accepted it has pinned what it is now.
+      const pinned = await this.#options.pins.read(token);
+      if (pinned.ok && token === this.#token && this.#probing === null) this.#takePin(pinned.value);
+      this.#options.logger.info('token accepted by another process of this node', this.#fields({}));
+    }
+    this.#options.onChange();
   }
 
   /** Whether the token has not been probed as it is now. Not once it is refused: an operator probes it then. */
@@ -119,14 +171,16 @@ export class TokenProfile {
     return this.#saidNothing;
   }
 
-  /** A session met an IV that must not be used. Stays so over restarts, until an operator accepts the token. */
+  /** A session met an IV that must not be used. Holds on the whole node, and over restarts, until an operator accepts it. */
   async sawUnsafeIv(): Promise<void> {
-    this.#unsafeIn = this.inForce.form;
-    if (this.#refused === unsafeIvReason) return;
-    this.#refused = unsafeIvReason;
-    this.#options.logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
-    this.#options.onChange();
-    await this.#write({ profile: this.#pin?.profile ?? null, refused: unsafeIvReason });
+    const { clock, logger, onChange } = this.#options;
+    const { form } = this.inForce;
+    const atMs = clock.wallMs();
+    if (this.#held.knows(form, unsafeIvReason, atMs - sightingMs, this.#passed)) return;
+    const kept = this.#held.add({ form, reason: unsafeIvReason, atMs });
+    logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
+    onChange();
+    this.#sayUnkept(await kept);
   }
 
   /** Probes the token, and pins it at the first contact. `trials`: with its test key. */
@@ -136,7 +190,9 @@ export class TokenProfile {
     const ended = probing
       .catch(() => {})
       .then(() => {
-        if (this.#probing === ended) this.#probing = null;
+        if (this.#probing !== ended) return;
+        this.#probing = null;
+        this.#passed = [];
       });
     this.#probing = ended;
     return probing;
@@ -147,8 +203,9 @@ export class TokenProfile {
     const stated = vendorProfile(name);
     const metAs = this.#metAs;
     const pinned = this.#pin?.profile ?? null;
-    const wasRefused = this.#pin?.refused ?? this.#damage;
-    this.#unsafeIn = null;
+    await this.#held.look();
+    const passed = accept ? this.#held.all : [];
+    this.#passed = passed;
     // Whoever accepts it asks what it is now: the form that it had may be unsafe by now, and another one well.
     const expected = pinned === null || accept ? (stated?.forms ?? [callersForm]) : [pinned];
     const forms = [...expected, ...allForms.filter((form) => !expected.some((one) => isSameForm(one, form)))];
@@ -175,39 +232,47 @@ export class TokenProfile {
       return this.#shown(name, pinned, found, 'unknown', verdict.reason, cases);
     }
     this.#probedAs = metAs;
-    const mayPin =
-      verdict.kind !== 'refused' &&
-      !this.#wasUnsafeIn(found) &&
-      (accept || (verdict.kind === 'agrees' && verdict.isNew));
-    if (mayPin && verdict.kind !== 'refused' && (wasRefused === null || accept)) {
-      const unwritten = await this.#write({ profile: verdict.profile, refused: null });
-      this.#damage = null;
-      if (this.#wasUnsafeIn(found)) {
-        await this.#write({ profile: verdict.profile, refused: unsafeIvReason });
-        return this.#shown(name, pinned, found, 'refused', unsafeIvReason, cases);
+    await this.#held.look();
+    if (verdict.kind !== 'refused' && (accept || this.#isFirst(verdict))) {
+      const isPassed = ({ id }: KeptRefusal): boolean => passed.some((one) => one.id === id);
+      const others = this.#held.all.filter((held) => !isPassed(held));
+      // An IV that the token replaced because it wants another form, which is found now, says nothing against it.
+      if (!others.some((refusal) => speaksAgainst(refusal, verdict.profile))) {
+        const unwritten = await this.#pinAs(verdict.profile);
+        this.#sayUnkept(await this.#held.drop([...passed, ...others]));
+        this.#damage = null;
+        // What came while this was written stands.
+        if (this.#held.reason === null) {
+          this.#refuse(null);
+          const message = accept ? 'token profile accepted' : 'token profile learnt';
+          logger.info(message, this.#fields({ profile: profileText(verdict.profile) }));
+          return this.#shown(name, pinned, found, accept ? 'accepted' : 'agrees', unwritten, cases);
+        }
       }
-      this.#refuse(null);
-      const message = accept ? 'token profile accepted' : 'token profile learnt';
-      logger.info(message, this.#fields({ profile: profileText(verdict.profile) }));
-      return this.#shown(name, pinned, found, accept ? 'accepted' : 'agrees', unwritten, cases);
     }
     // A restart must not make an IV fresh.
-    if (outcome.kind === 'unsafe' && verdict.kind === 'refused') {
-      await this.#write({ profile: pinned, refused: refusalText(verdict) });
-    }
-    const stillRefused = this.#wasUnsafeIn(found) ? unsafeIvReason : wasRefused;
-    const reason = verdict.kind === 'agrees' ? stillRefused : refusalText(verdict);
-    this.#refuse(reason);
+    if (outcome.kind === 'unsafe' && verdict.kind === 'refused')
+      await this.#hold(outcome.form, refusalText(verdict));
+    this.#refuse(verdict.kind === 'agrees' ? null : refusalText(verdict));
+    const reason = this.refusal;
     const kind = verdict.kind === 'agrees' && reason !== null ? 'refused' : verdict.kind;
     return this.#shown(name, pinned, found, kind, reason, cases);
   }
 
-  /**
-   * A probe that ran meanwhile does not clear that. An IV that the token replaced because it wants another form, which the
-   * probe finds, says nothing against it.
-   */
-  #wasUnsafeIn(found: LearntProfile | null): boolean {
-    return this.#unsafeIn !== null && found !== null && isSameForm(this.#unsafeIn, found);
+  /** Nothing is pinned yet, and what is found may be without an operator. */
+  #isFirst(verdict: ProfileVerdict): boolean {
+    const isHeld = this.#damage !== null || (this.#pin?.refused ?? null) !== null;
+    return verdict.kind === 'agrees' && verdict.isNew && !isHeld;
+  }
+
+  async #hold(form: GcmForm, reason: string): Promise<void> {
+    if (this.#held.knows(form, reason, 0, [])) return;
+    this.#sayUnkept(await this.#held.add({ form, reason, atMs: this.#options.clock.wallMs() }));
+  }
+
+  #sayUnkept(written: Result<void, string>): void {
+    if (written.ok) return;
+    this.#options.logger.error('token refusal not kept', this.#fields({ reason: written.error }));
   }
 
   #refuse(reason: string | null): void {
@@ -219,15 +284,16 @@ export class TokenProfile {
   }
 
   /** @returns why it was not written. */
-  async #write(pin: Pick<ProfilePin, 'profile' | 'refused'>): Promise<string | null> {
+  async #pinAs(profile: LearntProfile): Promise<string | null> {
     const token = this.#token;
     if (token === null) return 'the token has not been met';
-    this.#pin = { ...pin, stated: this.#options.stated, atMs: this.#options.clock.wallMs() };
-    const written = await this.#options.pins
+    const { stated, clock, pins, logger } = this.#options;
+    this.#pin = { profile, refused: null, stated, atMs: clock.wallMs() };
+    const written = await pins
       .write(token, this.#pin)
       .catch((error: unknown) => ({ ok: false as const, error: errorText(error) }));
     if (written.ok) return null;
-    this.#options.logger.error('token profile not kept', this.#fields({ reason: written.error }));
+    logger.error('token profile not kept', this.#fields({ reason: written.error }));
     return written.error;
   }
 
@@ -253,6 +319,9 @@ export class TokenProfile {
     };
   }
 }
+
+const speaksAgainst = ({ refusal }: KeptRefusal, found: GcmForm): boolean =>
+  refusal === null || isSameForm(refusal.form, found);
 
 const unsafeIvReason =
   'it gave an IV that is zero, the one given or one that came before: nothing is encrypted with it until `xksctl hsm probe --accept` has probed it';

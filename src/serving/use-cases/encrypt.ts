@@ -59,5 +59,5 @@ export async function encrypt(
 const noIvsLeft = (externalKeyId: string): XksError =>
   xksError(
     'InvalidStateException',
-    `The key ${externalKeyId} has encrypted as often as one key may with random initialization vectors (2^32 times); it only decrypts now.`,
+    `The random initialization vectors of the key ${externalKeyId} (2^32) are used up, or so nearly that this node may use none before it has reserved them; it only decrypts now.`,
   );

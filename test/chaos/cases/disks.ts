@@ -65,7 +65,7 @@ export const fullDisk: ChaosCase = {
     const [pid = 0] = node.processes('replica');
     const from = node.logEnd();
     disk.fill();
-    await eventually('the replica ends', () => !node.processes('replica').includes(pid), node.demo.logFile);
+    await eventually('its replication stops', () => node.hasHalted(), node.demo.logFile);
     history.avoid(node);
     await cluster.load.afterMore(servedWhileBroken);
     check(
@@ -73,9 +73,10 @@ export const fullDisk: ChaosCase = {
       `the log of ${node.name} does not say that the disk is full`,
     );
     check((await node.health()) === 200, `${node.name} does not serve while its disk is full`);
+    check(node.processes('replica').includes(pid), `the replica of ${node.name} was started on a full disk`);
     const fullMs = performance.now();
     disk.free();
-    await eventually('a replica again', async () => (await node.status()) !== null, node.demo.logFile);
+    await eventually('a replica again', () => node.replicates(), node.demo.logFile);
     note(`back ${((performance.now() - fullMs) / 1_000).toFixed(1)} s after there was room again`);
     history.unavoid(node);
   },

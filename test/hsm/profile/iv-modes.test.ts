@@ -22,9 +22,6 @@ const token = logIn(t, { ...softHsm, modulePath: shim.modulePath });
 const key = importKnownKey(token);
 t.afterEach(() => shim.setFaults());
 
-/** As many as a session remembers. */
-const remembered = 1_024;
-
 const inPlace: GcmForm = { ivSource: 'in-place', layout: 'with-iv-bits' };
 const appended: GcmForm = { ivSource: 'appended', layout: 'with-iv-bits' };
 const old: GcmForm = { ivSource: 'caller', layout: 'without-iv-bits' };
@@ -87,30 +84,6 @@ t.test('an IV that stays zero: no ciphertext, whether or not it would be verifie
     t.match(answer, { ok: false, error: { kind: 'unsafe-iv', rv: null, functionName: 'C_Encrypt' } });
   }
   t.equal(told, 2);
-});
-
-t.test('an IV that comes again within 1,024 is refused, after 1,025 it is not known any more', async (t) => {
-  let told = 0;
-  const encryptMany = async (rules: string, count: number) => {
-    shim.setFaults(rules);
-    const pool = await poolIn(t, rules.includes('append') ? appended : inPlace, () => {
-      told += 1;
-    });
-    const kinds: string[] = [];
-    for (let done = 0; done < count; done++) {
-      const answer = await pool.encrypt(encryption(key.object, { verify: false }), farDeadline());
-      kinds.push(answer.ok ? 'ok' : answer.error.kind);
-    }
-    return kinds;
-  };
-  const once = await encryptMany(`iv in-place ${remembered}`, remembered + 1);
-  t.strictSame(
-    once.slice(0, -1),
-    Array.from({ length: remembered }, () => 'ok'),
-  );
-  t.equal(once.at(-1), 'unsafe-iv');
-  t.equal(told, 1);
-  t.notOk((await encryptMany(`iv append ${remembered + 1}`, remembered + 2)).includes('unsafe-iv'));
 });
 
 t.test('a module that makes its own IV where it was given one: no ciphertext', async (t) => {

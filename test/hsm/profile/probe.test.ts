@@ -1,78 +1,17 @@
 import t from 'tap';
-import {
-  allForms,
-  callersForm,
-  formFlags,
-  type GcmForm,
-  isSameForm,
-} from '../../../src/hsm/profile/gcm-form.js';
-import {
-  type LearntProfile,
-  probeToken,
-  type Sealed,
-  type TrialAnswer,
-  type Trials,
-} from '../../../src/hsm/profile/probe.js';
+import { allForms, callersForm, formFlags, type GcmForm } from '../../../src/hsm/profile/gcm-form.js';
+import { type LearntProfile, probeToken } from '../../../src/hsm/profile/probe.js';
 import { judgeProbe } from '../../../src/hsm/profile/profile-verdict.js';
 import { profileNames, vendorProfile } from '../../../src/hsm/profile/vendor-profiles.js';
 import { hsmProfiles } from '../../../src/ops/config-schema.js';
+import { FakeTrials } from '../../support/fake-trials.js';
 
 const inPlace: GcmForm = { ivSource: 'in-place', layout: 'with-iv-bits' };
 const appended: GcmForm = { ivSource: 'appended', layout: 'with-iv-bits' };
 
-/** A token of the mind: works in one form, and refuses as it is told. */
-class FakeTrials implements Trials {
-  works: GcmForm = callersForm;
-  badTag = 'CKR_ENCRYPTED_DATA_INVALID';
-  unsafe = false;
-  sameIv = false;
-  /** The answer to every call from the so-manieth on. */
-  brokenFrom = Number.POSITIVE_INFINITY;
-  broken: TrialAnswer<never> = { kind: 'unreachable', reason: 'deadline' };
-  opensAnything = false;
-  calls = 0;
-  readonly forms: GcmForm[] = [];
-  #sealed: Sealed | null = null;
-  #aad: Uint8Array = new Uint8Array();
-
-  async encrypt(form: GcmForm, plaintext: Uint8Array, aad: Uint8Array): Promise<TrialAnswer<Sealed>> {
-    this.calls += 1;
-    this.forms.push(form);
-    if (this.calls >= this.brokenFrom) return this.broken;
-    if (!isSameForm(form, this.works)) {
-      return { kind: 'refused', rv: 'CKR_MECHANISM_PARAM_INVALID', functionName: 'C_EncryptInit' };
-    }
-    if (this.unsafe) return { kind: 'unsafe-iv' };
-    const iv = new Uint8Array(12).fill(this.sameIv ? 7 : this.calls);
-    this.#aad = aad;
-    this.#sealed = { iv, ciphertext: plaintext.slice(), tag: new Uint8Array(16) };
-    return { kind: 'done', value: this.#sealed };
-  }
-
-  async decrypt(form: GcmForm, sealed: Sealed, aad: Uint8Array): Promise<TrialAnswer<Uint8Array>> {
-    this.calls += 1;
-    if (this.calls >= this.brokenFrom) return this.broken;
-    const good = this.#sealed;
-    const same = (one: Uint8Array, other: Uint8Array | undefined): boolean =>
-      other !== undefined && Buffer.compare(one, other) === 0;
-    const opens =
-      this.opensAnything ||
-      (isSameForm(form, this.works) &&
-        same(sealed.iv, good?.iv) &&
-        same(sealed.tag, good?.tag) &&
-        same(sealed.ciphertext, good?.ciphertext) &&
-        same(aad, this.#aad));
-    return opens
-      ? { kind: 'done', value: sealed.ciphertext.slice() }
-      : { kind: 'refused', rv: this.badTag, functionName: 'C_Decrypt' };
-  }
-}
-
-const fake = (changes: Partial<FakeTrials>): FakeTrials => Object.assign(new FakeTrials(), changes);
-
 t.test('each form is found, with what a bad tag looks like', async (t) => {
   for (const works of allForms) {
-    const trials = fake({ works, badTag: 'CKR_GENERAL_ERROR' });
+    const trials = new FakeTrials({ works, badTag: 'CKR_GENERAL_ERROR' });
     const { outcome, cases } = await probeToken(trials, allForms);
     const profile = { ...works, badTagCodes: ['CKR_GENERAL_ERROR'], oddCodes: ['CKR_GENERAL_ERROR'] };
     t.strictSame(outcome, { kind: 'learnt', profile });
@@ -81,14 +20,14 @@ t.test('each form is found, with what a bad tag looks like', async (t) => {
 });
 
 t.test('the other layout is asked for only where nothing else works', async (t) => {
-  const trials = fake({ works: inPlace });
+  const trials = new FakeTrials({ works: inPlace });
   await probeToken(trials, allForms);
   t.notOk(trials.forms.some(({ layout }) => layout === 'without-iv-bits'));
 });
 
 t.test('what is no profile', async (t) => {
   const outcomeOf = async (changes: Partial<FakeTrials>, forms: readonly GcmForm[] = allForms) =>
-    (await probeToken(fake(changes), forms)).outcome;
+    (await probeToken(new FakeTrials(changes), forms)).outcome;
   t.match(await outcomeOf({ works: inPlace, unsafe: true }, [inPlace, ...allForms]), { kind: 'unsafe' });
   t.match(await outcomeOf({ works: inPlace, sameIv: true }, [inPlace]), { kind: 'unsafe' });
   t.match(await outcomeOf({ works: inPlace, unsafe: true }), { kind: 'nothing-works' });
@@ -97,14 +36,14 @@ t.test('what is no profile', async (t) => {
 });
 
 t.test('a token that breaks off at any call says nothing, or what it was', async (t) => {
-  const whole = fake({});
+  const whole = new FakeTrials({});
   const { outcome } = await probeToken(whole, [callersForm]);
   for (let brokenFrom = 1; brokenFrom <= whole.calls; brokenFrom++) {
-    const broken = await probeToken(fake({ brokenFrom }), [callersForm]);
+    const broken = await probeToken(new FakeTrials({ brokenFrom }), [callersForm]);
     t.match(broken.outcome, { kind: 'unreachable', reason: /deadline/ }, `call ${brokenFrom}`);
     // One that answers every call with the same error must not pass for one whose bad tags look so.
     const refused = { kind: 'refused', rv: 'CKR_GENERAL_ERROR', functionName: 'C_Decrypt' } as const;
-    const failing = await probeToken(fake({ brokenFrom, broken: refused }), [callersForm]);
+    const failing = await probeToken(new FakeTrials({ brokenFrom, broken: refused }), [callersForm]);
     t.not(failing.outcome.kind, 'learnt', `call ${brokenFrom}`);
   }
   t.equal(outcome.kind, 'learnt');

@@ -33,7 +33,7 @@ export const releaseBugs: readonly PlantedBug[] = [
     name: 'snapshot-in-newest-format',
     origin: 'replication.md 15: snapshots have the active format',
     nextReleaseEdits: [
-      { file: 'keystate/snapshot-codec', find: 'format: tables.activeFormat,', replace: 'format: 4,' },
+      { file: 'keystate/snapshot-codec', find: 'format: tables.activeFormat,', replace: 'format: 5,' },
     ],
   },
   {

@@ -155,4 +155,26 @@ export const servingBugs: readonly PlantedBug[] = [
       },
     ],
   },
+  {
+    name: 'reservation-counted-twice',
+    origin: 'hsm.md: one that is proposed again, as nobody knows what became of it, counts once',
+    edits: [
+      {
+        file: 'keystate/iv-commands',
+        find: 'if (sequence <= tables.ivSequence(holder))',
+        replace: 'if (false)',
+      },
+    ],
+  },
+  {
+    name: 'block-used-beyond-the-budget',
+    origin: 'hsm.md: of a block that ends beyond the budget only what lies within is used',
+    edits: [
+      {
+        file: 'serving/iv-accounts',
+        find: 'account.beyond += ahead - withinBudget(',
+        replace: 'account.beyond += 0 * withinBudget(',
+      },
+    ],
+  },
 ];

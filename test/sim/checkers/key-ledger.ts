@@ -1,4 +1,5 @@
 import type { Command, CommandResult, OnIsolation } from '../../../src/keystate/types.js';
+import { IvLedger } from './iv-ledger.js';
 import type { Verdict } from './verdict.js';
 
 /** What can be granted and denied. */
@@ -35,9 +36,11 @@ export class KeyLedger {
   readonly #revisions = new Map<Subject, number[]>();
   readonly #revised = new Set<number>();
   #lastIndex = 0;
+  readonly ivs: IvLedger;
 
   constructor(verdict: Verdict) {
     this.#verdict = verdict;
+    this.ivs = new IvLedger(verdict);
   }
 
   /** Of the last command that it knows of. */

@@ -1,6 +1,7 @@
 import { changesMembership } from '../../../src/keystate/command-class.js';
 import { decodeCommand } from '../../../src/keystate/command-codec.js';
 import { commandFormatMax } from '../../../src/keystate/command-format.js';
+import type { KeyState } from '../../../src/keystate/key-state.js';
 import type { Command, CommandEnvelope, CommandResult } from '../../../src/keystate/types.js';
 import type { KeyLedger } from '../checkers/key-ledger.js';
 import type { Verdict } from '../checkers/verdict.js';
@@ -41,22 +42,27 @@ export class KeyKind implements MachineKind {
 
   createMachine(release: ReleaseNumber, onExecution: Execution): KeyMachine {
     const { KeyStateMachine } = this.#options.build.releases[release];
-    return new KeyMachine(new KeyStateMachine(), onExecution, (index, command, result) =>
-      this.#applied(index, command, result),
+    const machine: KeyMachine = new KeyMachine(new KeyStateMachine(), onExecution, (index, command, result) =>
+      this.#applied(index, command, result, machine.state),
     );
+    return machine;
   }
 
   formatMax(release: ReleaseNumber): number {
     return this.#options.build.releases[release].commandFormatMax;
   }
 
-  #applied(index: number, bytes: Uint8Array, result: CommandResult): void {
+  #applied(index: number, bytes: Uint8Array, result: CommandResult, state: KeyState): void {
     const { ledger } = this.#options;
     if (index <= ledger.lastIndex) return;
     const command = decodeCommand(bytes);
     // What only the next release knows grants and denies nothing.
-    if (command.ok) ledger.applied(index, command.value, result);
-    else ledger.skipped(index);
+    if (!command.ok) {
+      ledger.skipped(index);
+      return;
+    }
+    if (command.value.type === 'iv.reserve') ledger.ivs.applied(index, command.value, result, state);
+    ledger.applied(index, command.value, result);
   }
 
   membershipCommand(request: MembershipRequest): MembershipCommand | null {

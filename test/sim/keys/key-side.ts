@@ -90,11 +90,13 @@ export class KeySide {
 
   /** Before its first start. @param prepared it is of a cluster that was there before the simulation began. */
   created(node: SimNode, prepared: boolean): void {
-    const { world, scenario, randoms } = this.#options;
+    const { world, scenario, randoms, ledger, nextRequest } = this.#options;
     this.#releases.install(node);
     const serving = new NodeServing({
       world,
       random: randoms.serving,
+      ledger,
+      nextRequest,
       node,
       confirmedAtMs: prepared ? wallMs(0) : null,
       processes: scenario.servingProcesses[node.slot] ?? 1,

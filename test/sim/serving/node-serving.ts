@@ -1,8 +1,12 @@
 import { silentLogger } from '../../../src/base/logger.js';
+import { err, ok } from '../../../src/base/result.js';
+import { decodeCommand } from '../../../src/keystate/command-codec.js';
 import type { LinkConnection } from '../../../src/ops/link-connection.js';
+import type { IvReservations, IvReservationsOptions } from '../../../src/replica/iv-reservations.js';
 import type { ServingLinks, StateSubscriber } from '../../../src/replica/serving-links.js';
 import type { StandingWatch } from '../../../src/replica/standing-watch.js';
 import type { ReplicationLoop } from '../../../src/replication/replication-loop.js';
+import type { KeyLedger } from '../checkers/key-ledger.js';
 import { KeyMachine } from '../keys/key-machine.js';
 import type { Random } from '../random.js';
 import type { MachineResult, SimMachine } from '../sim-machine.js';
@@ -21,12 +25,16 @@ interface Publication {
   readonly machine: KeyMachine;
   readonly links: ServingLinks;
   readonly standing: StandingWatch;
+  readonly ivs: IvReservations;
   subscriber: StateSubscriber | null;
 }
 
 export interface NodeServingOptions {
   readonly world: World;
   readonly random: Random;
+  readonly ledger: KeyLedger;
+  /** A number for a request of this node's own. */
+  readonly nextRequest: () => number;
   readonly node: SimNode;
   /** When a quorum last confirmed its state, by what is on its disk (wall clock, ms). */
   readonly confirmedAtMs: number | null;
@@ -36,6 +44,15 @@ export interface NodeServingOptions {
   readonly hsmMeanMs: number;
   readonly joinedTooLate: () => boolean;
   readonly nextPid: () => number;
+}
+
+type Settled = Parameters<IvReservationsOptions['propose']>[2];
+
+/** The number in the place of chance, as `requestIdOf` has it. */
+function numbered(request: number, length: number): Uint8Array {
+  const bytes = Buffer.alloc(length);
+  bytes.writeUIntBE(request, length - 6, 6);
+  return bytes;
 }
 
 /** The serving processes of a node, and the publication of its replica's key state to them: the real one. */
@@ -50,9 +67,10 @@ export class NodeServing implements Companion {
   /** Of the publication being made. */
   #subscriber: StateSubscriber | null = null;
   #confirmedAtMs: number | null;
+  #proposals = 0;
 
   constructor(options: NodeServingOptions) {
-    const { world, random, node, hsmMeanMs, nextPid } = options;
+    const { world, random, ledger, node, hsmMeanMs, nextPid } = options;
     this.#options = options;
     this.node = node;
     this.#confirmedAtMs = options.confirmedAtMs;
@@ -62,6 +80,7 @@ export class NodeServing implements Companion {
         new ServingProcess({
           world,
           random,
+          ledger,
           node,
           slot: place + 1,
           hsmMeanMs,
@@ -155,8 +174,38 @@ export class NodeServing implements Companion {
       linkBufferBytesMax,
     });
     standing.watch((changed) => links.standingChanged(changed));
-    this.#publication = { process, machine, links, standing, subscriber: this.#subscriber };
+    const ivs = new release.IvReservations({
+      propose: (command, _, settled) => this.#propose(process, command, settled),
+      encodeCommand: release.encodeCommand,
+      activeFormat: () => machine.state.activeFormat(),
+      clock: process.clock(node.clock),
+      timers: process.timers(),
+      random: { bytes: (length) => numbered(this.#options.nextRequest(), length) },
+      logger: silentLogger,
+    });
+    links.observe(ivs);
+    this.#publication = { process, machine, links, standing, ivs, subscriber: this.#subscriber };
     this.#watchStanding(this.#publication);
+  }
+
+  #propose(process: SimProcess, command: Uint8Array, settled: Settled): void {
+    const { world, node, ledger } = this.#options;
+    this.#proposals += 1;
+    const decoded = decodeCommand(command);
+    node.propose(`iv${this.#proposals}`, 'command', command, (outcome) => {
+      // Its replica may have ended meanwhile.
+      if (this.#publication?.process !== process) return;
+      if (outcome === null) settled(err({ kind: 'closed', reason: 'the node is down' }));
+      else if (!outcome.ok) settled(outcome);
+      else {
+        const { index, result } = outcome.value;
+        const done = result !== null && 'result' in result ? result.result : null;
+        world.checkers.acknowledgements.acknowledged(world.nowMs, index, result?.request ?? 0, command);
+        if (decoded.ok && decoded.value.type === 'iv.reserve' && done?.ok)
+          ledger.ivs.acknowledged(decoded.value);
+        settled(ok({ index, command, result: done }));
+      }
+    });
   }
 
   #watchStanding(publication: Publication): void {
@@ -184,6 +233,7 @@ export class NodeServing implements Companion {
     const publication = this.#publication;
     if (publication === null) return;
     this.#publication = null;
+    publication.ivs.close();
     publication.process.end();
     for (const link of this.#connections) link.close(link.server);
     this.#connections.clear();

@@ -2,10 +2,14 @@ import { silentLogger } from '../../../src/base/logger.js';
 import type { Result } from '../../../src/base/result.js';
 import type { LinkConnection } from '../../../src/ops/link-connection.js';
 import type { Admission, Opened } from '../../../src/serving/admission.js';
+import type { IvAccounts } from '../../../src/serving/iv-accounts.js';
+import type { IvReports } from '../../../src/serving/iv-reports.js';
 import type { StateClient } from '../../../src/serving/state-client.js';
 import type { FreshnessTracker } from '../../../src/serving/state-freshness.js';
-import type { XksError } from '../../../src/xks/errors.js';
+import { type XksError, xksError } from '../../../src/xks/errors.js';
 import type { AnsweredRequest, Answerer } from '../checkers/answers.js';
+import { simulatedIvsMax } from '../checkers/iv-ledger.js';
+import type { KeyLedger } from '../checkers/key-ledger.js';
 import { prefixOf } from '../keys/key-commands.js';
 import { stateHashNumber } from '../keys/key-machine.js';
 import { wallMs } from '../keys/simulated-ids.js';
@@ -19,6 +23,8 @@ export const supervisorNonce = 'simulated';
 /** Of an HSM's answers: those that come when they are of no use any more. They must not leave then, either. */
 const hungChance = 0.06;
 const hungMeanMs = 3_000;
+/** That one simulated request stands for, at most. */
+const encryptionsMost = 700;
 /** Indexes between two at which its state is compared with that of replicas. */
 const comparedEvery = 4;
 
@@ -31,11 +37,14 @@ interface Life {
   readonly client: StateClient;
   readonly freshness: FreshnessTracker;
   readonly admission: Admission;
+  readonly accounts: IvAccounts;
+  readonly reports: IvReports;
 }
 
 export interface ServingProcessOptions {
   readonly world: World;
   readonly random: Random;
+  readonly ledger: KeyLedger;
   readonly node: SimNode;
   readonly slot: number;
   readonly hsmMeanMs: number;
@@ -62,6 +71,7 @@ export class ServingProcess {
   readonly #options: ServingProcessOptions;
   #life: Life | null = null;
   #acknowledgedIndex = 0;
+  #requests = 0;
 
   constructor(options: ServingProcessOptions) {
     this.#options = options;
@@ -107,7 +117,8 @@ export class ServingProcess {
       timers: process.timers(),
       random: { bytes: (length) => Uint8Array.from({ length }, () => random.below(256)) },
       logger: silentLogger,
-      onState: (state, command) => {
+      onState: (state, command, result) => {
+        reports.onState(state, command, result);
         // Of commands every so many: hashes are of the whole state.
         if (command !== null && state.appliedIndex % comparedEvery !== 0) return;
         world.checkers.servingState(this.name, state.appliedIndex, stateHashNumber(state));
@@ -122,7 +133,15 @@ export class ServingProcess {
       onHsmRequest: () => Promise.resolve(null),
     });
     const admission = new release.Admission(() => client.state, freshness);
-    this.#life = { process, release, processId, pid, client, freshness, admission };
+    const accounts = new release.IvAccounts({ clock, encryptionsMax: simulatedIvsMax });
+    const reports: IvReports = new release.IvReports({
+      accounts,
+      processId,
+      state: () => client.state,
+      send: (frame) => client.send(frame),
+      timers: process.timers(),
+    });
+    this.#life = { process, release, processId, pid, client, freshness, admission, accounts, reports };
     process.after(0, 'start', () => client.start());
   }
 
@@ -131,6 +150,7 @@ export class ServingProcess {
     if (life === null) return;
     this.#options.world.say(() => `${life.processId} ends (${reason})`);
     this.#life = null;
+    life.reports.close();
     life.client.close();
     life.process.end();
   }
@@ -160,12 +180,31 @@ export class ServingProcess {
         answer(admitted.error);
         return;
       }
+      if (!this.#encrypts(life, admitted.value)) {
+        answer(xksError('InvalidStateException', 'no random IVs are left'));
+        return;
+      }
       const { hsmMeanMs, random } = this.#options;
       const isHung = random.chance(hungChance);
       life.process.after(random.exponential(isHung ? hungMeanMs : hsmMeanMs), 'hsm', () => {
         answer(this.#leave(life, admitted.value, request));
       });
     });
+  }
+
+  /** As many as the requests would be that it stands for. @returns whether it may begin with one. */
+  #encrypts(
+    { accounts, processId }: Life,
+    { opened: { state }, version }: { readonly opened: Opened; readonly version: UsedVersion },
+  ): boolean {
+    this.#requests += 1;
+    const count = 1 + ((this.#requests * 211) % encryptionsMost);
+    for (let made = 0; made < count; made += 1) {
+      if (!accounts.mayEncrypt(version.objectId, state)) return made > 0;
+      accounts.asked(version.objectId);
+      this.#options.ledger.ivs.encrypts(processId, version.objectId, state);
+    }
+    return true;
   }
 
   /** As it believes to be, whatever it was told. */
