@@ -2,7 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, cpSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { systemClock } from '../../src/base/clock.js';
+import { silentLogger } from '../../src/base/logger.js';
 import { connectFailure } from '../../src/cli/admin-socket.js';
+import { profilePins } from '../../src/hsm/profile/profile-pins.js';
+import { TokenProfile } from '../../src/hsm/profile/token-profile.js';
+import { tokenRefusals } from '../../src/hsm/profile/token-refusals.js';
 import { aesObject, FakeHsm } from '../replica/fake-hsm.js';
 import { FakeServingProcess, readyReport } from '../replica/fake-serving-process.js';
 import { shortDirectory } from '../support/short-directory.js';
@@ -53,6 +58,44 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     fake.probeVerdict = 'agrees';
     t.match((await run('hsm', 'login')).stdout, /serving-1 +fake +ACTIVE/);
   });
+
+  await t.test(
+    'hsm probe: an IV that is unsafe, and one that comes while it is being accepted',
+    async (t) => {
+      const dataDir = t.testdir();
+      const process = async () => {
+        const profile = new TokenProfile({
+          ...{ stated: 'auto', pins: profilePins(dataDir), refusals: tokenRefusals(dataDir) },
+          ...{ clock: systemClock, logger: silentLogger, onChange: () => {} },
+        });
+        await profile.met({ serial: '0001', label: 'fake', firmware: '1' });
+        return profile;
+      };
+      const [profile, sibling] = [await process(), await process()];
+      fake.profile = profile;
+      t.equal((await run('hsm', 'probe')).exitCode, 0);
+      await sibling.sawUnsafeIv();
+      const refused = await run('hsm', 'probe');
+      t.equal(refused.exitCode, 3);
+      t.match(
+        refused.stdout,
+        /verdict +refused\nreason +it gave an IV that is zero/,
+        'also where another met it',
+      );
+      fake.trials.onCall = async () => {
+        fake.trials.onCall = async () => {};
+        await sibling.sawUnsafeIv();
+      };
+      const overlapped = await run('hsm', 'probe', '--accept', '0001');
+      t.equal(overlapped.exitCode, 3);
+      t.match(overlapped.stdout, /verdict +refused\nreason +it gave an IV that is zero/);
+      t.match(await json('hsm', 'probe', '--accept', '0001'), {
+        probes: [{ verdict: 'accepted', reason: null }],
+      });
+      t.equal((await run('hsm', 'probe')).exitCode, 0);
+      fake.profile = null;
+    },
+  );
 
   await t.test('keystore', async (t) => {
     const region = ['--region', 'us-east-1'];
@@ -175,6 +218,31 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
     t.match(disabled.stdout, /^1 \(current\) +DISABLED /m, 'no version of it is of use');
     t.match(await json('key', 'disable', 'store', 'one'), { key: { status: 'DISABLED' } });
     t.match((await run('key', 'enable', 'store', 'one', '--revision', '1')).stderr, /^xksctl: /);
+  });
+
+  await t.test('key show and set: the budget of random IVs', async (t) => {
+    const row = async () => (await run('key', 'show', 'store', 'two')).stdout.match(/^1 +\d+ +\d+ .*$/m)?.[0];
+    t.match(await row(), /^1 +0 +4294967296 +0\.00 % +only decrypts$/);
+    serving.want({
+      ...{ appliedIndex: 1_000_000, sequence: 1 },
+      reservations: [{ objectId: 'abcd', used: 2 ** 31, ahead: 4_096 }],
+      later: [{ objectId: 'abcd', used: 77 }],
+    });
+    await serving.until(() => serving.machine.state.ivBudget('abcd') !== null);
+    t.match(await row(), /^1 +2147487744 +4294967296 +50\.00 % +77 on this node +only decrypts$/);
+    const set = await run('key', 'set', 'store', 'two', '--iv-budget', 'continue');
+    t.equal(set.exitCode, 0, set.stderr);
+    t.match(await row(), / encrypts on$/);
+    t.match(await json('key', 'show', 'store', 'two'), {
+      key: { versions: [{ ivBudget: { reserved: 2 ** 31 + 4_096, unreserved: 77, rule: 'continue' } }] },
+    });
+    t.equal((await run('key', 'set', 'store', 'two', '--iv-budget', 'refuse')).exitCode, 0);
+    t.match(await row(), / only decrypts$/);
+    const unknown = await run('key', 'set', 'store', 'two', '--iv-budget', 'ignore');
+    t.equal(unknown.exitCode, 2);
+    t.match(unknown.stderr, /Allowed choices are refuse, continue/);
+    t.equal((await run('key', 'set', 'store', 'two')).exitCode, 2);
+    t.equal((await run('key', 'set', 'store', 'none', '--iv-budget', 'refuse')).exitCode, 1);
   });
 
   await t.test('status: exit 0 while all is well, 3 when something wants a look', async (t) => {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { TokenProfile } from '../../src/hsm/profile/token-profile.js';
 import type {
   HsmReply,
   HsmRequest,
@@ -6,6 +7,7 @@ import type {
   ObjectDescription,
   WitnessJson,
 } from '../../src/ops/state-link.js';
+import { FakeTrials } from '../support/fake-trials.js';
 import { activeToken, type HsmScript } from './fake-serving-process.js';
 
 const hex = (length: number): string => randomBytes(length).toString('hex');
@@ -41,6 +43,9 @@ export class FakeHsm {
   /** Secrets that were minted, by access key id. */
   readonly secrets = new Map<string, string>();
   probeVerdict: 'agrees' | 'differs' = 'agrees';
+  /** When set, probes are real ones, of this, by `trials`. */
+  profile: TokenProfile | null = null;
+  trials = new FakeTrials();
   readonly #testKey = aesObject({ label: 'xksd-test' });
   readonly #wrappingKey = aesObject({ label: 'xksd-wrapping' });
   readonly #serial: string;
@@ -105,6 +110,12 @@ export class FakeHsm {
       case 'test-tokens':
         return done({ tokens: [{ token: activeToken, outcome: this.testOutcome, tookMs: 1.25 }] });
       case 'probe-tokens':
+        if (this.profile !== null) {
+          return this.profile.probe(this.trials, request.accept !== null).then((probe) => ({
+            ...{ id: request.id, ok: true },
+            value: { tokens: [{ token: activeToken, ...probe }] },
+          }));
+        }
         return done({
           tokens: [
             {

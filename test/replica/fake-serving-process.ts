@@ -16,6 +16,7 @@ import {
   type Hello,
   type HsmReply,
   type HsmRequest,
+  type IvWants,
   type MetricsReport,
   type Standing,
   type TokenStatus,
@@ -24,7 +25,7 @@ import {
 /** Of the supervisor that tests stand for. */
 export const testNonce = 'nonce-of-the-test';
 
-export type HsmScript = (request: HsmRequest) => HsmReply | null;
+export type HsmScript = (request: HsmRequest) => HsmReply | null | Promise<HsmReply>;
 
 export interface FakeServingOptions {
   readonly slot?: number;
@@ -102,6 +103,11 @@ export class FakeServingProcess {
 
   get appliedIndex(): number {
     return this.machine.state.appliedIndex;
+  }
+
+  /** Asks for random IVs. */
+  want(wants: IvWants): void {
+    this.#socket.write(encodeJsonFrame(FrameType.ivWants, wants));
   }
 
   report(report: MetricsReport): void {
@@ -183,7 +189,8 @@ export class FakeServingProcess {
       case FrameType.hsmRequest: {
         const request = readJsonPayload(payload) as unknown as HsmRequest;
         const reply = this.#options.onHsmRequest?.(request) ?? null;
-        if (reply !== null) this.reply(reply);
+        if (reply instanceof Promise) void reply.then((late) => this.reply(late));
+        else if (reply !== null) this.reply(reply);
         break;
       }
       default:

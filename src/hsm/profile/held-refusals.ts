@@ -53,16 +53,14 @@ export class HeldRefusals {
     });
   }
 
-  /** Whether the same was met at `sinceMs` or later, and is none of `passed`. */
-  knows(form: GcmForm, reason: string, sinceMs: number, passed: readonly KeptRefusal[]): boolean {
-    return this.all.some(
-      ({ id, refusal }) =>
-        refusal !== null &&
-        refusal.reason === reason &&
-        refusal.atMs >= sinceMs &&
-        isSameForm(refusal.form, form) &&
-        !passed.some((one) => one.id === id),
-    );
+  /** Whether the same is held already. */
+  holds(form: GcmForm, reason: string): boolean {
+    return this.all.some((held) => isSameFinding(held, form, reason));
+  }
+
+  /** Whether the same is being written, or could not be, and is none of `passed`: one more would say nothing more. */
+  isAdding(form: GcmForm, reason: string, passed: readonly KeptRefusal[]): boolean {
+    return without(this.#own, passed).some((own) => isSameFinding(own, form, reason));
   }
 
   /** Holds from now on, and on the whole node once this has returned. Fails, with a sentence, where the disk does not take it. */
@@ -107,6 +105,9 @@ export class HeldRefusals {
     return result.catch((error: unknown) => err(errorText(error)));
   }
 }
+
+const isSameFinding = ({ refusal }: KeptRefusal, form: GcmForm, reason: string): boolean =>
+  refusal !== null && refusal.reason === reason && isSameForm(refusal.form, form);
 
 const without = (list: readonly KeptRefusal[], some: readonly KeptRefusal[]): readonly KeptRefusal[] =>
   list.filter(({ id }) => !some.some((one) => one.id === id));

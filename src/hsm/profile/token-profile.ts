@@ -41,8 +41,6 @@ export interface ProfileProbe {
 
 /** A difference counts when two probes in a row agree on it: one call that failed must not take a token out of use. */
 const probesToDiffer = 2;
-/** Unsafe IVs that calls under way give within this time are kept as one. */
-const sightingMs = 1_000;
 const notKnown = 'what it is like could not be found out (xksctl hsm probe)';
 
 /**
@@ -175,9 +173,9 @@ export class TokenProfile {
   async sawUnsafeIv(): Promise<void> {
     const { clock, logger, onChange } = this.#options;
     const { form } = this.inForce;
-    const atMs = clock.wallMs();
-    if (this.#held.knows(form, unsafeIvReason, atMs - sightingMs, this.#passed)) return;
-    const kept = this.#held.add({ form, reason: unsafeIvReason, atMs });
+    // One that is kept already is another process's to have accepted: this one is newer.
+    if (this.#held.isAdding(form, unsafeIvReason, this.#passed)) return;
+    const kept = this.#held.add({ form, reason: unsafeIvReason, atMs: clock.wallMs() });
     logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
     onChange();
     this.#sayUnkept(await kept);
@@ -266,7 +264,7 @@ export class TokenProfile {
   }
 
   async #hold(form: GcmForm, reason: string): Promise<void> {
-    if (this.#held.knows(form, reason, 0, [])) return;
+    if (this.#held.holds(form, reason)) return;
     this.#sayUnkept(await this.#held.add({ form, reason, atMs: this.#options.clock.wallMs() }));
   }
 
