@@ -16,7 +16,6 @@ import {
   type Hello,
   type HsmReply,
   type HsmRequest,
-  type IvWants,
   type MetricsReport,
   type Standing,
   type TokenStatus,
@@ -103,11 +102,6 @@ export class FakeServingProcess {
 
   get appliedIndex(): number {
     return this.machine.state.appliedIndex;
-  }
-
-  /** Asks for random IVs. */
-  want(wants: IvWants): void {
-    this.#socket.write(encodeJsonFrame(FrameType.ivWants, wants));
   }
 
   report(report: MetricsReport): void {
