@@ -10,8 +10,10 @@ t.test(
     t.notOk(room(25, 24 * 4 * 1.25 + 4 + 10), 'one more');
     t.ok(room(3, 4, 4), 'a lane is free');
     t.notOk(room(3, 3.9, 4), 'but not quick enough');
-    t.notOk(room(4, 4 * 1.25 + 4 + 9.9, 4), 'one round before it');
-    t.ok(room(7, 4 * 1.25 + 4 + 10, 4));
+    t.notOk(room(4, 0.625 * 4 * 1.25 + 4 + 9.9, 4), 'the next of four lanes that is free');
+    t.ok(room(4, 0.625 * 4 * 1.25 + 4 + 10, 4));
+    t.notOk(room(7, 1.375 * 4 * 1.25 + 4 + 9.9, 4), 'one round before it');
+    t.ok(room(7, 1.375 * 4 * 1.25 + 4 + 10, 4));
   },
 );
 
