@@ -75,6 +75,12 @@ function isConfigMessage(message: unknown): message is ConfigMessage {
   return isJsonObject(message) && message['kind'] === 'config';
 }
 
+const supervisorMessageKinds: ReadonlySet<unknown> = new Set<SupervisorMessage['kind']>([
+  'fleet',
+  'drain',
+  'leave',
+]);
+
 function isSupervisorMessage(message: unknown): message is SupervisorMessage {
-  return isJsonObject(message) && (message['kind'] === 'fleet' || message['kind'] === 'drain');
+  return isJsonObject(message) && supervisorMessageKinds.has(message['kind']);
 }

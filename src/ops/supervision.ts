@@ -22,7 +22,7 @@ export type ChildMessage =
   | { readonly kind: 'readiness'; readonly ready: boolean; readonly reason: string }
   /**
    * Why a serving process cannot recover by itself: calls into the HSM's library that never return. `null` once it has
-   * after all. It goes on, and may serve still; the supervisor drains and replaces one such process after the other.
+   * after all. It goes on, and may serve still; the supervisor replaces one such process after the other.
    */
   | { readonly kind: 'stuck'; readonly reason: string | null }
   /** The child cannot go on and restarting it won't help before a person acts (bad data directory, bad config). */
@@ -56,7 +56,12 @@ export type SupervisorMessage =
    * Drain: say "not ready" to load balancers and close connections politely, but keep accepting for `drainMs`; then
    * stop accepting, finish what is in flight and exit 0. A second one with a shorter `drainMs` hurries the first.
    */
-  | { readonly kind: 'drain'; readonly drainMs: number };
+  | { readonly kind: 'drain'; readonly drainMs: number }
+  /**
+   * To one serving process that is to be replaced: stop accepting, close each connection with its next answer and the
+   * rest after `leaveMs`, then exit 0. Load balancers hear nothing of it, since the others serve.
+   */
+  | { readonly kind: 'leave'; readonly leaveMs: number };
 
 export const heartbeatIntervalMs = 500;
 /** A serving process silent for so long is stuck (its requests time out at KMS after 250 ms) and is replaced. */

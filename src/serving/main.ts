@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { systemClock } from '../base/clock.js';
+import { unreachable } from '../base/guards.js';
 import { loadNativeBinding } from '../base/native.js';
 import { systemRandom } from '../base/random.js';
 import { systemTimers } from '../base/timers.js';
@@ -226,6 +227,12 @@ class RunningProcess {
         return;
       case 'drain':
         void this.#drain(message.drainMs);
+        return;
+      case 'leave':
+        void this.#leave(message.leaveMs);
+        return;
+      default:
+        unreachable(message);
     }
   }
 
@@ -258,7 +265,7 @@ class RunningProcess {
   }
 
   async #drain(drainMs: number): Promise<void> {
-    const { logger, fleet } = this.#parts;
+    const { logger } = this.#parts;
     if (this.#draining) {
       if (this.#accepting) void this.#xks.drain(drainMs);
       return;
@@ -270,8 +277,22 @@ class RunningProcess {
       await this.#xks.drain(drainMs);
       await this.#health.close();
     }
+    await this.#finish();
+  }
+
+  async #leave(leaveMs: number): Promise<void> {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#parts.logger.info('leaving', { leaveMs });
+    this.#core.startDraining();
+    // Load balancers ask the processes that stay.
+    if (this.#accepting) await Promise.all([this.#health.close(), this.#xks.leave(leaveMs)]);
+    await this.#finish();
+  }
+
+  async #finish(): Promise<void> {
     this.#core.close();
-    await within(closeGraceMs, fleet.close());
+    await within(closeGraceMs, this.#parts.fleet.close());
     this.#end(0);
   }
 

@@ -18,6 +18,11 @@ const startTimeoutMs = 20_000;
 /** What a serving process has after its drain, for requests in flight (2 s) and closing HSM sessions. */
 const servingStopMs = 10_000;
 const replicaStopMs = 10_000;
+/**
+ * What the clients of a process that is replaced while it serves have to ask once more and be told to leave: some
+ * milliseconds each when they are busy.
+ */
+const leaveMs = 1_000;
 
 export const exitCodes = {
   ok: 0,
@@ -342,8 +347,9 @@ export class Supervision {
     const stuck = this.#serving().find((child) => child.stuck !== null && this.#isExpendable(child));
     if (isReplacing || stuck === undefined) return;
     this.#log('error', 'child cannot recover, replacing it', stuck, { reason: stuck.stuck });
-    stuck.replaceByMs = nowMs + servingStopMs;
-    this.#sendDrain(stuck, 0);
+    const leavesInMs = stuck.ready ? leaveMs : 0;
+    stuck.replaceByMs = nowMs + leavesInMs + servingStopMs;
+    this.#send(stuck, { kind: 'leave', leaveMs: leavesInMs });
   }
 
   #isSilent(child: Child, nowMs: number): boolean {
@@ -381,7 +387,7 @@ export class Supervision {
       this.#actions.push({ kind: 'spawn', slot: child.slot, role: child.role });
       child.isBehind = child.role === 'serving' && this.#readyCount() > 0;
       if (child.isBehind) this.#actions.push({ kind: 'priority', slot: child.slot, level: 'start' });
-      this.#actions.push({ kind: 'send', slot: child.slot, message: this.#fleet() });
+      this.#send(child, this.#fleet());
       if (this.#phase.kind === 'draining' && child.role === 'serving')
         this.#sendDrain(child, this.#phase.untilMs - nowMs);
     }
@@ -407,11 +413,11 @@ export class Supervision {
   }
 
   #sendDrain(child: Child, drainMs: number): void {
-    this.#actions.push({
-      kind: 'send',
-      slot: child.slot,
-      message: { kind: 'drain', drainMs: Math.round(drainMs) },
-    });
+    this.#send(child, { kind: 'drain', drainMs: Math.round(drainMs) });
+  }
+
+  #send(child: Child, message: SupervisorMessage): void {
+    this.#actions.push({ kind: 'send', slot: child.slot, message });
   }
 
   #onStop(nowMs: number): void {
@@ -467,9 +473,7 @@ export class Supervision {
     const fleetText = JSON.stringify(fleet);
     if (fleetText !== this.#lastFleet) {
       this.#lastFleet = fleetText;
-      for (const child of this.#children) {
-        if (child.state === 'running') this.#actions.push({ kind: 'send', slot: child.slot, message: fleet });
-      }
+      for (const child of this.#children) if (child.state === 'running') this.#send(child, fleet);
     }
     if (this.#phase.kind !== 'running') return;
     const status = this.#status();

@@ -323,6 +323,46 @@ for (const [lane, lengthField] of Object.entries(lanes)) {
   });
 }
 
+for (const [lane, lengthField] of Object.entries(lanes)) {
+  t.test(`leaving: nothing is accepted, each answer is the last on its connection, by ${lane}`, async (t) => {
+    const server = await startServer(t, { handler: async () => jsonAnswer({}) });
+    const busy = await openTls(server);
+    const idle = await openTls(server);
+    for (const socket of [busy, idle]) {
+      socket.write(postBy(lengthField));
+      await once(socket, 'data');
+    }
+    const left = server.server.leave(500);
+    await t.rejects(openTls(server), { code: 'ECONNREFUSED' }, 'others accept');
+    const idleClosed = untilClose(idle).then(() => 'idle');
+    const received = untilClose(busy);
+    busy.write(postBy(lengthField));
+    const answered = received.then((bytes) => {
+      t.strictSame(
+        parseAnswers(bytes).map(({ status, headers }) => [status, headers['connection']]),
+        [[200, 'close']],
+        'a request on a connection from before is answered',
+      );
+      return 'busy';
+    });
+    t.equal(await Promise.race([answered, idleClosed]), 'busy');
+    await idleClosed;
+    await left;
+    t.equal(server.server.connections(), 0);
+  });
+}
+
+t.test('a connection that has not begun its handshake does not keep the server from closing', async (t) => {
+  const server = await startServer(t, { limits: { handshakeTimeoutMs: 60_000 } });
+  const silent = connectTcp(server.port, '127.0.0.1');
+  silent.on('error', () => {});
+  const closed = once(silent, 'close');
+  await openTls(server);
+  await server.server.drain(0);
+  await closed;
+  t.pass('closed by the server');
+});
+
 t.test('handshakes that never begin keep nobody out', async (t) => {
   const server = await startServer(t, { limits: { connectionsMax: 2 } });
   const silent = await Promise.all(

@@ -71,15 +71,16 @@ class SimulatedNode {
     });
   }
 
-  /** What was done since the last call, of these kinds, in brief. `drain`: those sends only. */
-  took(...kinds: (Exclude<Action['kind'], 'send'> | 'fleet' | 'drain')[]): string[] {
+  /** What was done since the last call, of these kinds, in brief. `drain`, `leave`: those sends only. */
+  took(...kinds: (Exclude<Action['kind'], 'send'> | SupervisorMessage['kind'])[]): string[] {
     return this.#actions.splice(0).flatMap((action) => {
       if (action.kind === 'send') {
         const { message, slot } = action;
-        if (message.kind === 'drain')
-          return kinds.includes('drain') ? [`drain ${slot} ${message.drainMs}`] : [];
+        if (!kinds.includes(message.kind)) return [];
+        if (message.kind === 'drain') return [`drain ${slot} ${message.drainMs}`];
+        if (message.kind === 'leave') return [`leave ${slot} ${message.leaveMs}`];
         const counts = `${message.readyServingProcesses}/${message.servingProcesses}`;
-        return kinds.includes('fleet') ? [`fleet ${slot} ${counts}`] : [];
+        return [`fleet ${slot} ${counts}`];
       }
       if (!kinds.includes(action.kind)) return [];
       if (action.kind === 'finish') return [`finish ${action.code} ${action.message}`];
@@ -209,7 +210,7 @@ t.test(
   },
 );
 
-t.test('processes that cannot recover are drained and replaced, one after the other', async (t) => {
+t.test('processes that cannot recover leave and are replaced, one after the other', async (t) => {
   const node = readyNode();
   const stuck = (slot: number, reason: string | null): void =>
     node.do({ kind: 'message', slot, message: { kind: 'stuck', reason } });
@@ -217,18 +218,18 @@ t.test('processes that cannot recover are drained and replaced, one after the ot
     node.readiness(slot, false, 'no usable token');
     stuck(slot, 'calls have not returned');
   }
-  t.same(node.took('drain', 'kill'), ['drain 1 0']);
+  t.same(node.took('leave', 'kill'), ['leave 1 0']);
   node.exited(1, 0);
   node.pass(1_000);
-  t.same(node.took('spawn', 'drain'), ['spawn 1'], 'the next waits for what becomes of the first');
+  t.same(node.took('spawn', 'leave'), ['spawn 1'], 'the next waits for what becomes of the first');
   node.readiness(1, false, 'no usable token');
   node.pass(tickIntervalMs);
-  t.same(node.took('drain'), ['drain 2 0']);
+  t.same(node.took('leave'), ['leave 2 0']);
   node.pass(20_000);
-  t.same(node.took('kill'), ['kill 2'], 'it did not drain');
+  t.same(node.took('kill'), ['kill 2'], 'it did not leave');
   node.exited(2, null, 'SIGKILL');
   node.pass(1_000);
-  t.same(node.took('spawn', 'drain'), ['spawn 2']);
+  t.same(node.took('spawn', 'leave'), ['spawn 2']);
 });
 
 t.test('a stuck process that serves all the same is replaced while all others serve', async (t) => {
@@ -236,15 +237,19 @@ t.test('a stuck process that serves all the same is replaced while all others se
   const alone = readyNode({ serving: 1 });
   alone.do({ kind: 'message', slot: 1, message: stuck });
   alone.pass(1_000);
-  t.same(alone.took('drain'), []);
+  t.same(alone.took('leave'), []);
   const node = readyNode({ serving: 3 });
   node.readiness(3, false);
   node.do({ kind: 'message', slot: 1, message: stuck });
   node.pass(1_000);
-  t.same(node.took('drain'), []);
+  t.same(node.took('leave'), []);
   node.readiness(3, true);
   node.pass(tickIntervalMs);
-  t.same(node.took('drain'), ['drain 1 0']);
+  t.same(node.took('leave'), ['leave 1 1000'], 'and its clients are told to go before it goes');
+  node.pass(10_900);
+  t.same(node.took('kill'), []);
+  node.pass(100);
+  t.same(node.took('kill'), ['kill 1']);
 });
 
 t.test('a process that recovers before its turn is left alone', async (t) => {
@@ -254,7 +259,7 @@ t.test('a process that recovers before its turn is left alone', async (t) => {
   node.exited(1, 0);
   node.readiness(1, true);
   node.pass(1_000);
-  t.same(node.took('drain'), ['drain 1 0']);
+  t.same(node.took('leave'), ['leave 1 1000']);
 });
 
 t.test('a silent serving process is killed once and replaced', async (t) => {

@@ -9,7 +9,7 @@ const environment = process.env;
 const link = attachToSupervisor({
   onMessage: (message) => {
     if (message.kind === 'fleet') fleet = message;
-    else setTimeout(() => process.exit(0), message.drainMs);
+    else setTimeout(() => process.exit(0), message.kind === 'drain' ? message.drainMs : message.leaveMs);
   },
 });
 let fleet: unknown = null;

@@ -60,6 +60,12 @@ export class ConnectionTable {
     });
   }
 
+  /** Those whose handshake is not done as well. */
+  destroyAll(): void {
+    for (const socket of this.#handshaking.values()) socket.destroy();
+    for (const { socket } of this.#connections) socket.destroy();
+  }
+
   #makeRoom(): void {
     if (this.#handshaking.size + this.#connections.size <= this.#connectionsMax) return;
     for (const stranger of this.#strangers) {

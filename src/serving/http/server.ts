@@ -1,3 +1,4 @@
+import { createServer as createTcpServer, type Server as TcpServer } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
 import type { Clock } from '../../base/clock.js';
 import type { Logger } from '../../base/logger.js';
@@ -9,6 +10,7 @@ import { ConnectionTable } from './connection-table.js';
 import type { HttpHandler, HttpRefusal } from './exchange.js';
 import { ExpressLane } from './express-lane.js';
 import { Front } from './front.js';
+import { HandshakePacer } from './handshake-pacer.js';
 import { Http1 } from './http1.js';
 import { Http2 } from './http2.js';
 import type { HttpLimits } from './limits.js';
@@ -52,6 +54,8 @@ class XksServer {
   readonly #front: Front;
   readonly #http1: Http1;
   readonly #http2: Http2;
+  readonly #listener: TcpServer;
+  /** Takes over what `#listener` accepts; listens to nothing itself. */
   readonly #tls: Server;
   readonly #table: ConnectionTable;
   #hurry: ((drainMs: number) => void) | null = null;
@@ -77,6 +81,10 @@ class XksServer {
       requestCert: tls.mtls !== null,
       // Judged in #onSecure, which can say why.
       rejectUnauthorized: false,
+    });
+    this.#listener = createTcpServer({
+      // Until TLS reads.
+      pauseOnConnect: true,
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: tcpKeepAliveMs,
@@ -84,9 +92,13 @@ class XksServer {
     this.#table = new ConnectionTable(limits.connectionsMax, (remoteAddress) =>
       this.#front.drop('The connection limit is reached.', remoteAddress),
     );
-    this.#tls.on('connection', (socket) => this.#table.accepted(socket));
-    this.#tls.maxConnections = limits.connectionsMax + connectionsBeingClosedMax;
-    this.#tls.on('drop', (data) =>
+    const pacer = new HandshakePacer((socket) => this.#tls.emit('connection', socket), setImmediate);
+    this.#listener.on('connection', (socket) => {
+      this.#table.accepted(socket);
+      pacer.take(socket);
+    });
+    this.#listener.maxConnections = limits.connectionsMax + connectionsBeingClosedMax;
+    this.#listener.on('drop', (data) =>
       this.#front.drop('The connection limit is reached.', data?.remoteAddress ?? ''),
     );
     this.#tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
@@ -99,7 +111,7 @@ class XksServer {
 
   /** Resolves with the port once connections are accepted; rejects when the address cannot be had. */
   async listen(): Promise<number> {
-    const port = await listen(this.#tls, this.#deps.on);
+    const port = await listen(this.#listener, this.#deps.on);
     this.#arrivals.start();
     return port;
   }
@@ -129,7 +141,10 @@ class XksServer {
       const endsAtMs = (ms: number): number => this.#deps.clock.monotonicMs() + ms;
       const go = (): void => {
         this.#hurry = null;
-        void this.#finishAll().then(resolve);
+        const closed = this.#stopAccepting();
+        void this.#finishAll()
+          .then(() => closed)
+          .then(resolve);
       };
       let endMs = endsAtMs(drainMs);
       let timer = setTimeout(go, drainMs);
@@ -143,6 +158,21 @@ class XksServer {
     return this.#drained;
   }
 
+  /**
+   * Leaves what is accepted to the other processes that listen, from now on. For up to `leaveMs` each connection is
+   * closed with its next answer, which no client can miss as it can the close of an idle one; then as a drain ends.
+   */
+  leave(leaveMs: number): Promise<void> {
+    if (this.#drained === null) {
+      this.#front.startDraining();
+      const closed = this.#stopAccepting();
+      this.#drained = this.#untilEmpty(leaveMs)
+        .then(() => this.#finishAll())
+        .then(() => closed);
+    }
+    return this.#drained;
+  }
+
   /** Closes everything at once. */
   async close(): Promise<void> {
     const closed = this.#stopAccepting();
@@ -151,29 +181,30 @@ class XksServer {
   }
 
   async #finishAll(): Promise<void> {
-    const closed = this.#stopAccepting();
     for (const connection of this.#table.connections) connection.closePolitely();
-    if (this.#table.connections.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, this.#deps.limits.finishMs);
-        this.#onEmpty = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    await this.#untilEmpty(this.#deps.limits.finishMs);
     this.#destroyAll();
-    await closed;
+  }
+
+  #untilEmpty(withinMs: number): Promise<void> {
+    if (this.#table.connections.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, withinMs);
+      this.#onEmpty = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   #destroyAll(): void {
     this.#arrivals.stop();
-    for (const { socket } of this.#table.connections) socket.destroy();
+    this.#http1.close();
+    this.#table.destroyAll();
   }
 
   #stopAccepting(): Promise<void> {
-    this.#http1.close();
-    return new Promise((resolve) => this.#tls.close(() => resolve()));
+    return new Promise((resolve) => this.#listener.close(() => resolve()));
   }
 
   #onSecure(socket: TLSSocket): void {
