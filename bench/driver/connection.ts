@@ -25,7 +25,57 @@ export interface Connection<Sent> {
 }
 
 /** Between attempts to connect. */
-export const reconnectDelayMs = 50;
+const reconnectDelayMs = 50;
+
+/**
+ * Connections that are made anew at once, to one address: a handshake takes this process more than a millisecond, and
+ * those that a proxy's process took with it, all at once, would keep it from sending what is due on the others.
+ */
+const reopeningMax = 4;
+const reopenings = new Map<string, Reopenings>();
+
+/** `open` in its turn, tried until it succeeds or `isClosed`. */
+export function reopen(
+  endpoint: Endpoint,
+  alpn: 'http/1.1' | 'h2',
+  isClosed: () => boolean,
+  use: (socket: Socket) => void,
+): void {
+  const ofAddress = reopenings.get(endpoint.url) ?? new Reopenings();
+  reopenings.set(endpoint.url, ofAddress);
+  ofAddress.add(async () => {
+    if (isClosed()) return;
+    try {
+      const socket = await open(endpoint, alpn);
+      if (isClosed()) socket.destroy();
+      else use(socket);
+    } catch {
+      setTimeout(() => reopen(endpoint, alpn, isClosed, use), reconnectDelayMs);
+    }
+  });
+}
+
+class Reopenings {
+  readonly #waiting: (() => Promise<void>)[] = [];
+  #running = 0;
+
+  add(attempt: () => Promise<void>): void {
+    this.#waiting.push(attempt);
+    this.#next();
+  }
+
+  #next(): void {
+    if (this.#running >= reopeningMax) return;
+    const attempt = this.#waiting.shift();
+    if (attempt === undefined) return;
+    this.#running += 1;
+    void attempt().finally(() => {
+      this.#running -= 1;
+      // In a turn of its own: what has been answered meanwhile comes first.
+      setImmediate(() => this.#next());
+    });
+  }
+}
 
 /** A socket, once it is connected and TLS, if any, is established with that protocol. */
 export function open(endpoint: Endpoint, alpn: 'http/1.1' | 'h2'): Promise<Socket> {

@@ -1,11 +1,5 @@
 import type { Socket } from 'node:net';
-import {
-  type Connection,
-  type ConnectionEvents,
-  type Endpoint,
-  open,
-  reconnectDelayMs,
-} from './connection.js';
+import { type Connection, type ConnectionEvents, type Endpoint, open, reopen } from './connection.js';
 import { Http1Answers } from './http1-answers.js';
 
 /** One HTTP/1.1 connection that carries one request at a time. */
@@ -76,12 +70,11 @@ export class Http1Connection<Sent> implements Connection<Sent> {
 
   #reconnect(): void {
     if (this.#closed) return;
-    open(this.#endpoint, 'http/1.1').then(
-      (socket) => {
-        if (this.#closed) socket.destroy();
-        else this.#use(socket);
-      },
-      () => setTimeout(() => this.#reconnect(), reconnectDelayMs),
+    reopen(
+      this.#endpoint,
+      'http/1.1',
+      () => this.#closed,
+      (socket) => this.#use(socket),
     );
   }
 }

@@ -1,11 +1,5 @@
 import type { Socket } from 'node:net';
-import {
-  type Connection,
-  type ConnectionEvents,
-  type Endpoint,
-  open,
-  reconnectDelayMs,
-} from './connection.js';
+import { type Connection, type ConnectionEvents, type Endpoint, open, reopen } from './connection.js';
 import {
   content,
   type Frame,
@@ -222,12 +216,11 @@ export class Http2Connection<Sent> implements Connection<Sent> {
 
   #reconnect(): void {
     if (this.#closed) return;
-    open(this.#endpoint, 'h2').then(
-      (socket) => {
-        if (this.#closed) socket.destroy();
-        else this.#use(socket);
-      },
-      () => setTimeout(() => this.#reconnect(), reconnectDelayMs),
+    reopen(
+      this.#endpoint,
+      'h2',
+      () => this.#closed,
+      (socket) => this.#use(socket),
     );
   }
 }

@@ -52,3 +52,39 @@ t.test('a connection that was closed while it was free takes one request at a ti
   await until(() => answered.length > 0);
   t.strictSame(answered, ['first']);
 });
+
+t.test('connections that end together are all made anew', async (t) => {
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => accepted.push(socket.on('error', () => {})));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  let freed = 0;
+  let changed = (): void => {};
+  const events = {
+    answered: () => {},
+    failed: () => {},
+    free: () => {
+      freed += 1;
+      changed();
+    },
+  };
+  const endpoint = { url: `http://127.0.0.1:${port}`, ca: null };
+  const connections = await Promise.all(
+    Array.from({ length: 40 }, () => Http1Connection.connect<string>(endpoint, events)),
+  );
+  t.teardown(() => {
+    for (const connection of connections) connection.close();
+    for (const socket of accepted) socket.destroy();
+    server.close();
+  });
+  while (accepted.length < 40) await once(server, 'connection');
+  for (const socket of accepted) socket.destroy();
+  while (freed < 80) {
+    await new Promise<void>((resolve) => {
+      changed = resolve;
+    });
+  }
+  t.pass('all are back');
+});
