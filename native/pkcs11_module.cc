@@ -91,15 +91,11 @@ class ModuleRegistry {
   }
 
   Outcome Acquire(const std::string& path, const std::string& init_args, Module** acquired) {
-    const std::string real_path = RealPath(path);
-    const std::lock_guard lock(mutex_);
-    Module*& module = modules_[real_path];
-    if (module == nullptr) {
-      Outcome outcome = Load(real_path, &module);
-      if (!outcome.ok()) {
-        modules_.erase(real_path);
-        return outcome;
-      }
+    Module* module = Find(RealPath(path));
+    const std::lock_guard lock(module->use_mutex_);
+    if (module->functions_ == nullptr) {
+      Outcome outcome = Load(module);
+      if (!outcome.ok()) return outcome;
     }
     if (module->abandoned_.load()) {
       return Outcome{CKR_OK, false, Function::kFinalize, "the module has not returned from C_Finalize yet"};
@@ -123,7 +119,7 @@ class ModuleRegistry {
   }
 
   Outcome Release(Module* module) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(module->use_mutex_);
     if (--module->references_ > 0 || !module->finalize_is_ours_) return {};
     CK_RV rv = CKR_OK;
     if (!Finalize(module->functions_, &module->abandoned_, &rv)) {
@@ -133,7 +129,18 @@ class ModuleRegistry {
   }
 
  private:
-  static Outcome Load(const std::string& real_path, Module** loaded) {
+  /** The one for this path, loaded or not. Lives as long as the process. */
+  Module* Find(const std::string& real_path) {
+    const std::lock_guard lock(mutex_);
+    Module*& module = modules_[real_path];
+    if (module == nullptr) {
+      module = new Module();
+      module->real_path_ = real_path;
+    }
+    return module;
+  }
+
+  static Outcome Load(Module* module) {
     int flags = RTLD_NOW | RTLD_LOCAL;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     // Node exports hundreds of OpenSSL symbols that would otherwise bind into a vendor's module. The sanitizers'
@@ -141,7 +148,7 @@ class ModuleRegistry {
     flags |= RTLD_DEEPBIND;
 #endif
     // Never dlclose'd: modules leave threads and thread-local destructors behind.
-    void* library = dlopen(real_path.c_str(), flags);
+    void* library = dlopen(module->real_path_.c_str(), flags);
     if (library == nullptr) return LoadFailure(Function::kDlopen, dlerror());
     void* symbol = dlsym(library, "C_GetFunctionList");
     if (symbol == nullptr) return LoadFailure(Function::kDlsym, dlerror());
@@ -150,13 +157,11 @@ class ModuleRegistry {
     if (rv != CKR_OK || functions == nullptr) return Failure(Function::kGetFunctionList, rv);
     // Registered after the module's own destructors, so it runs before them.
     on_exit(EndDespiteCalls, nullptr);
-    auto* module = new Module();
-    module->functions_ = Observe(functions, real_path);
-    module->real_path_ = real_path;
-    *loaded = module;
+    module->functions_ = Observe(functions, module->real_path_);
     return {};
   }
 
+  /** Of the map alone: a module that hangs in C_Initialize keeps nobody from another one. */
   std::mutex mutex_;
   std::map<std::string, Module*> modules_;
 };

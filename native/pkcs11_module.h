@@ -41,8 +41,11 @@ class Module {
  private:
   friend class ModuleRef;
   friend class ModuleRegistry;
-  CK_FUNCTION_LIST* functions_ = nullptr;
   std::string real_path_;
+  /** Held while it is loaded, initialised and finalised; of what follows. */
+  std::mutex use_mutex_;
+  /** Null until it is loaded. */
+  CK_FUNCTION_LIST* functions_ = nullptr;
   std::string init_args_;
   uint32_t references_ = 0;
   bool finalize_is_ours_ = false;

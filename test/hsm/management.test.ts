@@ -7,6 +7,7 @@ import { libraryDirectory } from '../../src/demo/debian-packages.js';
 import { Management } from '../../src/hsm/management.js';
 import type { ManagementResult } from '../../src/hsm/management-protocol.js';
 import { Pin } from '../../src/hsm/pin.js';
+import { makeFaultShim } from '../support/fault-shim.js';
 import { makeNssToken, type NssTestToken } from '../support/nss.js';
 import { makeSoftHsmToken, type SoftHsmTestToken } from '../support/softhsm.js';
 
@@ -283,3 +284,18 @@ t.test(
     });
   },
 );
+
+t.test('a module that hangs in C_Initialize keeps nobody from another one', async (t) => {
+  const token = await makeSoftHsmToken(t);
+  const shim = await makeFaultShim(t, token.modulePath);
+  shim.setFaults('C_Initialize hang');
+  const hung = shim.nextHang();
+  const hanging = open(t, { ...token, modulePath: shim.modulePath });
+  const discovered = hanging.discover({ ...any, label: token.label });
+  const call = await hung;
+  t.equal(call.functionName, 'C_Initialize');
+  const well = value(await open(t, token).discover({ ...any, label: token.label }));
+  t.equal(well.serial, token.serial);
+  call.release();
+  t.match(await discovered, { ok: true });
+});
