@@ -23,6 +23,8 @@ const replicaStopMs = 10_000;
  * milliseconds each when they are busy.
  */
 const leaveMs = 1_000;
+/** A process that has just started is slow, and takes over connections; what hung may come back meanwhile, too. */
+const settledAfterMs = 5_000;
 
 export const exitCodes = {
   ok: 0,
@@ -81,6 +83,8 @@ interface Child {
   heardAtMs: number | null;
   killed: boolean;
   ready: boolean;
+  /** Since when it has been ready without a break; of no meaning while it is not. */
+  readySinceMs: number;
   reason: string;
   /** What it said in its `fatal` message, of this start. */
   fatal: string | null;
@@ -139,6 +143,7 @@ export class Supervision {
       heardAtMs: null,
       killed: false,
       ready: false,
+      readySinceMs: 0,
       reason: 'starting',
       fatal: null,
       stuck: null,
@@ -225,6 +230,7 @@ export class Supervision {
             reason,
           });
         }
+        if (!child.ready) child.readySinceMs = nowMs;
         child.ready = message.ready;
         child.reason = message.reason;
         child.wasReady ||= message.ready;
@@ -323,12 +329,12 @@ export class Supervision {
     this.#advanceStop(nowMs);
   }
 
-  /** One that is ready all the same, being stuck in administration only, goes while all others are ready. */
-  #isExpendable(child: Child): boolean {
+  /** One that is ready all the same, being stuck with one HSM of several or in administration, goes while all others are up to its load. */
+  #isExpendable(child: Child, nowMs: number): boolean {
     const others = this.#serving().filter((other) => other !== child);
-    return (
-      child.state === 'running' && (!child.ready || (others.length > 0 && others.every(({ ready }) => ready)))
-    );
+    const isSettled = ({ ready, readySinceMs }: Child): boolean =>
+      ready && nowMs - readySinceMs >= settledAfterMs;
+    return child.state === 'running' && (!child.ready || (others.length > 0 && others.every(isSettled)));
   }
 
   /**
@@ -344,7 +350,7 @@ export class Supervision {
     }
     if (this.#phase.kind !== 'running') return;
     const isReplacing = this.#serving().some((child) => child.replaceByMs !== null || child.isSuccessor);
-    const stuck = this.#serving().find((child) => child.stuck !== null && this.#isExpendable(child));
+    const stuck = this.#serving().find((child) => child.stuck !== null && this.#isExpendable(child, nowMs));
     if (isReplacing || stuck === undefined) return;
     this.#log('error', 'child cannot recover, replacing it', stuck, { reason: stuck.stuck });
     const leavesInMs = stuck.ready ? leaveMs : 0;
