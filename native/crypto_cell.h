@@ -92,8 +92,11 @@ struct Header {
   uint32_t prefix_bytes;
   uint32_t data_bytes;
   uint32_t iv_bytes;
-  /** Of a decrypt: how long the token may be asked again whether it refuses the ciphertext. */
-  uint32_t refusals_micros;
+  /**
+   * Of a decrypt: until when the token may be asked again whether it refuses the ciphertext. CLOCK_MONOTONIC in microseconds,
+   * the low 32 bits: at most half of their range away.
+   */
+  uint32_t ask_until_micros;
 
   // Written by native code before `done`.
   uint32_t result;

@@ -173,12 +173,22 @@ Napi::Value PeerCredentials(const Napi::CallbackInfo& info) {
   return credentials;
 }
 
-Napi::Value BootTimeMs(const Napi::CallbackInfo& info) {
+timespec TimeOf(const Napi::CallbackInfo& info, clockid_t clock, const char* name) {
   timespec now;
-  if (clock_gettime(CLOCK_BOOTTIME, &now) != 0) {
-    throw Napi::Error::New(info.Env(), "clock_gettime(CLOCK_BOOTTIME) failed");
+  if (clock_gettime(clock, &now) != 0) {
+    throw Napi::Error::New(info.Env(), std::string("clock_gettime(") + name + ") failed");
   }
+  return now;
+}
+
+Napi::Value BootTimeMs(const Napi::CallbackInfo& info) {
+  const timespec now = TimeOf(info, CLOCK_BOOTTIME, "CLOCK_BOOTTIME");
   return Number(info, static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6);
+}
+
+Napi::Value MonotonicMicros(const Napi::CallbackInfo& info) {
+  const timespec now = TimeOf(info, CLOCK_MONOTONIC, "CLOCK_MONOTONIC");
+  return Number(info, static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3);
 }
 
 }  // namespace
@@ -198,6 +208,7 @@ void DefineProcessFunctions(Napi::Env env, Napi::Object exports) {
   add("tryLockFile", TryLockFile);
   add("peerCredentials", PeerCredentials);
   add("bootTimeMs", BootTimeMs);
+  add("monotonicMicros", MonotonicMicros);
 }
 
 }  // namespace xksd

@@ -213,6 +213,8 @@ export interface NativeBinding {
   peerCredentials(fd: number): { readonly pid: number; readonly uid: number; readonly gid: number } | null;
   /** CLOCK_BOOTTIME in milliseconds: goes on during suspend. */
   bootTimeMs(): number;
+  /** CLOCK_MONOTONIC in microseconds: the clock by which native code tells how late it is. */
+  monotonicMicros(): number;
 }
 
 /** Where the addon lies. */

@@ -48,7 +48,7 @@ const word = {
   prefixBytes: 4,
   dataBytes: 5,
   ivBytes: 6,
-  refusalsMicros: 7,
+  askUntilMicros: 7,
   result: 8,
   rv: 9,
   functionIndex: 10,
@@ -94,8 +94,8 @@ export interface CellContext {
 export interface RefusalsAsked {
   /** `refusalFlags` */
   readonly flags: number;
-  /** How long it may be asked again. */
-  readonly micros: number;
+  /** Until when it may be asked again, in `NativeBinding.monotonicMicros()`: no more than half an hour away. */
+  readonly untilMicros: number;
 }
 
 const refusalsMask = 0xff;
@@ -205,7 +205,8 @@ export class Cells {
     this.#putRequest(at, operationCode.decrypt, flags, operation.gcmAad, null, operation.ciphertext);
     this.#putKeys(at, operation.key, canary);
     this.#setWord(at, word.ivBytes, operation.iv.length);
-    this.#setWord(at, word.refusalsMicros, doubt.micros);
+    // Its low 32 bits are what the array keeps.
+    this.#setWord(at, word.askUntilMicros, doubt.untilMicros);
     this.#bytes.set(operation.iv, at + offset.iv);
     this.#bytes.set(operation.tag, at + offset.tag);
     this.#submit(ref);

@@ -15,6 +15,8 @@ const refusalsDistrusted = 5;
 export const distrustMs = 60_000;
 /** Left for the answer, when the token has been asked again. */
 const answerMs = 20;
+/** What a cell can say. */
+const askedMsMax = 1_800_000;
 
 const trusting = refusalFlags(refusalsWanted, refusalsLeast, refusalsOwnWord);
 const distrusting = refusalFlags(refusalsDistrusted, refusalsDistrusted, refusalsDistrusted);
@@ -25,7 +27,13 @@ const distrusting = refusalFlags(refusalsDistrusted, refusalsDistrusted, refusal
  * for the token as well, once for each ciphertext; it does not show errors that are rare.
  */
 export class CiphertextDoubt {
+  readonly #clockOriginMicros: number;
   #spuriousAtMs = Number.NEGATIVE_INFINITY;
+
+  /** @param clockOriginMicros what `NativeBinding.monotonicMicros()` was when `Clock.monotonicMs()` was 0. */
+  constructor(clockOriginMicros: number) {
+    this.#clockOriginMicros = clockOriginMicros;
+  }
 
   /** A code that may mean a bad ciphertext came where it cannot have meant that. */
   spurious(nowMs: number): void {
@@ -34,10 +42,9 @@ export class CiphertextDoubt {
 
   /** What goes with a decrypt. */
   asked(nowMs: number, deadlineMs: number): RefusalsAsked {
-    const msLeft = Math.max(0, deadlineMs - answerMs - nowMs);
     return {
       flags: this.#isDistrusted(nowMs) ? distrusting : trusting,
-      micros: Math.min(0xffff_ffff, Math.round(msLeft * 1_000)),
+      untilMicros: this.#clockOriginMicros + 1_000 * Math.min(deadlineMs - answerMs, nowMs + askedMsMax),
     };
   }
 

@@ -127,7 +127,7 @@ class QueuedCryptoPool implements CryptoPool {
   readonly #cells = new Cells();
   readonly #callNumbers = callNumbers(this.#binding);
   readonly #serviceTime = new ServiceTime();
-  readonly #doubt = new CiphertextDoubt();
+  readonly #doubt: CiphertextDoubt;
   readonly #out: OperationsOut;
   readonly #shifts: WorkerShifts;
   readonly #lanesMax: number;
@@ -143,6 +143,7 @@ class QueuedCryptoPool implements CryptoPool {
     const { workers, modulePath, initArgs, slotId, sessionsMax, witness, clock } = options;
     this.#options = options;
     this.#lanesMax = workers * sessionsMax;
+    this.#doubt = new CiphertextDoubt(this.#binding.monotonicMicros() - 1_000 * clock.monotonicMs());
     this.#out = new OperationsOut({
       binding: this.#binding,
       cells: this.#cells,

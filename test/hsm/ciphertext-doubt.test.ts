@@ -5,7 +5,7 @@ import { CiphertextDoubt, distrustMs } from '../../src/hsm/ciphertext-doubt.js';
 t.test(
   'three refusals, two without time; of a token with spurious codes five, and no less (X-X2)',
   async (t) => {
-    const doubt = new CiphertextDoubt();
+    const doubt = new CiphertextDoubt(7_000_000);
     t.equal(doubt.asked(0, 150).flags, refusalFlags(3, 2, 1));
     t.ok(doubt.isEnough(1, 0), 'a code that says what it means');
     doubt.spurious(1_000);
@@ -16,7 +16,7 @@ t.test(
 );
 
 t.test('it is held against the token for a minute after the last one', async (t) => {
-  const doubt = new CiphertextDoubt();
+  const doubt = new CiphertextDoubt(7_000_000);
   doubt.spurious(1_000);
   doubt.spurious(31_000);
   t.equal(doubt.asked(31_000 + distrustMs - 1, 0).flags, refusalFlags(5, 5, 5));
@@ -25,10 +25,14 @@ t.test('it is held against the token for a minute after the last one', async (t)
 });
 
 t.test('asked again until 20 ms before the deadline', async (t) => {
-  const doubt = new CiphertextDoubt();
-  t.equal(doubt.asked(1_000, 1_150.5).micros, 130_500);
-  t.equal(doubt.asked(1_000, 1_010).micros, 0);
-  t.equal(doubt.asked(1_000, Number.POSITIVE_INFINITY).micros, 0xffff_ffff, 'what a cell can say');
+  const doubt = new CiphertextDoubt(7_000_000);
+  t.equal(doubt.asked(1_000, 1_150.5).untilMicros, 7_000_000 + 1_130_500);
+  t.equal(doubt.asked(1_000, 1_010).untilMicros, 7_000_000 + 990_000, 'no more');
+  t.equal(
+    doubt.asked(1_000, Number.POSITIVE_INFINITY).untilMicros,
+    7_000_000 + 1_801_000_000,
+    'in half an hour',
+  );
 });
 
 t.test('each count has its four bits of the cell', async (t) => {

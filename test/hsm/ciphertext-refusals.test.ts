@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import t, { type Test } from 'tap';
+import { type Clock, systemClock } from '../../src/base/clock.js';
+import { type CryptoPool, openCryptoPool } from '../../src/hsm/crypto-pool.js';
+import type { DecryptOperation, HsmFailure } from '../../src/hsm/types.js';
+import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
+import {
+  encryption,
+  farDeadline,
+  importKnownKey,
+  type KnownKey,
+  seal,
+} from '../support/crypto-pool-fixture.js';
+import { makeFaultShim } from '../support/fault-shim.js';
+import { logIn } from '../support/logged-in-token.js';
+import { makeSoftHsmToken } from '../support/softhsm.js';
+
+/** How often a token is asked about a ciphertext, until when, and what is held against the token (X-X2). */
+
+const softHsm = await makeSoftHsmToken(t);
+const shim = await makeFaultShim(t, softHsm.modulePath);
+const token = logIn(t, { ...softHsm, modulePath: shim.modulePath });
+const key = importKnownKey(token);
+const otherKey = importKnownKey(token);
+t.afterEach(() => shim.setFaults());
+
+/** Two PKCS#11 calls for each time that the ciphertext is asked about, and two for the witness that vouches for the token. */
+const callsForRefusals = (refusals: number): number => 2 * refusals + 2;
+
+async function startPool(t: Test, clock: Clock = systemClock): Promise<CryptoPool> {
+  const opened = await openCryptoPool({
+    ...token,
+    workers: 1,
+    sessionsMax: 1,
+    witness: { plaintext: witnessPlaintext, gcmAad: witnessAad },
+    clock,
+    onSessionsLost: (rv) => t.fail(`sessions lost: ${rv}`),
+    onUnsafeIv: () => t.fail('an IV that must not be used'),
+  });
+  if (!opened.ok) throw new Error(`no pool: ${JSON.stringify(opened.error)}`);
+  const pool = opened.value;
+  t.teardown(() => pool.close());
+  for (const known of [key, otherKey]) {
+    t.match(await pool.encrypt(encryption(known.object), farDeadline()), { ok: true }, 'the key is found');
+  }
+  return pool;
+}
+
+function good(of: KnownKey): DecryptOperation {
+  const gcmAad = randomBytes(30);
+  return { key: of.object, gcmAad, ...seal(of.bytes, randomBytes(12), gcmAad, randomBytes(20)) };
+}
+
+const bad = (of: KnownKey): DecryptOperation => ({ ...good(of), tag: randomBytes(16) });
+
+interface Answered {
+  readonly failure: HsmFailure | null;
+  /** PKCS#11 calls that it took. */
+  readonly calls: number;
+}
+
+async function decrypted(
+  pool: CryptoPool,
+  operation: DecryptOperation,
+  deadlineMs = farDeadline(),
+): Promise<Answered> {
+  const before = pool.stats().roundTrips;
+  const answer = await pool.decrypt(operation, deadlineMs);
+  return { failure: answer.ok ? null : answer.error, calls: pool.stats().roundTrips - before };
+}
+
+t.test('what waited for its session is asked about no longer than until its deadline', async (t) => {
+  let nowMs: number | null = null;
+  const clock: Clock = { ...systemClock, monotonicMs: () => nowMs ?? systemClock.monotonicMs() };
+  const pool = await startPool(t, clock);
+  t.match(await decrypted(pool, bad(key)), {
+    failure: { kind: 'bad-ciphertext' },
+    calls: callsForRefusals(3),
+  });
+
+  shim.setFaults('C_Encrypt hang - 1');
+  const hung = shim.nextHang();
+  const before = pool.encrypt(encryption(key.object), farDeadline());
+  const call = await hung;
+  const startMs = systemClock.monotonicMs();
+  // This thread's clock stands still, so that nothing is answered for being late.
+  nowMs = startMs;
+  const answer = pool.decrypt(bad(key), startMs + 60);
+  while (systemClock.monotonicMs() <= startMs + 60) await new Promise((resolve) => setImmediate(resolve));
+  const roundTrips = pool.stats().roundTrips;
+  call.release();
+  t.match(await before, { ok: true });
+  const encryptCalls = 4;
+  t.match(await answer, { error: { kind: 'bad-ciphertext' } });
+  t.equal(
+    pool.stats().roundTrips - roundTrips - encryptCalls,
+    callsForRefusals(2),
+    'there was no time for a third',
+  );
+});
