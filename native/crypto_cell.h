@@ -70,8 +70,14 @@ constexpr uint32_t kRefusalsLeastShift = 20;
 /** Where the code says that it is the ciphertext. */
 constexpr uint32_t kRefusalsOwnWordShift = 24;
 constexpr uint32_t kRefusalsMask = 15;
-/** In `Header::refusals`: a code that is also the token's word for a bad ciphertext came where none of a caller's can have been. */
+// In `Header::refusals`, beside their number.
+/**
+ * A code that is also the token's word for a bad ciphertext meant nothing: it came where there was no ciphertext, over one
+ * that the token itself had just made, or over one that it opened afterwards under the same handle.
+ */
 constexpr uint32_t kSpurious = 1 << 8;
+/** The ciphertext may well be bad, but was not refused as often as it takes to say so: the result is `kFailed`. */
+constexpr uint32_t kDoubted = 1 << 9;
 
 enum Result : uint32_t {
   kNoResult = 0,
@@ -109,7 +115,7 @@ struct Header {
   uint32_t round_trips;
   /** C_Encrypt calls that were begun under `key`, whatever came of them: each may have used up an IV. */
   uint32_t encryptions;
-  /** Of a decrypt: how often the token has refused the ciphertext. And kSpurious, of any operation. */
+  /** Of a decrypt: how often the token has refused the ciphertext, and kDoubted. And kSpurious, of any operation. */
   uint32_t refusals;
 
   KeyBlock key;

@@ -108,16 +108,28 @@ CryptoSession::Step CryptoSession::GcmDecrypt(CK_OBJECT_HANDLE handle, const uin
   return {};
 }
 
+/** GcmDecrypt of what the token may refuse rightly: it may be bad, or of another key than the one behind the handle. */
+CryptoSession::Step CryptoSession::OpenForeign(CK_OBJECT_HANDLE* refused_under, CK_OBJECT_HANDLE handle, const uint8_t* iv,
+                                               size_t iv_bytes, const uint8_t* aad, size_t aad_bytes, size_t bytes) {
+  is_foreign_ = true;
+  const Step step = GcmDecrypt(handle, iv, iv_bytes, aad, aad_bytes, bytes);
+  is_foreign_ = false;
+  if (IsDoubtful(step.rv_class)) {
+    *refused_under = handle;
+  } else if (step.ok() && *refused_under == handle) {
+    spurious_ = true;
+  }
+  return step;
+}
+
 /** Decrypts the ciphertext and tag of a request. */
 CryptoSession::Step CryptoSession::OpenSealed(Request& request, CK_OBJECT_HANDLE handle) {
   const cell::Header& header = request.header;
   ReserveScratch(header.data_bytes);
   memcpy(sealed_.data(), request.data(), header.data_bytes);
   memcpy(sealed_.data() + header.data_bytes, header.tag, cell::kTagBytes);
-  asks_of_caller_ = true;
-  const Step step = GcmDecrypt(handle, header.iv, header.iv_bytes, request.aad(), header.aad_bytes, header.data_bytes);
-  asks_of_caller_ = false;
-  return step;
+  return OpenForeign(&refused_under_, handle, header.iv, header.iv_bytes, request.aad(), header.aad_bytes,
+                     header.data_bytes);
 }
 
 /** What the token makes of one operation, as it says it: nothing is verified, asked twice or interpreted. */

@@ -24,9 +24,6 @@ bool EqualInConstantTime(const uint8_t* left, const uint8_t* right, size_t bytes
   return difference == 0;
 }
 
-/** Whether a decrypt that ended so may have been of a bad ciphertext. */
-bool IsDoubtful(RvClass rv_class) { return rv_class == RvClass::kBadCiphertext || rv_class == RvClass::kAmbiguous; }
-
 std::string IdOf(const cell::KeyBlock& key) {
   return std::string(reinterpret_cast<const char*>(key.object_id), key.object_id_bytes);
 }
@@ -76,7 +73,7 @@ CryptoSession::Step CryptoSession::Called(Function function, CK_RV rv, Operation
   ++round_trips_;
   if (rv == CKR_OK) return {};
   const Step step{ClassifyRv(rv, operation), cell::kFailed, rv, function};
-  if (!asks_of_caller_ && (IsDoubtful(step.rv_class) || SaysNothing(rv))) spurious_ = true;
+  if (!is_foreign_ && (IsDoubtful(step.rv_class) || SaysNothing(rv))) spurious_ = true;
   return step;
 }
 
@@ -98,6 +95,9 @@ CryptoSession::Step CryptoSession::EnsureOpen(uint32_t login_epoch) {
   if (open_ && (login_epoch_ != login_epoch || initialisation_ != initialisation)) Close();
   if (open_) return {};
   ivs_left_ = 0;
+  // A handle may be another object's by now.
+  refused_under_ = kNoHandle;
+  witness_refused_under_ = kNoHandle;
   login_epoch_ = login_epoch;
   initialisation_ = initialisation;
   const Step opened =
@@ -172,8 +172,8 @@ CryptoSession::Step CryptoSession::DecryptWitness(const cell::KeyBlock& key, CK_
   ReserveScratch(key.witness_bytes);
   memcpy(sealed_.data(), key.witness_ciphertext, key.witness_bytes);
   memcpy(sealed_.data() + key.witness_bytes, key.witness_tag, cell::kTagBytes);
-  const Step step = GcmDecrypt(handle, key.witness_iv, sizeof key.witness_iv, context_.witness_aad.data(),
-                               context_.witness_aad.size(), key.witness_bytes);
+  const Step step = OpenForeign(&witness_refused_under_, handle, key.witness_iv, sizeof key.witness_iv,
+                                context_.witness_aad.data(), context_.witness_aad.size(), key.witness_bytes);
   *matches = step.ok() && key.witness_bytes == context_.witness_plaintext.size() &&
              EqualInConstantTime(opened_.data(), context_.witness_plaintext.data(), key.witness_bytes);
   return step;
@@ -294,7 +294,8 @@ CryptoSession::Step CryptoSession::RepeatRefusal(Request& request, CK_OBJECT_HAN
     // Another one would come too late.
     if (header.refusals >= 2 && is_too_late(now + (now - before))) break;
   }
-  return Final(may_be && header.refusals >= least ? cell::kBadCiphertext : cell::kFailed, first.rv, first.function);
+  doubted_ = may_be && header.refusals < least;
+  return Final(may_be && !doubted_ ? cell::kBadCiphertext : cell::kFailed, first.rv, first.function);
 }
 
 CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE handle) {
@@ -303,7 +304,6 @@ CryptoSession::Step CryptoSession::Decrypt(Request& request, CK_OBJECT_HANDLE ha
   Step step = OpenSealed(request, handle);
   if (IsDoubtful(step.rv_class)) {
     header.refusals = 1;
-    refused_ = true;
     Canary canary = Canary::kNone;
     const Step checked = RunCanary(request, handle, &canary);
     // X-X2: only a token that is well at this moment, with the right key under this handle, may call a ciphertext
@@ -340,7 +340,9 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   begun_micros_ = MonotonicMicros();
   round_trips_ = 0;
   spurious_ = false;
-  refused_ = false;
+  doubted_ = false;
+  refused_under_ = kNoHandle;
+  witness_refused_under_ = kNoHandle;
   encryptions_ = 0;
   form_ = GcmForm::FromFlags(request.header.flags);
   bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
@@ -396,9 +398,9 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   if (!opened_.empty()) explicit_bzero(opened_.data(), opened_.size());
   header.round_trips = round_trips_;
   header.encryptions = encryptions_;
-  // It has opened what it had refused. What a probe asks for is meant to be refused.
-  const bool spurious = spurious_ || (refused_ && header.result == cell::kOk);
-  if (spurious && (header.flags & cell::kFlagTrial) == 0) header.refusals |= cell::kSpurious;
+  // What a probe asks for is meant to be refused.
+  if (spurious_ && (header.flags & cell::kFlagTrial) == 0) header.refusals |= cell::kSpurious;
+  if (doubted_) header.refusals |= cell::kDoubted;
   header.micros = static_cast<uint32_t>(std::min<uint64_t>(MonotonicMicros() - begun_micros_, UINT32_MAX));
 }
 

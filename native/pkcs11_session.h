@@ -80,6 +80,8 @@ class CryptoSession {
   static_assert(kIvBytes == IvGuard::kIvBytes);
   /** Random IVs fetched from the token at once: one round trip for all of them. */
   static constexpr size_t kIvsPrefetched = 64;
+  /** PKCS#11 v2.40 §3.6, CK_INVALID_HANDLE. */
+  static constexpr CK_OBJECT_HANDLE kNoHandle = 0;
 
   /** How one attempt ended. `result` counts for RvClass::kOk and kFailed. */
   struct Step {
@@ -110,6 +112,9 @@ class CryptoSession {
                   size_t bytes);
   Step GcmDecrypt(CK_OBJECT_HANDLE handle, const uint8_t* iv, size_t iv_bytes, const uint8_t* aad, size_t aad_bytes,
                   size_t bytes);
+  /** `refused_under`: the handle under which the same was refused before, or kNoHandle. */
+  Step OpenForeign(CK_OBJECT_HANDLE* refused_under, CK_OBJECT_HANDLE handle, const uint8_t* iv, size_t iv_bytes,
+                   const uint8_t* aad, size_t aad_bytes, size_t bytes);
   Step OpenSealed(Request& request, CK_OBJECT_HANDLE handle);
   Step Try(Request& request, CK_OBJECT_HANDLE handle);
   void ReserveScratch(size_t bytes);
@@ -125,23 +130,27 @@ class CryptoSession {
   bool open_ = false;
   uint32_t login_epoch_ = 0;
   uint32_t initialisation_ = 0;
+
+  // Of the operation in hand, from here.
   uint32_t round_trips_ = 0;
   uint64_t begun_micros_ = 0;
-  /** The calls are about a ciphertext that a caller gave. */
-  bool asks_of_caller_ = false;
-  /** `cell::Header::spurious`, as far as it is known. */
+  /** The calls are about a ciphertext that this token need not have made, or not under this key. */
+  bool is_foreign_ = false;
+  /** cell::kSpurious, as far as it is known. */
   bool spurious_ = false;
-  /** The ciphertext was refused. */
-  bool refused_ = false;
-  /** C_Encrypt calls begun in the operation in hand. */
+  /** cell::kDoubted. */
+  bool doubted_ = false;
+  /** In this session: under which handle the caller's ciphertext was refused, and under which a witness. */
+  CK_OBJECT_HANDLE refused_under_ = kNoHandle;
+  CK_OBJECT_HANDLE witness_refused_under_ = kNoHandle;
+  /** C_Encrypt calls begun. */
   uint32_t encryptions_ = 0;
+  GcmForm form_;
+  BadTagCodes bad_tag_codes_;
 
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;
 
-  /** Of the operation in hand. */
-  GcmForm form_;
-  BadTagCodes bad_tag_codes_;
   GcmParameters gcm_;
   std::array<uint8_t, kIvBytes> sealed_iv_{};
   /** Of this session and those before it on the same lane. */
@@ -151,7 +160,6 @@ class CryptoSession {
    * wants it). */
   std::vector<uint8_t> sealed_;
   std::vector<uint8_t> opened_;
-  size_t opened_bytes_ = 0;
 };
 
 }  // namespace xksd

@@ -164,6 +164,8 @@ bool MayBeBadTag(CK_RV rv, const BadTagCodes& codes) {
   return true;
 }
 
+bool IsDoubtful(RvClass rv_class) { return rv_class == RvClass::kBadCiphertext || rv_class == RvClass::kAmbiguous; }
+
 const char* RvClassName(RvClass rv_class) {
   switch (rv_class) {
     case RvClass::kOk: return "ok";

@@ -53,6 +53,9 @@ bool SaysNothing(CK_RV rv);
 /** Pure. `operation` is the call that returned `rv`: the data codes mean nothing about a ciphertext in an encrypt. */
 RvClass ClassifyRv(CK_RV rv, Operation operation);
 
+/** Whether a decrypt that ended so may have been of a bad ciphertext. Pure. */
+bool IsDoubtful(RvClass rv_class);
+
 /** As src/base/native.ts spells the class. */
 const char* RvClassName(RvClass rv_class);
 

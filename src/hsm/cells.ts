@@ -100,6 +100,7 @@ export interface RefusalsAsked {
 
 const refusalsMask = 0xff;
 const spuriousBit = 0x100;
+const doubtedBit = 0x200;
 const refusalsBitsAt = { wanted: 16, least: 20, ownWord: 24 } as const;
 
 /** Each 1 to 15: as often as wanted where there is time, and no less than the least; of codes that say what is meant. */
@@ -128,6 +129,8 @@ export interface CellOutcome {
   readonly refusals: number;
   /** A code that may mean a bad ciphertext came where it cannot have meant that. */
   readonly spurious: boolean;
+  /** The ciphertext may well be bad, but was not refused often enough: the result is `failed`. */
+  readonly doubted: boolean;
 }
 
 /** C_Encrypt calls of one operation at most (`native/crypto_cell.h`). */
@@ -260,6 +263,7 @@ export class Cells {
       encryptions: this.#word(at, word.encryptions),
       refusals: this.#word(at, word.refusals) & refusalsMask,
       spurious: (this.#word(at, word.refusals) & spuriousBit) !== 0,
+      doubted: (this.#word(at, word.refusals) & doubtedBit) !== 0,
     };
   }
 

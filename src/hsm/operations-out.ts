@@ -281,12 +281,14 @@ export class OperationsOut {
   #cellFailure(outcome: CellOutcome): HsmFailure {
     const { binding, clock, doubt } = this.#options;
     const isDoubted =
-      outcome.result === 'bad-ciphertext' && !doubt.isEnough(outcome.refusals, clock.monotonicMs());
-    return {
-      kind: outcome.result === 'ok' || isDoubted ? 'failed' : outcome.result,
-      rv: outcome.rv === 0 ? null : binding.pkcs11RvName(outcome.rv),
-      functionName: binding.pkcs11FunctionName(outcome.functionIndex),
-    };
+      outcome.doubted ||
+      (outcome.result === 'bad-ciphertext' && !doubt.isEnough(outcome.refusals, clock.monotonicMs()));
+    const failure = failed(
+      outcome.result === 'ok' || isDoubted ? 'failed' : outcome.result,
+      outcome.rv === 0 ? null : binding.pkcs11RvName(outcome.rv),
+      binding.pkcs11FunctionName(outcome.functionIndex),
+    );
+    return isDoubted ? { ...failure, isDoubted } : failure;
   }
 }
 

@@ -81,6 +81,11 @@ export type HsmFailure = {
     | 'unsafe-iv'
     /** The token or we failed: 500. */
     | 'failed';
+  /**
+   * Of `failed`: the token, well as it is, refused the ciphertext, but not as often as it takes to call that bad. Whose fault
+   * it is nobody knows.
+   */
+  readonly isDoubted?: true;
   /** `CKR_…` where a PKCS#11 call said so, and which call. */
   readonly rv: string | null;
   readonly functionName: string | null;

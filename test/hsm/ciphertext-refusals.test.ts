@@ -98,3 +98,68 @@ t.test('what waited for its session is asked about no longer than until its dead
     'there was no time for a third',
   );
 });
+
+t.test('a witness that another key made proves nothing against the token', async (t) => {
+  const pool = await startPool(t);
+  const { witness } = otherKey.object;
+  const mistaken = { ...good(key), key: { ...key.object, witness } };
+  t.match(await decrypted(pool, mistaken), { failure: { kind: 'key-lost' } });
+  t.match(await decrypted(pool, bad(key)), {
+    failure: { kind: 'bad-ciphertext' },
+    calls: callsForRefusals(3),
+  });
+});
+
+t.test('a handle that was another key’s by then proves nothing against the token', async (t) => {
+  const pool = await startPool(t);
+  shim.setFaults('handles swap');
+  t.match(await decrypted(pool, good(key)), { failure: null }, 'refused under the old handle');
+  t.match(await decrypted(pool, bad(key)), {
+    failure: { kind: 'bad-ciphertext' },
+    calls: callsForRefusals(3),
+  });
+});
+
+for (const [what, rules, shownBy] of [
+  ['a ciphertext that is opened after all', 'C_Decrypt fail 0x5 1', 'decrypt'],
+  ['a ciphertext and the key’s witness, both opened after all', 'C_Decrypt fail 0x5 2', 'decrypt'],
+  ['an encrypt, in which there is none', 'C_Encrypt fail 0x5 1', 'encrypt'],
+  ['what the token has just made', 'C_Decrypt fail 0x5 1', 'encrypt'],
+] as const) {
+  t.test(`a refusal that meant nothing: ${what}`, async (t) => {
+    const pool = await startPool(t);
+    shim.setFaults(rules);
+    if (shownBy === 'decrypt') t.match(await decrypted(pool, good(key)), { failure: null });
+    else await pool.encrypt(encryption(key.object), farDeadline());
+    shim.setFaults();
+    t.match(await decrypted(pool, good(key)), { failure: null }, 'its session is open again');
+    t.match(await decrypted(pool, bad(key)), {
+      failure: { kind: 'bad-ciphertext' },
+      calls: callsForRefusals(5),
+    });
+  });
+}
+
+t.test('where there is no time to refuse it as often, the ciphertext is doubted', async (t) => {
+  const nowMs = systemClock.monotonicMs();
+  // It stands still: all deadlines are in the past, and nothing is answered for being late.
+  const clock: Clock = { ...systemClock, monotonicMs: () => nowMs };
+  const pool = await startPool(t, clock);
+  shim.setFaults('C_Decrypt fail 0x5 1');
+  t.match(await decrypted(pool, good(key)), { failure: null }, 'refused for nothing');
+  shim.setFaults();
+  const { failure } = await decrypted(pool, bad(key), nowMs + 1);
+  t.strictSame(failure, {
+    kind: 'failed',
+    isDoubted: true,
+    rv: 'CKR_GENERAL_ERROR',
+    functionName: 'C_Decrypt',
+  });
+  shim.setFaults('C_Encrypt fail 0x5');
+  const answer = await pool.encrypt(encryption(key.object), farDeadline());
+  t.strictSame(
+    answer.ok ? null : answer.error,
+    { kind: 'failed', rv: 'CKR_GENERAL_ERROR', functionName: 'C_Encrypt' },
+    'nothing else is',
+  );
+});

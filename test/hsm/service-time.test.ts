@@ -13,6 +13,7 @@ const took = (micros: number, result: CellOutcome['result'] = 'ok'): CellOutcome
   refusals: 0,
   encryptions: 0,
   spurious: false,
+  doubted: false,
 });
 
 function measured(...micros: readonly number[]): ServiceTime {

@@ -14,8 +14,8 @@ export interface FailedAttempt {
   readonly failure: HsmFailure;
   /** Retries that this operation has had already; refusals are none. */
   readonly retries: number;
-  /** Whether another token has called the same ciphertext bad already. */
-  readonly calledBadElsewhere: boolean;
+  /** Whether another token has refused the same ciphertext already. */
+  readonly refusedElsewhere: boolean;
   readonly msLeft: number;
 }
 
@@ -28,13 +28,7 @@ export type NextStep =
   /** A token that is well, if there is one: where none is, the first one's word stands, as with a single token. */
   | 'second-opinion';
 
-export function nextStep({
-  operation,
-  failure,
-  retries,
-  calledBadElsewhere,
-  msLeft,
-}: FailedAttempt): NextStep {
+export function nextStep({ operation, failure, retries, refusedElsewhere, msLeft }: FailedAttempt): NextStep {
   switch (failure.kind) {
     case 'bad-ciphertext':
       // What an encrypt made and could not decrypt again is the token's own.
@@ -43,7 +37,7 @@ export function nextStep({
       if (failure.functionName === null) return 'answer';
       // X-X2: the token's canary has vouched for it. A second token makes sure; no time limit but the deadline, since
       // without it there is no truthful answer.
-      return calledBadElsewhere ? 'answer' : 'second-opinion';
+      return refusedElsewhere ? 'answer' : 'second-opinion';
     case 'too-large':
       return 'answer';
     case 'overloaded':
@@ -77,25 +71,28 @@ export function tellingFailure(one: HsmFailure | null, other: HsmFailure): HsmFa
 function weight(failure: HsmFailure): number {
   switch (failure.kind) {
     case 'too-large':
-      return 5;
+      return 6;
+    case 'failed':
+      // That token has no opinion; another one's verdict stands on its own.
+      return failure.isDoubted === true ? 2 : 5;
     case 'deadline':
     case 'unsafe-iv':
-    case 'failed':
-      return 4;
+      return 5;
     case 'token-unavailable':
-      return failure.functionName === null ? 1 : 4;
+      return failure.functionName === null ? 1 : 5;
     case 'overloaded':
-      return 3;
+      return 4;
     case 'bad-ciphertext':
-      return 2;
+      return 3;
     case 'key-lost':
       return 0;
   }
 }
 
 /**
- * Whether a failure speaks against the token, for its breaker. Not what its callers cause (bad ciphertext, overload),
- * and not a lost key: the others on it are served.
+ * Whether a failure speaks against the token, for its breaker. Not what its callers cause or may have caused (a bad
+ * ciphertext, a doubted one, overload), and not a lost key: the others on it are served. A token that refuses whatever it is
+ * given does not hide behind that: it refuses witnesses, too, and what the health check has just encrypted.
  *
  * @param tookMs how long the token had.
  */
@@ -106,6 +103,7 @@ export function isTokenFault(
 ): boolean {
   switch (failure.kind) {
     case 'failed':
+      return failure.isDoubted !== true;
     case 'unsafe-iv':
     case 'token-unavailable':
       return true;

@@ -29,7 +29,7 @@ export interface FleetSurroundings {
     tookMs: number,
     failure: HsmFailure | null,
   ): void;
-  /** The token called a ciphertext bad that another one has opened. */
+  /** The token refused a ciphertext that another one has opened. */
   disproved(member: FleetMember, verdict: HsmFailure): void;
   mayHedge(): boolean;
   /** Whether this token refused something for want of room lately. */
@@ -57,7 +57,8 @@ export class FleetOperation<T> {
   #isSettled = false;
   /** Of the failures so far the one to answer with. */
   #telling: HsmFailure | null = null;
-  #calledBad: { readonly by: FleetMember; readonly verdict: HsmFailure } | null = null;
+  /** The first that refused the ciphertext, sure of it or not. */
+  #refused: { readonly by: FleetMember; readonly verdict: HsmFailure } | null = null;
   /** When a second token is asked although the first one has said nothing yet. */
   #hedgeAtMs = never;
   #silentAtMs = never;
@@ -141,8 +142,8 @@ export class FleetOperation<T> {
     this.#out -= 1;
     const tookMs = this.#fleet.monotonicMs() - askedAtMs;
     this.#fleet.answered(member, this.#request, tookMs, result.ok ? null : result.error);
-    if (result.ok && this.#calledBad !== null) {
-      this.#fleet.disproved(this.#calledBad.by, this.#calledBad.verdict);
+    if (result.ok && this.#refused !== null) {
+      this.#fleet.disproved(this.#refused.by, this.#refused.verdict);
     }
     if (this.#isSettled) {
       if (result.ok) this.#request.discard(result.value);
@@ -162,7 +163,7 @@ export class FleetOperation<T> {
       operation,
       failure,
       retries: this.#retries,
-      calledBadElsewhere: this.#calledBad !== null,
+      refusedElsewhere: this.#refused !== null,
       msLeft: deadlineMs - this.#fleet.monotonicMs(),
     });
     this.#telling = tellingFailure(this.#telling, failure);
@@ -173,7 +174,9 @@ export class FleetOperation<T> {
       this.#settle(err(failure));
       return;
     }
-    if (step === 'second-opinion') this.#calledBad = { by: member, verdict: failure };
+    if (step === 'second-opinion' || failure.isDoubted === true) {
+      this.#refused ??= { by: member, verdict: failure };
+    }
     // Who is still out may have the answer.
     if (this.#out > 0) return;
     if (step === 'retry' && this.#mayRepeat(member, failure)) {

@@ -33,12 +33,13 @@ export class RepetitionBudget {
 
 /**
  * Whether the same token may do better if it is asked again: it failed in a call, and neither in time nor over the
- * ciphertext. Pure.
+ * ciphertext; a doubted one it has refused more than once as it is. Pure.
  */
 export function isWorthRepeating(failure: HsmFailure, repetitions: number, msLeft: number): boolean {
   const failedInCall = failure.kind === 'failed' || failure.kind === 'token-unavailable';
   return (
     failedInCall &&
+    failure.isDoubted !== true &&
     failure.rv !== null &&
     failure.functionName !== null &&
     repetitions < repetitionsMax &&

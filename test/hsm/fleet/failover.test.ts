@@ -15,6 +15,8 @@ const called = (kind: HsmFailure['kind']): HsmFailure => ({
   rv: 'CKR_GENERAL_ERROR',
   functionName: 'C_Decrypt',
 });
+/** The token refused a ciphertext, but not often enough. */
+const doubted: HsmFailure = { ...called('failed'), isDoubted: true };
 const refused = (kind: HsmFailure['kind']): HsmFailure => ({ kind, rv: null, functionName: null });
 
 const step = (failure: HsmFailure, more: Partial<FailedAttempt> = {}): NextStep =>
@@ -22,7 +24,7 @@ const step = (failure: HsmFailure, more: Partial<FailedAttempt> = {}): NextStep 
     operation: 'decrypt',
     failure,
     retries: 0,
-    calledBadElsewhere: false,
+    refusedElsewhere: false,
     msLeft: 100,
     ...more,
   });
@@ -54,9 +56,12 @@ t.test('the table', async (t) => {
     // X-X2: two tokens say so, or the only one that can be asked.
     [called('bad-ciphertext'), {}, 'second-opinion'],
     [called('bad-ciphertext'), { ...late, ...again }, 'second-opinion'],
-    [called('bad-ciphertext'), { calledBadElsewhere: true }, 'answer'],
+    [called('bad-ciphertext'), { refusedElsewhere: true }, 'answer'],
     [refused('bad-ciphertext'), {}, 'answer'],
     [called('bad-ciphertext'), { operation: 'encrypt' }, 'retry'],
+    // Another token may open it, or say that it is bad.
+    [doubted, {}, 'retry'],
+    [doubted, late, 'answer'],
     // X-E5: no token takes more than another.
     [refused('too-large'), {}, 'answer'],
   ];
@@ -74,6 +79,11 @@ t.test('which failure is the answer, in either order', async (t) => {
     // A token that could not be asked, or has not got the key, has no opinion.
     [called('bad-ciphertext'), refused('token-unavailable'), 'bad-ciphertext'],
     [called('bad-ciphertext'), called('key-lost'), 'bad-ciphertext'],
+    // Who is not sure has none either, and does not unsay another one's; but there is none without that.
+    [called('bad-ciphertext'), doubted, 'bad-ciphertext'],
+    [doubted, called('failed'), 'failed'],
+    [doubted, refused('token-unavailable'), 'failed'],
+    [doubted, called('key-lost'), 'failed'],
     // 429 only where none had room.
     [refused('overloaded'), called('failed'), 'failed'],
     [refused('overloaded'), refused('token-unavailable'), 'overloaded'],
@@ -94,6 +104,7 @@ t.test('what speaks against a token', async (t) => {
   for (const kind of ['failed', 'token-unavailable'] as const) {
     t.ok(isTokenFault('encrypt', called(kind), 0), kind);
   }
+  t.notOk(isTokenFault('decrypt', doubted, 1_000), 'the ciphertext may be bad');
   t.ok(isTokenFault('decrypt', called('deadline'), failoverMsMin));
   t.notOk(isTokenFault('decrypt', called('deadline'), failoverMsMin - 1), 'it had no time');
   for (const kind of ['bad-ciphertext', 'overloaded', 'key-lost', 'too-large'] as const) {

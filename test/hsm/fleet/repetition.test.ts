@@ -17,6 +17,10 @@ t.test('a failure in a call is worth it, three times, while another token could 
   t.notOk(isWorthRepeating(failure('failed'), 3, 150), 'three times');
   t.notOk(isWorthRepeating(failure('failed'), 0, 39), 'no time');
   t.notOk(isWorthRepeating(failure('token-unavailable', { functionName: null }), 0, 150), 'nobody logged in');
+  t.notOk(
+    isWorthRepeating(failure('failed', { isDoubted: true }), 0, 150),
+    'refused more than once as it is',
+  );
   t.notOk(isWorthRepeating(failure('failed', { rv: null }), 0, 150), 'no code of the token’s');
   for (const kind of [
     'bad-ciphertext',

@@ -263,6 +263,29 @@ t.test('X-X2: bad ciphertext needs two tokens to say so', async (t) => {
   t.match(fixture.fleet.stats()[0], { hsm: 'a', breakerIsOpen: true }, 'and pays for it');
 });
 
+t.test('a doubted ciphertext is held against no token, but where another one opens it', async (t) => {
+  const fixture = new Fixture();
+  const good = await fixture.sealed();
+  const [a, b] = [fixture.token('a').crypto, fixture.token('b').crypto];
+  const doubted = { ...failure('failed', 'C_Decrypt'), isDoubted: true } as const;
+  a.failure = doubted;
+  b.failure = doubted;
+  for (let index = 0; index < 50; index++) {
+    t.match(await fixture.decrypt(good), { ok: false, error: { kind: 'failed' } });
+  }
+  t.notOk(
+    fixture.fleet.stats().some(({ breakerIsOpen }) => breakerIsOpen),
+    'callers cannot trip it',
+  );
+  b.failure = failure('bad-ciphertext', 'C_Decrypt');
+  for (let index = 0; index < 4; index++) {
+    t.match(await fixture.decrypt(good), { error: { kind: 'bad-ciphertext' } }, 'b is sure of it');
+  }
+  b.failure = null;
+  for (let index = 0; index < 10; index++) t.match(await fixture.decrypt(good), { ok: true });
+  t.match(fixture.fleet.stats()[0], { hsm: 'a', breakerIsOpen: true }, 'a was wrong');
+});
+
 t.test(
   'X-X2: without a well second token the first one’s word stands; an ill one makes it 5xx',
   async (t) => {
