@@ -67,7 +67,7 @@ constexpr uint32_t kFlagVendorCodeIsFault = 1 << 14;
 // four bits: as often as this where there is time, no less than that; both where the code may mean something else.
 constexpr uint32_t kRefusalsWantedShift = 16;
 constexpr uint32_t kRefusalsLeastShift = 20;
-/** Where the code says that it is the ciphertext. */
+/** Where the code says that it is the ciphertext; 0: as if it did not say so. */
 constexpr uint32_t kRefusalsOwnWordShift = 24;
 constexpr uint32_t kRefusalsMask = 15;
 // In `Header::refusals`, beside their number.

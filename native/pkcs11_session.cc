@@ -268,7 +268,7 @@ CryptoSession::Step CryptoSession::RunCanary(const Request& request, CK_OBJECT_H
 CryptoSession::Step CryptoSession::RepeatRefusal(Request& request, CK_OBJECT_HANDLE handle, const Step& first) {
   cell::Header& header = request.header;
   const auto wanted_of = [&](uint32_t shift) { return (header.flags >> shift) & cell::kRefusalsMask; };
-  const bool own_word = first.rv_class == RvClass::kBadCiphertext;
+  const bool own_word = first.rv_class == RvClass::kBadCiphertext && wanted_of(cell::kRefusalsOwnWordShift) > 0;
   // What may mean anything is never believed at once.
   const uint32_t least = own_word ? wanted_of(cell::kRefusalsOwnWordShift)
                                   : std::max(2U, wanted_of(cell::kRefusalsLeastShift));

@@ -103,7 +103,10 @@ const spuriousBit = 0x100;
 const doubtedBit = 0x200;
 const refusalsBitsAt = { wanted: 16, least: 20, ownWord: 24 } as const;
 
-/** Each 1 to 15: as often as wanted where there is time, and no less than the least; of codes that say what is meant. */
+/**
+ * Each 1 to 15: as often as wanted where there is time, and no less than the least; of codes that say what is meant, or 0 where
+ * they count as any other.
+ */
 export const refusalFlags = (wanted: number, least: number, ownWord: number): number =>
   (wanted << refusalsBitsAt.wanted) | (least << refusalsBitsAt.least) | (ownWord << refusalsBitsAt.ownWord);
 

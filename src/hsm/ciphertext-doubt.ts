@@ -7,7 +7,7 @@ import { type RefusalsAsked, refusalFlags } from './cells.js';
  */
 const refusalsWanted = 3;
 const refusalsLeast = 2;
-/** Where the code says what is meant: `CKR_ENCRYPTED_DATA_INVALID`. */
+/** Where the code says what is meant, `CKR_ENCRYPTED_DATA_INVALID`, and it is the first thing that the token says. */
 const refusalsOwnWord = 1;
 /** Of a token that was seen to give such a code for nothing: once in 10^10. Where there is no time for it, it is the token's. */
 const refusalsDistrusted = 5;
@@ -19,6 +19,7 @@ const answerMs = 20;
 const askedMsMax = 1_800_000;
 
 const trusting = refusalFlags(refusalsWanted, refusalsLeast, refusalsOwnWord);
+const afterFailure = refusalFlags(refusalsWanted, refusalsLeast, 0);
 const distrusting = refusalFlags(refusalsDistrusted, refusalsDistrusted, refusalsDistrusted);
 
 /**
@@ -40,10 +41,11 @@ export class CiphertextDoubt {
     this.#spuriousAtMs = nowMs;
   }
 
-  /** What goes with a decrypt. */
-  asked(nowMs: number, deadlineMs: number): RefusalsAsked {
+  /** What goes with a decrypt. `hasFailed`: `DecryptOperation.hasFailed`. */
+  asked(nowMs: number, deadlineMs: number, hasFailed: boolean): RefusalsAsked {
+    const usual = hasFailed ? afterFailure : trusting;
     return {
-      flags: this.#isDistrusted(nowMs) ? distrusting : trusting,
+      flags: this.#isDistrusted(nowMs) ? distrusting : usual,
       untilMicros: this.#clockOriginMicros + 1_000 * Math.min(deadlineMs - answerMs, nowMs + askedMsMax),
     };
   }

@@ -229,7 +229,8 @@ class QueuedCryptoPool implements CryptoPool {
     if (!isSealWellFormed(operation)) return Promise.resolve(err(failed('bad-ciphertext')));
     const refusal = this.#refusal(operation, deadlineMs);
     if (refusal !== null) return Promise.resolve(err(refusal));
-    const asked = this.#doubt.asked(this.#options.clock.monotonicMs(), deadlineMs);
+    const nowMs = this.#options.clock.monotonicMs();
+    const asked = this.#doubt.asked(nowMs, deadlineMs, operation.hasFailed === true);
     const cell = this.#cells.putDecrypt(operation, context, asked);
     if (cell === null) return Promise.resolve(err(failed('overloaded')));
     return this.#out.submit(cell, deadlineMs, null, () => this.#cells.plaintext(cell));

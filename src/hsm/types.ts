@@ -61,6 +61,8 @@ export interface DecryptOperation {
   readonly iv: Uint8Array;
   /** 16 bytes. */
   readonly tag: Uint8Array;
+  /** The same token has just failed over it in another way: whatever it says of the ciphertext, it has to say more than once. */
+  readonly hasFailed?: true;
 }
 
 /** Why an operation gave no result. Only `bad-ciphertext` is the caller's fault (X-X2). */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { type CryptoPool, openCryptoPool } from '../../src/hsm/crypto-pool.js';
+import { repeating } from '../../src/hsm/fleet/repetition.js';
 import type { DecryptOperation, HsmFailure } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
 import {
@@ -162,4 +163,35 @@ t.test('where there is no time to refuse it as often, the ciphertext is doubted'
     { kind: 'failed', rv: 'CKR_GENERAL_ERROR', functionName: 'C_Encrypt' },
     'nothing else is',
   );
+});
+
+/** Its word for a bad ciphertext is the code that says so, and CKR_GENERAL_ERROR was never seen to mean that. */
+const ownWord = {
+  form: { ivSource: 'caller', layout: 'with-iv-bits' },
+  badTagCodes: new Set(['CKR_ENCRYPTED_DATA_INVALID']),
+} as const;
+
+t.test('a token’s own word is believed at once, but not after it has failed over the same', async (t) => {
+  const pool = await startPool(t);
+  pool.setProfile(ownWord);
+  shim.setFaults('bad-tag 0x40');
+  t.match(await decrypted(pool, bad(key)), {
+    failure: { kind: 'bad-ciphertext', rv: 'CKR_ENCRYPTED_DATA_INVALID' },
+    calls: callsForRefusals(1),
+  });
+  t.match(await decrypted(pool, { ...bad(key), hasFailed: true }), {
+    failure: { kind: 'bad-ciphertext', rv: 'CKR_ENCRYPTED_DATA_INVALID' },
+    calls: callsForRefusals(3),
+  });
+});
+
+t.test('a single token that fails and then calls a good ciphertext bad once is asked further', async (t) => {
+  const pool = await startPool(t);
+  pool.setProfile(ownWord);
+  pool.setCanary(otherKey.object);
+  const crypto = repeating(pool, systemClock);
+  const faulty = { ...good(key), key: { ...key.object, witness: null } };
+  const only = `id=${key.object.objectId}`;
+  shim.setFaults(`C_Decrypt fail 0x5 3 ${only}`, `C_Decrypt fail 0x40 1 ${only}`);
+  t.match(await crypto.decrypt(faulty, farDeadline()), { ok: true });
 });

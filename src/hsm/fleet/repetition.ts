@@ -47,6 +47,8 @@ export function isWorthRepeating(failure: HsmFailure, repetitions: number, msLef
   );
 }
 
+type Run<T> = (hasFailed: boolean) => Promise<Result<T, HsmFailure>>;
+
 /** `crypto` of a token that is alone, asked again where that is worth it. */
 export function repeating(crypto: HsmCrypto, clock: Clock): HsmCrypto {
   const budget = new RepetitionBudget();
@@ -54,20 +56,20 @@ export function repeating(crypto: HsmCrypto, clock: Clock): HsmCrypto {
   async function repeated<T>(
     first: HsmFailure,
     deadlineMs: number,
-    run: () => Promise<Result<T, HsmFailure>>,
+    run: Run<T>,
     answer: Result<T, HsmFailure>,
   ): Promise<Result<T, HsmFailure>> {
     let failure = first;
     for (let repetitions = 0; ; repetitions++) {
       const msLeft = deadlineMs - clock.monotonicMs();
       if (!isWorthRepeating(failure, repetitions, msLeft) || !budget.take()) return answer;
-      const result = await run();
+      const result = await run(true);
       if (result.ok || result.error.kind === 'bad-ciphertext') return result;
       failure = result.error;
     }
   }
   const asking =
-    <T>(deadlineMs: number, run: () => Promise<Result<T, HsmFailure>>) =>
+    <T>(deadlineMs: number, run: Run<T>) =>
     (result: Result<T, HsmFailure>): Result<T, HsmFailure> | Promise<Result<T, HsmFailure>> => {
       if (!result.ok) return repeated(result.error, deadlineMs, run, result);
       budget.succeeded();
@@ -79,8 +81,10 @@ export function repeating(crypto: HsmCrypto, clock: Clock): HsmCrypto {
       return run().then(asking(deadlineMs, run));
     },
     decrypt: (operation, deadlineMs) => {
-      const run = (): ReturnType<HsmCrypto['decrypt']> => crypto.decrypt(operation, deadlineMs);
-      return run().then(asking(deadlineMs, run));
+      // Else it could call the ciphertext bad with one word, right after it has shown that it fails.
+      const run = (hasFailed: boolean): ReturnType<HsmCrypto['decrypt']> =>
+        crypto.decrypt(hasFailed ? { ...operation, hasFailed } : operation, deadlineMs);
+      return run(false).then(asking(deadlineMs, run));
     },
   };
 }

@@ -48,13 +48,22 @@ const operation = {} as DecryptOperation;
 const plaintext = ok(new Uint8Array(1));
 
 /** A token that answers so, one after the other, and then for ever as at last. */
-function answers(...results: readonly Result<Uint8Array, HsmFailure>[]): HsmCrypto & { calls: number } {
-  const crypto = {
-    calls: 0,
-    decrypt: async () => results[Math.min(crypto.calls++, results.length - 1)] ?? plaintext,
+function answers(...results: readonly Result<Uint8Array, HsmFailure>[]): HsmCrypto & {
+  readonly calls: number;
+  readonly decrypts: readonly DecryptOperation[];
+} {
+  const decrypts: DecryptOperation[] = [];
+  return {
+    decrypts,
+    get calls() {
+      return decrypts.length;
+    },
+    decrypt: async (asked) => {
+      decrypts.push(asked);
+      return results[Math.min(decrypts.length, results.length) - 1] ?? plaintext;
+    },
     encrypt: async () => err(failure('failed')),
   };
-  return crypto;
 }
 
 t.test('what fails now and then is done in the end', async (t) => {
@@ -65,7 +74,11 @@ t.test('what fails now and then is done in the end', async (t) => {
     plaintext,
   );
   t.equal(await repeating(token, new VirtualTime()).decrypt(operation, 150), plaintext);
-  t.equal(token.calls, 4);
+  t.strictSame(
+    token.decrypts.map(({ hasFailed }) => hasFailed),
+    [undefined, true, true, true],
+    'each time it is told that it has failed',
+  );
 });
 
 t.test(
