@@ -25,6 +25,9 @@ const key = importKnownKey(token);
 const otherKey = importKnownKey(token);
 t.afterEach(() => shim.setFaults());
 
+/** What was never begun: its last sweep may see that the time that is left is too short. */
+const lateKinds = /^(deadline|overloaded)$/;
+
 const inMs = (ms: number): number => systemClock.monotonicMs() + ms;
 
 function decryption(of: KnownKey, plaintext: Uint8Array): DecryptOperation {
@@ -130,7 +133,7 @@ for (const sessions of [1, 4]) {
         pool.encrypt(encryption(key.object), inMs(150)),
       );
       const first = await hangs[0];
-      for (const answer of await Promise.all(answers)) t.match(answer, { error: { kind: 'deadline' } });
+      for (const answer of await Promise.all(answers)) t.match(answer, { error: { kind: lateKinds } });
       t.equal(pool.stats().stuckCells, sessions);
       t.equal(pool.stats().cellsInUse, sessions, 'the others gave their cells back');
       t.match(await pool.encrypt(encryption(key.object), farDeadline()), {
@@ -411,7 +414,7 @@ t.test('a session that the token refuses is no loss, and is asked for again afte
   const hung = shim.nextHang();
   const slow = encryptsRightly(t, pool, 'the session that there is');
   const call = await hung;
-  t.match(await pool.encrypt(encryption(key.object), inMs(100)), { error: { kind: 'deadline' } });
+  t.match(await pool.encrypt(encryption(key.object), inMs(100)), { error: { kind: lateKinds } });
   call.release();
   await slow;
   await manyEncryptRightly(t, pool, 'after');

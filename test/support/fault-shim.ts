@@ -25,7 +25,7 @@ export interface FaultShim {
   setFaults(...rules: readonly string[]): void;
   /** The next call that hangs: resolves when it does, with what lets it go on. */
   nextHang(): Promise<HungCall>;
-  /** Lets every call go on that hangs now. */
+  /** Lets every call go on that hangs, also one that is still on its way here, until there are other rules. */
   releaseAll(): void;
 }
 
@@ -49,10 +49,15 @@ export async function makeFaultShim(
   const sockets = new Set<Socket>();
   const hung: HungCall[] = [];
   const waiting: ((call: HungCall) => void)[] = [];
+  let isReleasing = false;
   const server: Server = createServer((socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket)).on('error', () => {});
     socket.once('data', (name: Buffer) => {
+      if (isReleasing) {
+        socket.end();
+        return;
+      }
       const call: HungCall = { functionName: name.toString(), release: () => socket.end() };
       const next = waiting.shift();
       if (next === undefined) hung.push(call);
@@ -69,6 +74,7 @@ export async function makeFaultShim(
   return {
     modulePath: shim,
     setFaults(...rules) {
+      isReleasing = false;
       // By renaming: a call never reads half a rule. The number makes equal rules count anew.
       writeFileSync(`${shim}.faults.new`, `${rules.join('\n')}\n# ${process.hrtime.bigint()}\n`);
       renameSync(`${shim}.faults.new`, `${shim}.faults`);
@@ -80,6 +86,7 @@ export async function makeFaultShim(
         else resolve(call);
       }),
     releaseAll() {
+      isReleasing = true;
       hung.length = 0;
       for (const socket of sockets) socket.end();
     },
