@@ -88,6 +88,8 @@ export class OperationsOut {
   /** Whether one more can be done in so many milliseconds. */
   hasRoom(msLeft: number): boolean {
     const ahead = this.outstanding;
+    // Most often so, and the lanes are the queue's to tell: a native call, under its lock.
+    if (ahead === 0) return true;
     const { operationMicros } = this.#options.serviceTime;
     return hasRoom({ ahead, lanes: this.#lanesAtHand, operationMicros, msLeft });
   }

@@ -11,7 +11,7 @@ const waitMargin = 1.25;
 const answerMs = 10;
 
 export interface QueueState {
-  /** Operations that wait or are being carried out. */
+  /** Operations that wait or are being carried out; 1 at least, as there is always one that measures the token anew. */
   readonly ahead: number;
   /** Lanes that share them, 1 at least. */
   readonly lanes: number;
@@ -25,8 +25,6 @@ export interface QueueState {
  * where it reached up to the deadline every second operation in it would miss that by chance.
  */
 export function hasRoom({ ahead, lanes, operationMicros, msLeft }: QueueState): boolean {
-  // There is always one that measures the token anew.
-  if (ahead === 0) return true;
   if (ahead - lanes >= queuedMax) return false;
   const operationMs = operationMicros / 1_000;
   const doneInMs =

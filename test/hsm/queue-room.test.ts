@@ -17,11 +17,6 @@ t.test(
   },
 );
 
-t.test('one that has nothing before it may always measure the token anew', async (t) => {
-  t.ok(hasRoom({ ahead: 0, lanes: 1, operationMicros: 10_000_000, msLeft: 1 }));
-  t.notOk(hasRoom({ ahead: 1, lanes: 2, operationMicros: 10_000_000, msLeft: 1 }));
-});
-
 t.test('the queue is bounded, however quick the token', async (t) => {
   const room = (ahead: number): boolean => hasRoom({ ahead, lanes: 2, operationMicros: 0, msLeft: 100 });
   t.ok(room(queuedMax + 1));
