@@ -7,7 +7,7 @@
 
 namespace xksd {
 
-/** PKCS#11: loading modules, and the sessions of the cryptographic hot path (pkcs11_binding.cc). */
+/** PKCS#11: loading modules, and the sessions of the cryptographic hot path (pkcs11_binding.cc and what it names). */
 void DefinePkcs11Functions(Napi::Env env, Napi::Object exports);
 /** Processes and sockets, as in the first part of NativeBinding (process.cc). */
 void DefineProcessFunctions(Napi::Env env, Napi::Object exports);
