@@ -117,7 +117,11 @@ export function withLoadOptions(command: Command): Command {
     .option('--connections <count>', 'connections (32; 256 with --token-delay)', count)
     .addOption(new Option('--http <version>', 'HTTP version').choices(['1.1', '2']).default('1.1'))
     .option('--streams <count>', 'requests at once on an HTTP/2 connection', count, 1)
-    .option('--mix <encrypts:decrypts>', 'proportion of the operations', share, 0.5)
+    .addOption(
+      new Option('--mix <encrypts:decrypts>', 'proportion of the operations')
+        .argParser(share)
+        .default(0.5, '50:50'),
+    )
     .option('--payload <bytes>', 'plaintext of an Encrypt', bytes, 32)
     .option('--aad <bytes>', 'additional authenticated data', bytes, 200)
     .option('--no-cdiv', 'ask for no integrity value')

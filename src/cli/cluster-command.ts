@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Config } from '../ops/config.js';
 import { hostPortForm, isHostPort } from '../ops/host-port.js';
+import { isNodeName, nodeNameForm } from '../ops/node-name.js';
 import { type AdminResponse, inviteSeconds } from '../replica/admin-contract.js';
 import { initialiseFounder, initialiseJoiner } from '../replica/initialise-node.js';
 import { changeText, reportChange } from './change-text.js';
@@ -135,6 +136,11 @@ function parseExpires(text: string): number {
   throw new InvalidArgumentError(`Whole seconds, from ${min} to ${max}.`);
 }
 
+function parseNodeName(text: string): string {
+  if (isNodeName(text)) return text;
+  throw new InvalidArgumentError(`It has to be ${nodeNameForm}.`);
+}
+
 function parseAddress(text: string): string {
   if (isHostPort(text)) return text;
   throw new InvalidArgumentError(`It is ${hostPortForm}.`);
@@ -144,7 +150,7 @@ function addMemberCommands(command: Command, run: CommandRunner): void {
   command
     .command('add')
     .description('invite a node: prints the token that `cluster join` needs there, once')
-    .argument('<name>', '[node] name of the new node, and the name in its cluster certificate')
+    .argument('<name>', '[node] name of the new node, and the name in its cluster certificate', parseNodeName)
     .requiredOption(
       '--address <host:port>',
       'where the other nodes reach it ([cluster] advertise there)',

@@ -11,7 +11,7 @@ type Credential = AdminResponse<'credential.retire'>['credential'];
 
 const lastUsedText = ({ lastUsedMs, watchedSinceMs }: Credential): string =>
   lastUsedMs === null
-    ? `not since ${timeText(watchedSinceMs)}`
+    ? `no use seen since ${timeText(watchedSinceMs)}`
     : `${timeText(lastUsedMs)} (${durationText(Date.now() - lastUsedMs)} ago)`;
 
 export const credentialTable = (credentials: readonly Credential[]): string =>

@@ -7,6 +7,7 @@ import { dataDirectoryProblem } from '../replica/open-data-directory.js';
 import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check.js';
 import { runSupervisor } from '../supervisor/main.js';
 import { exitCodes, usageFailure } from './command-failure.js';
+import { checkDataDirectory } from './data-directory-check.js';
 
 /**
  * What a request leaves behind dies young. A young generation smaller than Node's is cleaned in less time than anybody
@@ -55,7 +56,7 @@ export async function runXksdCommand(argv: readonly string[], xksdPath: string):
     .command('config')
     .description('work with the configuration file')
     .command('check')
-    .description('say what is wrong with the configuration and the files that it names')
+    .description('say what is wrong with the configuration, the files that it names and the data directory')
     .option(...configOption)
     .action(async ({ config }: { readonly config: string }) => {
       exitCode = await checkConfig(config);
@@ -81,6 +82,7 @@ async function checkConfig(path: string): Promise<number> {
   }
   const credentialsDirectory = process.env['CREDENTIALS_DIRECTORY'] ?? null;
   const found = [
+    checkDataDirectory(config.value.node.dataDir),
     checkTls(config.value, credentialsDirectory),
     checkClusterTls(config.value, credentialsDirectory),
     await checkHsmConfig(config.value, credentialsDirectory),

@@ -3,6 +3,7 @@ import { availableParallelism, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { hostPortForm, isHostPort } from './host-port.js';
+import { isNodeName, nodeNameForm } from './node-name.js';
 
 /** Tokens of a node: as many as GetHealthStatus shows (X-H2). */
 export const hsmsMax = 10;
@@ -38,8 +39,7 @@ const pathText = (error: string) => text(error).refine((value) => !value.include
 const isCredential = (value: string): boolean =>
   /^credential:[A-Za-z0-9._-]+$/.test(value) && !/^credential:\.+$/.test(value);
 
-const nodeNameError =
-  'must be 1 to 63 letters, digits, ".", "_" and "-", and begin and end with a letter or digit';
+const nodeNameError = `must be ${nodeNameForm}`;
 
 const listenAddress = z.string({ error: 'must be "ADDRESS:PORT"' }).transform((value, context) => {
   const parts = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
@@ -79,7 +79,7 @@ export function configShape(directory: string) {
     node: {
       name: z
         .string({ error: nodeNameError })
-        .regex(/^(?=.{1,63}$)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/, { error: nodeNameError })
+        .refine(isNodeName, { error: nodeNameError })
         .prefault(hostname)
         .describe("This node's name in the cluster. Default: the host's name."),
       data_dir: path().default('/var/lib/xksd').describe('Durable log, identity, record of refused PINs.'),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 import { limits } from '../keystate/types.js';
+import { isNodeName, nodeNameForm } from '../ops/node-name.js';
 
 export { ivLevels } from '../keystate/iv-budget.js';
 export { mintRequestId, parseRequestId, requestIdRandomBytes } from '../keystate/request-id.js';
@@ -396,7 +397,7 @@ export const adminCommands = {
   'cluster.status': { request: nothing, response: clusterStatus },
   'cluster.add': {
     request: z.strictObject({
-      name,
+      name: z.string().refine(isNodeName, { error: `must be ${nodeNameForm}` }),
       address: z.string().min(3).max(256),
       expiresSeconds: z.int().min(inviteSeconds.min).max(inviteSeconds.max).optional(),
     }),

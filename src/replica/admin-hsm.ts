@@ -20,6 +20,15 @@ const noServingProcess: AdminError = {
 
 type PreparedAnswer = AdminResponse<'hsm.prepare'>['tokens'][number];
 
+/** What kept serving processes from an answer: those of which the same is said share a sentence. */
+function faultTexts(faults: readonly (readonly [process: string, why: string])[]): string[] {
+  const processesOf = new Map<string, string[]>();
+  for (const [process, why] of faults) processesOf.set(why, [...(processesOf.get(why) ?? []), process]);
+  return [...processesOf].map(([why, processes]) => `${processes.join(', ')}: ${why}`);
+}
+
+const endedMeanwhile = 'ended meanwhile';
+
 /** A request id of its own for each token but the first, the same each time: one id stands for one change. */
 function forToken(caller: AdminCaller, place: number): AdminCaller {
   if (place === 0) return caller;
@@ -122,17 +131,17 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       const links = publication.links();
       if (links.length === 0) return err(noServingProcess);
       const tests: AdminResponse<'hsm.test'>['tests'] = [];
-      const failed: string[] = [];
+      const faults: [process: string, why: string][] = [];
       const replies = links.map(async (link) => ({
         process: `serving-${link.hello.slot}`,
         reply: await hsm.askOf<'test-tokens'>(link, { op: 'test-tokens' }),
       }));
       for (const { process, reply } of await Promise.all(replies)) {
-        if (reply === 'link-lost') failed.push(`${process} ended meanwhile`);
-        else if (!reply.ok) failed.push(`${process}: ${reply.error.message}`);
+        if (reply === 'link-lost') faults.push([process, endedMeanwhile]);
+        else if (!reply.ok) faults.push([process, reply.error.message]);
         else tests.push(...reply.value.tokens.map((test) => ({ process, ...test })));
       }
-      return ok({ tests, failed });
+      return ok({ tests, failed: faultTexts(faults) });
     },
 
     // One process after the other: the first pins what the others then find pinned.
@@ -140,17 +149,17 @@ export function hsmHandlers(context: AdminContext): NounHandlers<'hsm'> {
       const links = publication.links();
       if (links.length === 0) return err(noServingProcess);
       const probes: AdminResponse<'hsm.probe'>['probes'] = [];
-      const failed: string[] = [];
+      const faults: [process: string, why: string][] = [];
       for (const link of links) {
         const process = `serving-${link.hello.slot}`;
         const reply = await hsm.askOf<'probe-tokens'>(link, { op: 'probe-tokens', accept });
-        if (reply === 'link-lost') failed.push(`${process} ended meanwhile`);
-        else if (!reply.ok) failed.push(`${process}: ${reply.error.message}`);
+        if (reply === 'link-lost') faults.push([process, endedMeanwhile]);
+        else if (!reply.ok) faults.push([process, reply.error.message]);
         else
           probes.push(...reply.value.tokens.map((probe) => ({ process, ...probe, cases: [...probe.cases] })));
       }
-      const [fault] = failed;
-      return probes.length === 0 && fault !== undefined
+      const failed = faultTexts(faults);
+      return probes.length === 0 && failed.length > 0
         ? err({ code: 'failed', message: failed.join('; ') })
         : ok({ probes, failed });
     },

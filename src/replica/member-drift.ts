@@ -12,6 +12,7 @@ export interface MemberDrift {
   readonly isSelf: boolean;
   /** Its last report; `null` when there was none since this replica started. */
   readonly report: NodeReport | null;
+  /** Whole milliseconds since then. */
   readonly heardMsAgo: number | null;
   /** Its clock less ours; the way of a report counts as none. */
   readonly clockOffsetMs: number | null;
@@ -28,7 +29,8 @@ export interface MemberDrift {
 export function memberDrift({ cluster, clock, node }: DriftObserver, { memberId }: Member): MemberDrift {
   const { raft, reports, divergent } = cluster.status();
   const heard = reports.find((one) => one.memberId === memberId);
-  const heardMsAgo = heard === undefined ? null : Math.max(0, cluster.bootTimeMs() - heard.receivedAtMs);
+  const heardMsAgo =
+    heard === undefined ? null : Math.max(0, Math.round(cluster.bootTimeMs() - heard.receivedAtMs));
   const report = heard?.report ?? null;
   return {
     isSelf: memberId === cluster.memberId,

@@ -22,6 +22,8 @@ t.test('what is wrong on the command line is one line, and exit 2', async (t) =>
     [['credential', 'create', 'prod', '--kms-config', ''], /--kms-config is empty/],
     [['cluster', 'add', 'n', '--address', 'host'], /'--address .*HOST:PORT/],
     [['cluster', 'add', 'n', '--address', 'host:0'], /'--address .*HOST:PORT/],
+    [['cluster', 'add', 'n'.repeat(64), '--address', 'host:1'], /1 to 63 letters/],
+    [['cluster', 'add', 'node-', '--address', 'host:1'], /end with a letter or digit/],
     [['cluster', 'settings', 'sett'], /unknown command 'sett': it is `cluster settings show` or/],
     [['keystore', 'set', 'a', '--on-isolation', 'stop', '--bound', '0x10'], /'--bound/],
     [['keystore', 'set', 'a', '--on-isolation', 'stop', '--bound', ' 7'], /'--bound/],

@@ -182,7 +182,7 @@ t.test('a node from nothing: init, prepare, key store, credential, keys, kill sw
 
     t.match(
       (await run('credential', 'list', 'store')).stdout,
-      new RegExp(`^${first} +store .* not since`, 'm'),
+      new RegExp(`^${first} +store .* no use seen since \\d`, 'm'),
     );
     t.match(await json('credential', 'retire', second), { credential: { accessKeyId: second } });
     const last = await run('credential', 'retire', first);

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,9 +24,12 @@ t.test('config check says that all is well, or what is not, a line each', async 
   writeFileSync(pin, '1234\n', { mode: 0o600 });
   const module = join(libraryDirectory, 'softhsm/libsofthsm2.so');
   const uri = `pkcs11:token=xks?module-path=${module}&pin-source=file:${pin}`;
+  const data = join(directory, 'data');
+  mkdirSync(data, { mode: 0o700 });
   const check = (key: string, hsmUri = uri) => {
     const hsm = `[[hsm]]\nuri = "${hsmUri}"\n`;
-    writeFileSync(config, `[xks]\ntls_certificate = "server.pem"\ntls_private_key = "${key}"\n${hsm}`);
+    const node = `[node]\ndata_dir = "data"\n`;
+    writeFileSync(config, `${node}[xks]\ntls_certificate = "server.pem"\ntls_private_key = "${key}"\n${hsm}`);
     return xksd('config', 'check', '--config', config);
   };
   const good = check('server.key');
@@ -39,6 +42,11 @@ t.test('config check says that all is well, or what is not, a line each', async 
   t.match(bad.stderr, /\[\[hsm\]\] uri: the module can't be read.*\/none\.so/);
   t.match(bad.stderr, /\[\[hsm\]\] uri: .*\/none\.pin/);
   t.match(check('server.key', 'pkcs11:tokn=xks'), { status: 2, stderr: /\[\[hsm\]\] uri: / });
+
+  chmodSync(data, 0o750);
+  t.match(check('server.key'), { status: 2, stderr: /\[node\] data_dir: \S+\/data has mode 0750/ });
+  rmSync(data, { recursive: true });
+  t.match(check('server.key'), { status: 0, stdout: /\[node\] data_dir: \S+\/data does not exist yet/ });
 
   const withCredentials = check('credential:tls-key', uri.replace(`file:${pin}`, 'credential:hsm-pin'));
   t.match(withCredentials, { status: 0, stderr: '' }, 'a shell has no systemd credentials');

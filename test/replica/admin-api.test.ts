@@ -136,6 +136,24 @@ t.test('hsm probe asks every process in turn, and hands on which token is accept
   for (const fake of fakes) t.match(fake.requests, [{ op: 'probe-tokens', accept: '0001' }]);
 });
 
+t.test('hsm probe says once what several processes say', async (t) => {
+  const replica = await makeReplica(t);
+  for (const slot of [1, 2]) {
+    await replica.link({
+      slot,
+      onHsmRequest: ({ id }) => ({
+        id,
+        ok: false,
+        code: 'failed',
+        message: 'no token has the serial "nope"',
+      }),
+    });
+  }
+  t.match(await replica.run('hsm.probe', { accept: 'nope' }), {
+    error: { code: 'failed', message: 'serving-1, serving-2: no token has the serial "nope"' },
+  });
+});
+
 t.test('key add: warned of tokens without the key, refused where one has another', async (t) => {
   const { run, fake } = await prepared(t);
   fake.objects.push(aesObject({ objectId: 'ab', label: 'spread' }), aesObject({ objectId: 'cd' }));

@@ -69,6 +69,24 @@ const progressOf = (memberId: string, matchIndex: number): PeerProgress => ({
   lostAcknowledged: false,
 });
 
+t.test('a node is invited by a name only that it may have ([node] name)', async (t) => {
+  const { run } = await founded(t);
+  for (const name of ['n'.repeat(64), 'node-', 'node 2']) {
+    t.match(await run('cluster.add', { name, address: 'node-2:7443' }), {
+      error: { code: 'bad-request', message: /name: must be 1 to 63 letters/ },
+    });
+  }
+  must(await run('cluster.add', { name: 'n'.repeat(63), address: 'node-2:7443' }));
+});
+
+t.test('when a member was heard of is told in whole milliseconds', async (t) => {
+  const replica = await founded(t);
+  await joined(replica, 'node-2');
+  replica.cluster.nowMs += 12.6;
+  const { members } = must(await replica.run('cluster.status', {}));
+  t.equal(members.find(({ name }) => name === 'node-2')?.heardMsAgo, 13);
+});
+
 t.test(
   'a node is added by a token that is good for it alone, and whose secret key state does not hold',
   async (t) => {
