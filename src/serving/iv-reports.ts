@@ -109,8 +109,7 @@ export class IvReports {
   #next(state: State): Asked | null {
     const reservations = this.#options.accounts.wants(state);
     if (reservations.length === 0) return null;
-    // The replica numbers on for a process that it takes to be gone.
-    this.#lastSequence = Math.max(this.#lastSequence, state.ivSequence(this.#options.processId)) + 1;
+    this.#lastSequence += 1;
     return { sequence: this.#lastSequence, reservations };
   }
 

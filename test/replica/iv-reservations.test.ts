@@ -334,6 +334,101 @@ t.test('also when its replica begins anew meanwhile, and the process lives on', 
   t.equal(world.proposedUses(), 5_000, 'no other number was given for them');
 });
 
+t.test('what is written off for a process that lives settles nothing else of it', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 200_000 });
+  const one = world.node().start('p-1');
+  world.quorum = 'gone';
+  one.encrypt(1_000);
+  await world.pass(2_000);
+  one.encrypt(500);
+  await world.pass(1_000);
+  // Its link goes: what it asked for is counted, and what it used besides is on its way.
+  one.unlink();
+  world.outcomes.push('there', 'held');
+  await world.pass(7_000);
+  t.equal(world.reserved, 1_000);
+  t.equal(world.held, 1);
+  // It comes back, and asks for more under its next number, of which nothing becomes.
+  one.link();
+  one.encrypt(20_000);
+  await world.pass(3_000);
+  one.unlink();
+  world.releaseHeld();
+  t.equal(world.reserved, 1_500);
+  one.link();
+  world.quorum = 'there';
+  await world.pass(10_000);
+  t.ok(world.reserved >= world.made, `${world.reserved} counted, ${world.made} made`);
+  t.ok(world.reserved <= world.made + 500 + 2 * blockMin, 'twice only what was on its way');
+});
+
+t.test('what is on its way for a process that is gone counts once', async (t) => {
+  const world = new IvWorld({ encryptionsMax: 200_000 });
+  const node = world.node();
+  const one = node.start('p-1');
+  world.quorum = 'gone';
+  one.encrypt(1_000);
+  await world.pass(2_000);
+  one.encrypt(500);
+  await world.pass(1_000);
+  one.kill();
+  world.outcomes.push('there', 'held', 'held', 'unknown');
+  world.quorum = 'there';
+  await world.pass(12_000);
+  t.equal(world.held, 2);
+  t.equal(node.reservations.unreserved(), 500);
+  world.releaseHeld();
+  await world.pass(12_000);
+  t.equal(world.reserved, 1_500);
+  t.equal(node.reservations.unreserved(), 0);
+});
+
+t.test('a write-off that does not get through holds up no other', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  world.isRefused = ({ holder }) => holder === 'p-1' || holder === 'p-2';
+  world.quorum = 'gone';
+  const all = ['p-1', 'p-2', 'p-3', 'p-4'].map((name) => node.start(name));
+  for (const one of all) {
+    one.encrypt(100);
+    await world.pass(2_000);
+    one.encrypt(10);
+    await world.pass(2_000);
+    one.kill();
+  }
+  world.quorum = 'there';
+  await world.pass(60_000, 250);
+  t.equal(world.reserved, 2 * 110);
+  t.equal(node.reservations.unreserved(), 2 * 110, 'they are still to be counted');
+  world.isRefused = () => false;
+  await world.pass(20_000, 250);
+  t.equal(world.reserved, 4 * 110);
+  t.equal(node.reservations.unreserved(), 0);
+});
+
+t.test('nor one of many that were added up, nor one of which nobody knows what became of it', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  world.quorum = 'gone';
+  for (let life = 1; life <= 20; life += 1) {
+    const one = node.start(`p-${life}`);
+    one.encrypt(100);
+    await world.pass(1_500);
+    one.encrypt(10);
+    await world.pass(1_500);
+    one.kill();
+  }
+  t.equal(node.reservations.unreserved(), 20 * 110);
+  world.quorum = 'held';
+  await world.pass(60_000, 250);
+  t.equal(world.reserved, 0);
+  world.quorum = 'there';
+  world.releaseHeld();
+  await world.pass(60_000, 250);
+  t.equal(node.reservations.unreserved(), 0);
+  t.equal(world.reserved, 20 * 110);
+});
+
 t.test('a bug in one proposal does not end all others', async (t) => {
   const world = new IvWorld();
   const node = world.node();

@@ -25,4 +25,9 @@ export const keptSeeds: readonly KeptSeed[] = [
     keys: false,
     found: 'an acknowledgement sent after what it acknowledged was cut off, never stored',
   },
+  {
+    seed: 1086,
+    keys: true,
+    found: 'random IVs settled by a number that the replica had given to others of the same process',
+  },
 ];

@@ -3,10 +3,11 @@ import { err, type Result } from '../../src/base/result.js';
 import { decodeCommand, encodeCommand } from '../../src/keystate/command-codec.js';
 import type { IvReservation } from '../../src/keystate/iv-budget.js';
 import { mintRequestId } from '../../src/keystate/request-id.js';
-import type { Command, CommandResult } from '../../src/keystate/types.js';
+import type { Command, CommandOf, CommandResult } from '../../src/keystate/types.js';
 import { FrameDecoder, readJsonPayload } from '../../src/ops/frames.js';
 import type { Hello, IvWants } from '../../src/ops/state-link.js';
-import { IvReservations, proposingTo } from '../../src/replica/iv-reservations.js';
+import { proposingTo } from '../../src/replica/iv-proposals.js';
+import { IvReservations } from '../../src/replica/iv-reservations.js';
 import type { AppliedEntry, ProposeFailure } from '../../src/replication/ordered-log.js';
 import { IvAccounts } from '../../src/serving/iv-accounts.js';
 import { IvReports } from '../../src/serving/iv-reports.js';
@@ -18,6 +19,7 @@ import { VirtualTime } from './virtual-time.js';
 export const ivObject = 'aa';
 
 type Proposed = Result<AppliedEntry<CommandResult>, ProposeFailure>;
+type Quorum = 'there' | 'gone' | 'unknown' | 'held';
 
 /** One log, nodes with replicas over it, and their serving processes; the links and the log do what a test says. */
 export class IvWorld {
@@ -26,7 +28,11 @@ export class IvWorld {
   readonly random = new SeededRandom(1);
   /** `unknown`: it is committed, and whoever proposed it hears nothing. */
   /** `held`: nobody hears anything, and it is committed when it is released. */
-  quorum: 'there' | 'gone' | 'unknown' | 'held' = 'there';
+  quorum: Quorum = 'there';
+  /** For the next proposals, one after the other, in the place of `quorum`. */
+  readonly outcomes: Quorum[] = [];
+  /** Proposals that no log takes, whoever makes them. */
+  isRefused: (command: CommandOf<'iv.reserve'>) => boolean = () => false;
   /** What replicas take to be the active format, where key state knows better and refuses. */
   believedFormat: number | null = null;
   failEncoding = false;
@@ -88,17 +94,19 @@ export class IvWorld {
   async propose(bytes: Uint8Array): Promise<Proposed> {
     const command = decodeCommand(bytes);
     if (!command.ok || command.value.type !== 'iv.reserve') throw new Error('not a reservation');
+    if (this.isRefused(command.value)) return err({ kind: 'too-large' });
     this.proposed.push([...command.value.reservations]);
     const { holder, sequence, reservations } = command.value;
     const used = reservations.reduce((sum, one) => sum + one.used, 0);
     this.#uses.set(`${holder} ${sequence}`, used);
-    if (this.quorum === 'held') {
+    const quorum = this.outcomes.shift() ?? this.quorum;
+    if (quorum === 'held') {
       this.#held.push(bytes);
       return err({ kind: 'unknown', reason: 'no answer' });
     }
-    if (this.quorum === 'gone') return err({ kind: 'not-taken', reason: 'no leader' });
+    if (quorum === 'gone') return err({ kind: 'not-taken', reason: 'no leader' });
     const proposed = await this.log.propose(bytes);
-    return this.quorum === 'unknown' ? err({ kind: 'unknown', reason: 'no answer' }) : proposed;
+    return quorum === 'unknown' ? err({ kind: 'unknown', reason: 'no answer' }) : proposed;
   }
 
   /** Time goes on, in steps between which everything that is due happens. */

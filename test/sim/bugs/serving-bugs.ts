@@ -167,6 +167,17 @@ export const servingBugs: readonly PlantedBug[] = [
     ],
   },
   {
+    name: 'settled-by-any-snapshot',
+    origin: 'hsm.md: what a process used is wanted until its number is counted',
+    edits: [
+      {
+        file: 'serving/iv-reports',
+        find: 'state.ivSequence(processId) < asked.sequence',
+        replace: 'false',
+      },
+    ],
+  },
+  {
     name: 'block-used-beyond-the-budget',
     origin: 'hsm.md: of a block that ends beyond the budget only what lies within is used',
     edits: [

@@ -10,12 +10,14 @@ interface Grant {
   readonly index: number;
   /** What it had used, and of its block what lies within the budget. */
   readonly allowed: number;
+  /** The same with the whole block. */
+  readonly counted: number;
 }
 
 /**
  * Random IVs by a small model of its own, fed once with each committed reservation, in order. Checked is that key state
- * counts each of them once and loses none, and, at each encryption, that its process has it: of a block within the budget,
- * or of its share of what is left.
+ * counts each of them once and loses none; at each encryption, that its process has it: of a block within the budget, or
+ * of its share of what is left; and of what a process has made, that it is counted or still to be reported.
  */
 export class IvLedger {
   readonly #verdict: Verdict;
@@ -56,7 +58,8 @@ export class IvLedger {
       if (!isNew) continue;
       const grants = this.#grants.get(`${holder} ${objectId}`) ?? [];
       this.#grants.set(`${holder} ${objectId}`, grants);
-      grants.push({ index, allowed: used + withinBudget(ahead, reserved, simulatedIvsMax) });
+      const allowed = used + withinBudget(ahead, reserved, simulatedIvsMax);
+      grants.push({ index, allowed, counted: used + ahead });
     }
   }
 
@@ -79,9 +82,7 @@ export class IvLedger {
     const made = (this.#made.get(place) ?? 0) + 1;
     this.#made.set(place, made);
     this.encryptions += 1;
-    const grants = this.#grants.get(place) ?? [];
-    let allowed = 0;
-    for (const grant of grants) if (grant.index <= state.appliedIndex) allowed += grant.allowed;
+    const allowed = this.#sum(place, state.appliedIndex, 'allowed');
     if (made <= allowed) return;
     const rest = simulatedIvsMax - (state.ivBudget(objectId)?.reserved ?? 0);
     if ((made - allowed) * ivLimits.unreservedShare <= rest) return;
@@ -89,5 +90,27 @@ export class IvLedger {
       'random IVs within the budget',
       `${holder} encrypts ${made} times with ${objectId}, has ${allowed}, and ${rest} are left`,
     );
+  }
+  /** What a process, by a state as of `appliedIndex`, takes to be used without a reservation, and will report. */
+  reports(
+    holder: string,
+    objectId: string,
+    used: number,
+    { appliedIndex }: Pick<KeyStateQueries, 'appliedIndex'>,
+  ): void {
+    const place = `${holder} ${objectId}`;
+    const made = this.#made.get(place) ?? 0;
+    const counted = this.#sum(place, appliedIndex, 'counted');
+    if (made <= counted + used) return;
+    this.#verdict.broken(
+      'random IVs are counted or reported',
+      `${holder} has encrypted ${made} times with ${objectId}, of which ${counted} are counted, and reports ${used}`,
+    );
+  }
+
+  #sum(place: string, appliedIndex: number, of: 'allowed' | 'counted'): number {
+    let sum = 0;
+    for (const grant of this.#grants.get(place) ?? []) if (grant.index <= appliedIndex) sum += grant[of];
+    return sum;
   }
 }

@@ -198,13 +198,18 @@ export class ServingProcess {
     { opened: { state }, version }: { readonly opened: Opened; readonly version: UsedVersion },
   ): boolean {
     this.#requests += 1;
+    const { objectId } = version;
+    const { ivs } = this.#options.ledger;
     const count = 1 + ((this.#requests * 211) % encryptionsMost);
-    for (let made = 0; made < count; made += 1) {
-      if (!accounts.mayEncrypt(version.objectId, state)) return made > 0;
-      accounts.asked(version.objectId);
-      this.#options.ledger.ivs.encrypts(processId, version.objectId, state);
+    let made = 0;
+    while (made < count && accounts.mayEncrypt(objectId, state)) {
+      made += 1;
+      accounts.asked(objectId);
+      ivs.encrypts(processId, objectId, state);
     }
-    return true;
+    const unreported = accounts.usedBeside([]).find((one) => one.objectId === objectId)?.used ?? 0;
+    ivs.reports(processId, objectId, unreported, state);
+    return made > 0;
   }
 
   /** As it believes to be, whatever it was told. */
