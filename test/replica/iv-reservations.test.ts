@@ -383,6 +383,31 @@ t.test('what is on its way for a process that is gone counts once', async (t) =>
   t.equal(node.reservations.unreserved(), 0);
 });
 
+t.test('what is perhaps in the log keeps its number, whatever else is left', async (t) => {
+  const world = new IvWorld();
+  const node = world.node();
+  world.quorum = 'gone';
+  for (const [name, later] of [
+    ['p-1', 500],
+    ['p-2', 7],
+  ] as const) {
+    const one = node.start(name);
+    one.encrypt(1_000);
+    await world.pass(2_000);
+    one.encrypt(later);
+    await world.pass(1_000);
+    one.kill();
+  }
+  world.outcomes.push('there', 'held', 'there', 'held', 'held');
+  await world.pass(16_000);
+  t.equal(world.held, 3);
+  world.quorum = 'there';
+  world.releaseHeld();
+  await world.pass(16_000);
+  t.equal(world.reserved, 2_507);
+  t.equal(node.reservations.unreserved(), 0);
+});
+
 t.test('a write-off that does not get through holds up no other', async (t) => {
   const world = new IvWorld();
   const node = world.node();
