@@ -10,12 +10,24 @@
 
 namespace xksd {
 
+/**
+ * What stands for a key where IVs are remembered: HSMs that count their IVs for each key give the same ones to two of
+ * them. Two keys that share one (in 2^64) are held to have no IV in common, as one key is.
+ */
+using IvKey = uint64_t;
+
+/** @param object_id CKA_ID. */
+IvKey IvKeyOf(const uint8_t* object_id, size_t bytes);
+
+/** An IV under a key. */
 struct Iv {
   uint64_t head;
+  IvKey key;
   uint32_t tail;
 
-  static Iv Of(const uint8_t* bytes);
-  bool operator==(const Iv& other) const { return head == other.head && tail == other.tail; }
+  static Iv Of(IvKey key, const uint8_t* bytes);
+  bool IsZero() const { return head == 0 && tail == 0; }
+  bool operator==(const Iv& other) const { return head == other.head && tail == other.tail && key == other.key; }
 };
 
 /**
@@ -29,9 +41,9 @@ class IvGuard {
 
   /**
    * Whether an IV that an HSM made may be used: not when it is all zero, is `input` (12 bytes, what the HSM was given
-   * in its place), or is among the last 1,024. Remembers it in any case.
+   * in its place), or came under this key among the last 1,024 of all keys. Remembers it in any case.
    */
-  bool Admit(const uint8_t* iv, const uint8_t* input);
+  bool Admit(IvKey key, const uint8_t* iv, const uint8_t* input);
 
  private:
   std::array<Iv, kRemembered> last_{};
@@ -45,15 +57,15 @@ class IvGuard {
  */
 class IvRecord {
  public:
-  /** What 64 sessions remember each; some 4 MiB, and only of a token that makes IVs and has made so many. */
+  /** What 64 sessions remember each; some 6 MiB, and only of a token that makes IVs and has made so many. */
   static constexpr size_t kRemembered = 64 * IvGuard::kRemembered;
 
-  /** @returns false when the IV (12 bytes) is among the last 65,536. Remembers it in any case. */
-  bool Add(const uint8_t* iv);
+  /** @returns false when the IV (12 bytes) came under this key among the last 65,536 of all keys. Remembers it in any case. */
+  bool Add(IvKey key, const uint8_t* iv);
 
  private:
   struct Hash {
-    size_t operator()(const Iv& iv) const { return iv.head ^ (uint64_t{iv.tail} << 32) ^ iv.tail; }
+    size_t operator()(const Iv& iv) const { return iv.head ^ (uint64_t{iv.tail} << 32) ^ iv.tail ^ iv.key; }
   };
 
   std::mutex mutex_;

@@ -86,8 +86,8 @@ CryptoSession::Step CryptoSession::GcmEncrypt(CK_OBJECT_HANDLE handle, const uin
                                                                : Final(cell::kUnsafeIv, CKR_OK, Function::kEncrypt);
   }
   memcpy(sealed_iv_.data(), appended > 0 ? sealed_.data() + bytes + cell::kTagBytes : gcm_.iv(), kIvBytes);
-  const bool is_fresh_here = iv_guard_.Admit(sealed_iv_.data(), kZero.data());
-  const bool is_fresh = context_.module->iv_record(context_.slot).Add(sealed_iv_.data()) && is_fresh_here;
+  const bool is_fresh_here = iv_guard_.Admit(iv_key_, sealed_iv_.data(), kZero.data());
+  const bool is_fresh = context_.module->iv_record(context_.slot).Add(iv_key_, sealed_iv_.data()) && is_fresh_here;
   return is_fresh ? Step{} : Final(cell::kUnsafeIv, CKR_OK, Function::kEncrypt);
 }
 

@@ -346,6 +346,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   encryptions_ = 0;
   form_ = GcmForm::FromFlags(request.header.flags);
   bad_tag_codes_ = BadTagCodes::FromFlags(request.header.flags);
+  iv_key_ = IvKeyOf(request.header.key.object_id, request.header.key.object_id_bytes);
   Step step = Attempt(request, login_epoch);
   for (int retries = 1; retries > 0; --retries) {
     if (step.rv_class == RvClass::kHandleStale) {

@@ -147,6 +147,7 @@ class CryptoSession {
   uint32_t encryptions_ = 0;
   GcmForm form_;
   BadTagCodes bad_tag_codes_;
+  IvKey iv_key_ = 0;
 
   std::array<uint8_t, kIvsPrefetched * kIvBytes> ivs_{};
   size_t ivs_left_ = 0;

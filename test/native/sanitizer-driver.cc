@@ -382,23 +382,32 @@ void CheckIvGuard() {
     memcpy(bytes.data() + 4, &number, sizeof number);
     return bytes;
   };
+  const IvKey one = IvKeyOf(iv(1).data(), IvGuard::kIvBytes);
+  const IvKey other = IvKeyOf(iv(2).data(), IvGuard::kIvBytes);
+  EXPECT(one != other && one == IvKeyOf(iv(1).data(), IvGuard::kIvBytes));
   IvGuard guard;
-  EXPECT(!guard.Admit(zero, iv(7).data()));
-  EXPECT(!guard.Admit(iv(7).data(), iv(7).data()));
-  for (size_t i = 100; i < 100 + IvGuard::kRemembered; ++i) EXPECT(guard.Admit(iv(i).data(), zero));
-  EXPECT(!guard.Admit(iv(100).data(), zero));
+  EXPECT(!guard.Admit(one, zero, iv(7).data()));
+  EXPECT(!guard.Admit(one, iv(7).data(), iv(7).data()));
+  for (size_t i = 100; i < 100 + IvGuard::kRemembered; ++i) EXPECT(guard.Admit(one, iv(i).data(), zero));
+  EXPECT(!guard.Admit(one, iv(100).data(), zero));
   // 100 was remembered once more in the place of the first; 101 is the oldest now, and the next one pushes it out.
-  EXPECT(guard.Admit(iv(7).data(), zero));
-  EXPECT(guard.Admit(iv(101).data(), zero));
-  EXPECT(!guard.Admit(iv(104).data(), zero));
+  EXPECT(guard.Admit(one, iv(7).data(), zero));
+  EXPECT(guard.Admit(one, iv(101).data(), zero));
+  EXPECT(!guard.Admit(one, iv(104).data(), zero));
+  EXPECT(guard.Admit(other, iv(104).data(), zero));
+  EXPECT(!guard.Admit(other, iv(104).data(), zero));
+  EXPECT(!guard.Admit(other, zero, iv(7).data()));
 
   IvRecord record;
-  for (size_t i = 0; i < IvRecord::kRemembered; ++i) EXPECT(record.Add(iv(i).data()));
-  EXPECT(!record.Add(iv(0).data()));
-  EXPECT(!record.Add(iv(IvRecord::kRemembered - 1).data()));
-  EXPECT(record.Add(iv(IvRecord::kRemembered).data()));
-  EXPECT(record.Add(iv(0).data()));
-  EXPECT(!record.Add(iv(2).data()));
+  for (size_t i = 0; i < IvRecord::kRemembered; ++i) EXPECT(record.Add(one, iv(i).data()));
+  EXPECT(!record.Add(one, iv(0).data()));
+  EXPECT(!record.Add(one, iv(IvRecord::kRemembered - 1).data()));
+  EXPECT(record.Add(one, iv(IvRecord::kRemembered).data()));
+  EXPECT(record.Add(one, iv(0).data()));
+  EXPECT(!record.Add(one, iv(2).data()));
+  EXPECT(record.Add(other, iv(2).data()));
+  EXPECT(!record.Add(other, iv(2).data()));
+  EXPECT(!record.Add(one, iv(4).data()));
 }
 
 /** A token that has one session only: the first lane does it all, and no operation fails for want of another. */

@@ -11,6 +11,7 @@ const softHsm = await makeSoftHsmToken(t);
 const shim = await makeFaultShim(t, softHsm.modulePath);
 const token = logIn(t, { ...softHsm, modulePath: shim.modulePath });
 const key = importKnownKey(token);
+const counting = [importKnownKey(token), importKnownKey(token)];
 
 /** As many as each session remembers. */
 const remembered = 1_024;
@@ -46,4 +47,19 @@ t.test('an IV that comes again is refused, in whichever session of the process i
   const kinds = await kindsOf(appended, 64, 64);
   // It counts on from the 1,027 before, so that 1,028 to 1,040 come first, and then those that came already.
   t.equal(kinds.filter((kind) => kind === 'ok').length, 13, 'and among 64 of them');
+});
+
+t.test('HSMs that count IVs for each key: two keys may have the same, one key may not', async (t) => {
+  shim.setFaults('iv in-place 1');
+  const kindOf = async (pool: Awaited<ReturnType<typeof startPool>>, { object }: (typeof counting)[0]) => {
+    const answer = await pool.encrypt(encryption(object, { verify: false }), farDeadline());
+    return answer.ok ? 'ok' : answer.error.kind;
+  };
+  for (const expected of ['ok', 'unsafe-iv', 'unsafe-iv']) {
+    // In one session, which is another one each time.
+    const pool = await startPool(t, token, 1, undefined, 1, () => {});
+    pool.setProfile({ form: inPlace, badTagCodes: null });
+    for (const key of counting) t.equal(await kindOf(pool, key), expected);
+    await pool.close();
+  }
 });
