@@ -17,6 +17,10 @@ export class HeldRefusals {
   #kept: readonly KeptRefusal[] = [];
   /** Being written, or not taken by the disk: held until this process accepts the token. */
   #own: readonly KeptRefusal[] = [];
+  /** Of `#own`, those that are being written, by id: whether the same was found again meanwhile. */
+  readonly #cameAgain = new Map<string, boolean>();
+  /** Of this process, as far as the disk took it: the last of each finding, and what could not be removed. */
+  #written: readonly KeptRefusal[] = [];
   #turn: Promise<void> = Promise.resolve();
 
   constructor(files: TokenRefusals, stated: ProfileName) {
@@ -41,6 +45,7 @@ export class HeldRefusals {
     this.#token = token;
     this.#kept = [];
     this.#own = [];
+    this.#written = [];
   }
 
   /** Fails, with a sentence, when what is kept cannot be looked for; then what was known holds on. */
@@ -53,30 +58,49 @@ export class HeldRefusals {
     });
   }
 
-  /** Whether the same is held already. */
-  holds(form: GcmForm, reason: string): boolean {
-    return this.all.some((held) => isSameFinding(held, form, reason));
+  /** Whether the same is held already, besides `passed`. */
+  holds(form: GcmForm, reason: string, passed: readonly KeptRefusal[] = []): boolean {
+    return without(this.all, passed).some((held) => isSameFinding(held, form, reason));
   }
 
-  /** Whether the same is being written, or could not be, and is none of `passed`: one more would say nothing more. */
-  isAdding(form: GcmForm, reason: string, passed: readonly KeptRefusal[]): boolean {
-    return without(this.#own, passed).some((own) => isSameFinding(own, form, reason));
-  }
-
-  /** Holds from now on, and on the whole node once this has returned. Fails, with a sentence, where the disk does not take it. */
-  add(refusal: Omit<TokenRefusal, 'stated'>): Promise<Result<void, string>> {
-    const id = randomUUID();
-    const whole = { ...refusal, stated: this.#stated };
-    const one: KeptRefusal = { id, refusal: whole };
+  /**
+   * Holds from now on, and on the whole node once this has returned. What this process has found before and finds again
+   * is kept anew, as an acceptance under way may have passed what is kept already, and in the place of that: no more files
+   * than processes for a finding. Fails, with a sentence, where the disk does not take it.
+   *
+   * @param passed what the acceptance under way in this process has seen.
+   */
+  async add(
+    refusal: Omit<TokenRefusal, 'stated'>,
+    passed: readonly KeptRefusal[] = [],
+  ): Promise<Result<void, string>> {
+    const { form, reason } = refusal;
+    const same = without(this.#own, passed).find((own) => isSameFinding(own, form, reason));
+    if (same !== undefined) {
+      // What the disk does not take it would not take now either.
+      if (this.#cameAgain.has(same.id)) this.#cameAgain.set(same.id, true);
+      return ok(undefined);
+    }
+    const one: KeptRefusal = { id: randomUUID(), refusal: { ...refusal, stated: this.#stated } };
     this.#own = [...this.#own, one];
-    return this.#inTurn(async (token) => {
-      const written = await this.#files.add(token, id, whole);
-      if (written.ok) {
-        this.#own = without(this.#own, [one]);
-        this.#kept = [...this.#kept, one];
-      }
-      return written;
-    });
+    this.#cameAgain.set(one.id, false);
+    const written = await this.#inTurn((token) => this.#write(token, one));
+    const cameAgain = this.#cameAgain.get(one.id) === true;
+    this.#cameAgain.delete(one.id);
+    return written.ok && cameAgain ? this.add(refusal) : written;
+  }
+
+  async #write(token: TokenName, one: KeptRefusal): Promise<Result<void, string>> {
+    const { id, refusal } = one;
+    if (refusal === null) return ok(undefined);
+    const written = await this.#files.add(token, id, refusal);
+    if (!written.ok) return written;
+    const earlier = this.#written.filter((other) => isSameFinding(other, refusal.form, refusal.reason));
+    this.#own = without(this.#own, [one]);
+    this.#kept = [...without(this.#kept, earlier), one];
+    this.#written = [...this.#written, one];
+    if ((await this.#files.remove(token, earlier)).ok) this.#written = without(this.#written, earlier);
+    return written;
   }
 
   /** They count no longer, on the whole node. Fails, with a sentence, where the disk holds on to them. */

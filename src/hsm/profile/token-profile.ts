@@ -1,9 +1,9 @@
 import type { Clock } from '../../base/clock.js';
-import { errorText } from '../../base/guards.js';
 import type { Logger } from '../../base/logger.js';
 import type { Result } from '../../base/result.js';
 import { allForms, callersForm, formText, type GcmForm, isSameForm } from './gcm-form.js';
 import { HeldRefusals } from './held-refusals.js';
+import { KnownPin } from './known-pin.js';
 import { type LearntProfile, type ProbeCase, type ProbeReport, probeToken, type Trials } from './probe.js';
 import type { ProfilePin, ProfilePins, TokenName } from './profile-pins.js';
 import { judgeProbe, type ProfileVerdict } from './profile-verdict.js';
@@ -53,12 +53,12 @@ export class TokenProfile {
   /** What the last probe was of: serial, label, firmware. */
   #probedAs: string | null = null;
   #metAs: string | null = null;
-  #pin: ProfilePin | null = null;
+  readonly #pin: KnownPin;
   /** What holds on the whole node, until an operator accepts the token. */
   readonly #held: HeldRefusals;
   /** By the last probe of this process. */
   #refused: string | null = null;
-  /** What was pinned cannot be read: whatever is found, an operator has to accept it. */
+  /** What is kept cannot be read: until it can, whatever is found, an operator has to accept it. */
   #damage: string | null = null;
   /** The last probe said nothing that counts. */
   #saidNothing = false;
@@ -66,17 +66,20 @@ export class TokenProfile {
   /** Why the first probe of a token that nothing is pinned of came to nothing. */
   #unprobedReason: string | null = null;
   #probing: Promise<unknown> | null = null;
+  /** Begun so far. */
+  #probes = 0;
   /** What the acceptance under way has found to be held against the token; what comes later it does not clear. */
   #passed: readonly KeptRefusal[] = [];
   #isUnreadable = false;
 
   constructor(options: TokenProfileOptions) {
     this.#options = options;
+    this.#pin = new KnownPin(options.pins, options.stated);
     this.#held = new HeldRefusals(options.refusals, options.stated);
   }
 
   get inForce(): ProfileInForce {
-    const profile = this.#pin?.profile ?? null;
+    const { profile } = this.#pin;
     if (profile !== null) {
       return { form: profile, badTagCodes: new Set([...profile.badTagCodes, ...profile.oddCodes]) };
     }
@@ -91,7 +94,7 @@ export class TokenProfile {
 
   /** Why only an operator can take the token into use again, whatever a probe finds. */
   get #mustBeAccepted(): string | null {
-    return this.#damage ?? this.#held.reason ?? this.#pin?.refused ?? null;
+    return this.#damage ?? this.#held.reason ?? this.#pin.refused;
   }
 
   /**
@@ -99,10 +102,10 @@ export class TokenProfile {
    * without a test key it cannot be probed, and what is stated, or that callers give the IV, holds until it has been.
    */
   get unprobed(): string | null {
-    return this.#pin === null ? this.#unprobedReason : null;
+    return this.#pin.isThere ? null : this.#unprobedReason;
   }
 
-  /** The token was found and logged in to. Reads what is pinned of it, once. */
+  /** The token was found and logged in to. Reads what is kept of it, if it is another one than before. */
   async met(token: TokenName & { readonly firmware: string }): Promise<void> {
     const { serial, label, firmware } = token;
     this.#metAs = JSON.stringify([serial, label, firmware]);
@@ -110,48 +113,61 @@ export class TokenProfile {
       await this.#held.look();
       return;
     }
-    const pinned = await this.#options.pins.read({ serial, label });
+    const pinned = await this.#pin.read({ serial, label });
     this.#token = { serial, label };
     this.#held.meets(this.#token);
     this.#unprobedReason = null;
     const looked = await this.#held.look();
-    this.#takePin(pinned.ok ? pinned.value : null);
-    const [problem] = [pinned, looked].filter((read) => !read.ok);
-    this.#damage = problem?.ok === false ? problem.error : null;
-    this.#refused = null;
-  }
-
-  #takePin(pin: ProfilePin | null): void {
     this.#probedAs = null;
-    this.#pin = pin?.stated === this.#options.stated ? pin : null;
+    this.#pin.take(pinned.ok ? pinned.value : null);
+    this.#damage = problemOf(pinned) ?? problemOf(looked);
+    this.#refused = null;
   }
 
   /**
    * Looks, as often as a token is checked, at what the other processes of the node hold against it, or have had accepted:
-   * each meets its own IVs only.
+   * each meets its own IVs only. What could not be read is read again.
    */
   async look(): Promise<void> {
     const token = this.#token;
     if (token === null || this.#probing !== null) return;
     const before = this.#held.reason;
+    const probes = this.#probes;
     const looked = await this.#held.look();
+    // After that: whoever accepts a token pins it before nothing is held against it.
+    const pinned = await this.#pin.read(token);
     // What a probe has changed meanwhile, it has told.
-    if (this.#probing !== null) return;
-    if (!looked.ok && !this.#isUnreadable) {
-      this.#options.logger.error('token refusals cannot be read', this.#fields({ reason: looked.error }));
-    }
-    this.#isUnreadable = !looked.ok;
+    if (this.#probing !== null || this.#probes !== probes || token !== this.#token) return;
+    this.#sayUnreadable(problemOf(looked) ?? problemOf(pinned));
+    const isOther = this.#seePin(pinned, looked);
+    // As it is pinned now, it has not been probed yet.
+    if (isOther) this.#probedAs = null;
     const reason = this.#held.reason;
-    if (reason === before) return;
-    if (reason !== null) {
-      this.#options.logger.error('token refused by another process of this node', this.#fields({ reason }));
-    } else {
-      // Whoever accepted it has pinned what it is now.
-      const pinned = await this.#options.pins.read(token);
-      if (pinned.ok && token === this.#token && this.#probing === null) this.#takePin(pinned.value);
-      this.#options.logger.info('token accepted by another process of this node', this.#fields({}));
-    }
+    if (reason === before && !isOther) return;
+    if (reason !== before) this.#sayHeld(reason);
     this.#options.onChange();
+  }
+
+  /** @returns whether it is another one than was known. */
+  #seePin(pinned: Result<ProfilePin | null, string>, looked: Result<void, string>): boolean {
+    const damage = problemOf(pinned) ?? problemOf(looked);
+    if (this.#damage === null || damage === this.#damage)
+      return pinned.ok && this.#pin.takeFromOthers(pinned.value);
+    this.#damage = damage;
+    if (pinned.ok) this.#pin.take(pinned.value);
+    return true;
+  }
+
+  #sayHeld(reason: string | null): void {
+    const { logger } = this.#options;
+    if (reason === null) logger.info('token accepted by another process of this node', this.#fields({}));
+    else logger.error('token refused by another process of this node', this.#fields({ reason }));
+  }
+
+  #sayUnreadable(reason: string | null): void {
+    if (reason !== null && !this.#isUnreadable && this.#damage === null)
+      this.#options.logger.error('what is kept of the token cannot be read', this.#fields({ reason }));
+    this.#isUnreadable = reason !== null;
   }
 
   /** Whether the token has not been probed as it is now. Not once it is refused: an operator probes it then. */
@@ -173,11 +189,13 @@ export class TokenProfile {
   async sawUnsafeIv(): Promise<void> {
     const { clock, logger, onChange } = this.#options;
     const { form } = this.inForce;
+    const isKnown = this.#held.holds(form, unsafeIvReason, this.#passed);
     // One that is kept already is another process's to have accepted: this one is newer.
-    if (this.#held.isAdding(form, unsafeIvReason, this.#passed)) return;
-    const kept = this.#held.add({ form, reason: unsafeIvReason, atMs: clock.wallMs() });
-    logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
-    onChange();
+    const kept = this.#held.add({ form, reason: unsafeIvReason, atMs: clock.wallMs() }, this.#passed);
+    if (!isKnown) {
+      logger.error('token gave an unsafe IV', this.#fields({ reason: unsafeIvReason }));
+      onChange();
+    }
     this.#sayUnkept(await kept);
   }
 
@@ -198,9 +216,10 @@ export class TokenProfile {
 
   async #probe(trials: Trials, accept: boolean): Promise<ProfileProbe> {
     const { stated: name, logger } = this.#options;
+    this.#probes += 1;
     const stated = vendorProfile(name);
     const metAs = this.#metAs;
-    const pinned = this.#pin?.profile ?? null;
+    const pinned = this.#pin.profile;
     await this.#held.look();
     const passed = accept ? this.#held.all : [];
     this.#passed = passed;
@@ -236,7 +255,14 @@ export class TokenProfile {
       const others = this.#held.all.filter((held) => !isPassed(held));
       // An IV that the token replaced because it wants another form, which is found now, says nothing against it.
       if (!others.some((refusal) => speaksAgainst(refusal, verdict.profile))) {
-        const unwritten = await this.#pinAs(verdict.profile);
+        // What has to be accepted holds over restarts, so its acceptance must, too.
+        const mustBeKept = accept && (verdict.kind === 'differs' || this.#mustBeAccepted !== null);
+        const unwritten = await this.#pinAs(verdict.profile, mustBeKept);
+        if (unwritten !== null && mustBeKept) {
+          this.#refuse(verdict.kind === 'differs' ? refusalText(verdict) : null);
+          const reason = `it is not accepted, as that cannot be kept: ${unwritten}`;
+          return this.#shown(name, pinned, found, 'refused', reason, cases);
+        }
         this.#sayUnkept(await this.#held.drop([...passed, ...others]));
         this.#damage = null;
         // What came while this was written stands.
@@ -259,7 +285,7 @@ export class TokenProfile {
 
   /** Nothing is pinned yet, and what is found may be without an operator. */
   #isFirst(verdict: ProfileVerdict): boolean {
-    const isHeld = this.#damage !== null || (this.#pin?.refused ?? null) !== null;
+    const isHeld = this.#damage !== null || this.#pin.refused !== null;
     return verdict.kind === 'agrees' && verdict.isNew && !isHeld;
   }
 
@@ -282,17 +308,12 @@ export class TokenProfile {
   }
 
   /** @returns why it was not written. */
-  async #pinAs(profile: LearntProfile): Promise<string | null> {
-    const token = this.#token;
-    if (token === null) return 'the token has not been met';
-    const { stated, clock, pins, logger } = this.#options;
-    this.#pin = { profile, refused: null, stated, atMs: clock.wallMs() };
-    const written = await pins
-      .write(token, this.#pin)
-      .catch((error: unknown) => ({ ok: false as const, error: errorText(error) }));
-    if (written.ok) return null;
-    logger.error('token profile not kept', this.#fields({ reason: written.error }));
-    return written.error;
+  async #pinAs(profile: LearntProfile, mustBeKept: boolean): Promise<string | null> {
+    if (this.#token === null) return 'the token has not been met';
+    const { clock, logger } = this.#options;
+    const unwritten = await this.#pin.write(this.#token, profile, clock.wallMs(), mustBeKept);
+    if (unwritten !== null) logger.error('token profile not kept', this.#fields({ reason: unwritten }));
+    return unwritten;
   }
 
   #fields(more: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
@@ -317,6 +338,8 @@ export class TokenProfile {
     };
   }
 }
+
+const problemOf = (read: Result<unknown, string>): string | null => (read.ok ? null : read.error);
 
 const speaksAgainst = ({ refusal }: KeptRefusal, found: GcmForm): boolean =>
   refusal === null || isSameForm(refusal.form, found);
