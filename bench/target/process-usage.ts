@@ -35,7 +35,8 @@ export function usageOf(pid: number): ProcessUsage | null {
   if (stat === null) return null;
   return {
     pid,
-    role: roleOf((read(`/proc/${pid}/cmdline`) ?? '').split('\0'), stat),
+    // One that was a standby has written its new name over all of it, with blanks.
+    role: roleOf((read(`/proc/${pid}/cmdline`) ?? '').split(/[\0 ]/), stat),
     cpuMicros: cpuMicrosOf(stat),
     pssKiB: Number(/^Pss:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/smaps_rollup`) ?? '')?.[1] ?? 0),
   };

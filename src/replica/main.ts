@@ -14,14 +14,19 @@ import { Replica } from './replica.js';
 import { roomToWrite } from './room-to-write.js';
 import { timedFiles } from './timed-files.js';
 
-/** The composition root of the replica. Returns once it runs; the process ends by its supervisor's word. */
-export async function runReplica(): Promise<void> {
-  const startedAtMs = systemClock.wallMs();
+/**
+ * The composition root of the replica. Returns once it runs; the process ends by its supervisor's word.
+ *
+ * @param onBegin when the supervisor has given it its configuration: until then it may have been waiting for long.
+ */
+export async function runReplica(onBegin: () => void): Promise<void> {
   const early: SupervisorMessage[] = [];
   let receive = (message: SupervisorMessage): void => void early.push(message);
   const supervisor = attachToSupervisor({ onMessage: (message) => receive(message) });
 
   const config = await supervisor.config;
+  const startedAtMs = systemClock.wallMs();
+  onBegin();
   const logger = createLogger({ level: config.log.level, role: 'replica', slot: 0 });
   process.on('exit', () => logger.flush());
   warnOfCoreDumps(logger, supervisor.coreDumpErrno);

@@ -11,17 +11,21 @@ import type {
 /** How long a dead child's last messages may take, when something it started still holds the channel. */
 const lastMessagesMs = 200;
 
-/** What a role is started with: the program and its arguments. */
-export type ChildCommand = (role: ChildRole) => readonly [program: string, ...args: string[]];
+/** What a role is started with: the program and its arguments. `standby`: a replica that waits for its configuration. */
+export type ChildCommand = (role: ChildRole | 'standby') => readonly [program: string, ...args: string[]];
 
-interface SpawnOptions {
+/** Who hears of a child. */
+export interface ChildOwner {
+  onMessage(message: ChildMessage): void;
+  /** Once, after the last message. */
+  onExit(code: number | null, signal: string | null): void;
+}
+
+interface SpawnOptions extends ChildOwner {
   readonly command: readonly [program: string, ...args: string[]];
   readonly environment: Pick<ChildEnvironment, 'XKSD_SLOT' | 'XKSD_SUPERVISOR_NONCE'>;
   /** Descriptors of ours that the child gets, under the variables that tell it their numbers. */
   readonly descriptors: readonly (readonly [variable: keyof ChildEnvironment, fd: number])[];
-  onMessage(message: ChildMessage): void;
-  /** Once, after the last message. */
-  onExit(code: number | null, signal: string | null): void;
 }
 
 export interface ChildHandle {

@@ -8,10 +8,18 @@ import { createServiceNotifier } from '../ops/notify.js';
 import type { ChildRole } from '../ops/supervision.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
-import { type ChildCommand, type ChildHandle, spawnChild } from './child-process.js';
+import { type ChildCommand, type ChildHandle, type ChildOwner, spawnChild } from './child-process.js';
 import { bindListeners } from './listeners.js';
-import { StartPriority } from './start-priority.js';
-import { type Action, type Event, exitCodes, Supervision, tickIntervalMs } from './supervision.js';
+import { Standby } from './standby.js';
+import { StartPriority, startNiceness } from './start-priority.js';
+import {
+  type Action,
+  type Event,
+  exitCodes,
+  replicaSlot,
+  Supervision,
+  tickIntervalMs,
+} from './supervision.js';
 
 export interface SupervisorOptions {
   readonly configPath: string;
@@ -79,26 +87,38 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     drainMs: config.serving.drainSeconds * 1_000,
     random: Math.random,
   });
-  const startPriority = new StartPriority();
+  const startPriority = new StartPriority((reason) =>
+    logger.warn('children start at the same priority as those that serve', { reason }),
+  );
   const children = new Map<number, ChildHandle>();
   const nonce = randomUUID();
-  const start = (slot: number, role: ChildRole): void => {
-    const child = spawnChild({
+  const spawn = (slot: number, role: ChildRole | 'standby', owner: ChildOwner): ChildHandle =>
+    spawnChild({
       command: options.childCommand(role),
       environment: { XKSD_SLOT: String(slot), XKSD_SUPERVISOR_NONCE: nonce },
       descriptors:
-        role === 'replica'
-          ? [['XKSD_METRICS_FD', listeners.metrics.fd]]
-          : [
+        role === 'serving'
+          ? [
               ['XKSD_XKS_FD', listeners.xks.fd],
               ['XKSD_HEALTH_FD', listeners.health.fd],
-            ],
+            ]
+          : [['XKSD_METRICS_FD', listeners.metrics.fd]],
+      ...owner,
+    });
+  const standby = new Standby({
+    spawn: (owner) => spawn(replicaSlot, 'standby', owner),
+    priority: startPriority,
+    nowMs: () => systemClock.monotonicMs(),
+  });
+  const start = (slot: number, role: ChildRole): void => {
+    const owner: ChildOwner = {
       onMessage: (message) => handle({ kind: 'message', slot, message }),
       onExit: (code, signal) => {
         children.delete(slot);
         handle({ kind: 'exited', slot, code, signal });
       },
-    });
+    };
+    const child = (role === 'replica' ? standby.take(owner) : null) ?? spawn(slot, role, owner);
     // Only serving processes log in.
     child.send({ kind: 'config', config: role === 'replica' ? withoutPins(config) : config });
     children.set(slot, child);
@@ -119,10 +139,14 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
         return;
       case 'priority': {
         const pid = children.get(action.slot)?.pid ?? null;
-        if (pid !== null && action.level === 'start') startPriority.lower(pid);
+        if (pid !== null && action.level === 'start') startPriority.lower(pid, startNiceness);
         else if (pid !== null) startPriority.restore(pid);
         return;
       }
+      case 'standby':
+        if (action.wanted) standby.prepare();
+        else standby.end();
+        return;
       case 'send':
         children.get(action.slot)?.send(action.message);
         return;
@@ -141,6 +165,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
       case 'finish':
         if (action.message !== null) complain(action.message);
         for (const child of children.values()) child.kill();
+        standby.end();
         finish(action.code);
     }
   };

@@ -7,7 +7,7 @@ import {
   type SupervisorMessage,
   servingHeartbeatTimeoutMs,
 } from '../ops/supervision.js';
-import { RestartPolicy } from './restart-policy.js';
+import { RestartPolicy, usefulAfterMs } from './restart-policy.js';
 
 /** How often `tick` wants to be called. */
 export const tickIntervalMs = 100;
@@ -15,6 +15,12 @@ export const tickIntervalMs = 100;
 const standstillMs = 1_000;
 /** From a child's start to its first heartbeat. */
 const startTimeoutMs = 20_000;
+/**
+ * A standby of the replica is started when the replica has been up for so long: neither while the node starts, nor for one
+ * that fails again and again.
+ */
+const standbyAfterMs = usefulAfterMs;
+const standbyLookMs = 30_000;
 /** What a serving process has after its drain, for requests in flight (2 s) and closing HSM sessions. */
 const servingStopMs = 10_000;
 const replicaStopMs = 10_000;
@@ -55,6 +61,8 @@ export type Action =
   | { readonly kind: 'kill'; readonly slot: number }
   /** `start`: it comes after those that serve until it does. */
   | { readonly kind: 'priority'; readonly slot: number; readonly level: 'start' | 'normal' }
+  /** Whether a process should wait to take the replica's place. Said again now and then: it may have ended. */
+  | { readonly kind: 'standby'; readonly wanted: boolean }
   | { readonly kind: 'send'; readonly slot: number; readonly message: SupervisorMessage }
   | { readonly kind: 'notify'; readonly state: 'ready' | 'stopping'; readonly status: string }
   | { readonly kind: 'status'; readonly status: string }
@@ -106,7 +114,7 @@ type Phase =
   | { readonly kind: 'draining'; readonly untilMs: number; readonly signals: number }
   | { readonly kind: 'stopping-replica'; readonly untilMs: number };
 
-const replicaSlot = 0;
+export const replicaSlot = 0;
 
 /**
  * Decides when children are started, killed and told things; does nothing itself. Events come in with the monotonic
@@ -122,6 +130,8 @@ export class Supervision {
   #finished = false;
   #exitCode: number = exitCodes.ok;
   #tickedAtMs: number | null = null;
+  /** When the replica's standby is looked after next. */
+  #standbyAtMs = 0;
   #lastStatus = '';
   #lastFleet: string;
   #actions: Action[] = [];
@@ -322,6 +332,7 @@ export class Supervision {
       }
     }
     this.#replaceStuck(nowMs);
+    this.#lookAfterStandby(nowMs);
     if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs) this.#closeListeners();
     if (this.#phase.kind === 'draining' && nowMs >= this.#phase.untilMs + servingStopMs) this.#killAll();
     if (this.#phase.kind === 'stopping-replica' && nowMs >= this.#phase.untilMs) this.#killAll();
@@ -358,6 +369,14 @@ export class Supervision {
     this.#send(stuck, { kind: 'leave', leaveMs: leavesInMs });
   }
 
+  #lookAfterStandby(nowMs: number): void {
+    const replica = this.#child(replicaSlot);
+    if (this.#phase.kind !== 'running' || nowMs < this.#standbyAtMs) return;
+    if (!replica.ready || nowMs - replica.startedAtMs < standbyAfterMs) return;
+    this.#standbyAtMs = nowMs + standbyLookMs;
+    this.#actions.push({ kind: 'standby', wanted: true });
+  }
+
   #isSilent(child: Child, nowMs: number): boolean {
     if (child.heardAtMs === null) return nowMs - child.startedAtMs > startTimeoutMs;
     const limitMs = child.role === 'replica' ? replicaHeartbeatTimeoutMs : servingHeartbeatTimeoutMs;
@@ -391,6 +410,7 @@ export class Supervision {
       child.ready = false;
       child.fatal = null;
       this.#actions.push({ kind: 'spawn', slot: child.slot, role: child.role });
+      if (child.role === 'replica') this.#standbyAtMs = 0;
       child.isBehind = child.role === 'serving' && this.#readyCount() > 0;
       if (child.isBehind) this.#actions.push({ kind: 'priority', slot: child.slot, level: 'start' });
       this.#send(child, this.#fleet());
@@ -439,6 +459,7 @@ export class Supervision {
     this.#log('info', 'draining', null, { drainMs });
     if (signals === 1) {
       this.#actions.push({ kind: 'notify', state: 'stopping', status: `draining for ${drainMs / 1_000} s` });
+      this.#actions.push({ kind: 'standby', wanted: false });
     }
     for (const child of this.#serving()) if (child.state === 'running') this.#sendDrain(child, drainMs);
     if (drainMs === 0) this.#closeListeners();

@@ -159,7 +159,8 @@ export class ChaosNode {
 
 function roleOf(pid: number): ProcessKind | null {
   try {
-    const role = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean).at(-1);
+    // One that was a standby has written its new name over all of it.
+    const role = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split(/[\0 ]/).filter(Boolean).at(-1);
     return role === 'replica' || role === 'serving' ? role : null;
   } catch {
     return null;

@@ -5,6 +5,7 @@ import {
   type SupervisorMessage,
   servingHeartbeatTimeoutMs,
 } from '../../src/ops/supervision.js';
+import { usefulAfterMs } from '../../src/supervisor/restart-policy.js';
 import { type Action, type Event, Supervision, tickIntervalMs } from '../../src/supervisor/supervision.js';
 
 /** Supervision with a clock of its own and children that do as the test says. */
@@ -87,6 +88,7 @@ class SimulatedNode {
       if (action.kind === 'notify') return [`notify ${action.state}: ${action.status}`];
       if (action.kind === 'status') return [`status ${action.status}`];
       if (action.kind === 'priority') return [`priority ${action.slot} ${action.level}`];
+      if (action.kind === 'standby') return [`standby ${action.wanted}`];
       return ['slot' in action ? `${action.kind} ${action.slot}` : action.kind];
     });
   }
@@ -156,6 +158,34 @@ t.test('when nobody is left who serves, who starts comes after nobody', async (t
   node.exited(2, null, 'SIGSEGV');
   t.same(node.took('spawn', 'priority'), ['spawn 2', 'priority 1 normal']);
 });
+
+t.test(
+  'a replica that has been up for a while has a standby, looked after until the node stops',
+  async (t) => {
+    const node = new SimulatedNode();
+    node.start();
+    node.pass(usefulAfterMs);
+    t.same(node.took('standby'), [], 'the replica is not up');
+    for (const slot of [0, 1, 2]) node.readiness(slot, true);
+    node.pass(tickIntervalMs);
+    t.same(node.took('standby'), ['standby true']);
+    node.pass(29_000);
+    t.same(node.took('standby'), []);
+    node.pass(1_000);
+    t.same(node.took('standby'), ['standby true'], 'it may have ended meanwhile');
+    node.exited(0, null, 'SIGKILL');
+    t.same(node.took('spawn', 'standby'), ['spawn 0']);
+    node.readiness(0, true);
+    node.pass(usefulAfterMs - tickIntervalMs);
+    t.same(node.took('standby'), [], 'not for one that fails again and again');
+    node.pass(tickIntervalMs);
+    t.same(node.took('standby'), ['standby true']);
+    node.do({ kind: 'stop' });
+    t.same(node.took('standby'), ['standby false']);
+    node.pass(31_000);
+    t.same(node.took('standby'), []);
+  },
+);
 
 t.test(
   'READY waits for the replica and for what each serving process has to say, not for an HSM',

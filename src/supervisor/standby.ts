@@ -1,0 +1,82 @@
+import type { ChildHandle, ChildOwner } from './child-process.js';
+import { type StartPriority, standbyNiceness } from './start-priority.js';
+
+/** One that has said something and then nothing for so long does not answer; heartbeats come every half second. */
+const silenceMsMax = 3_000;
+
+interface StandbyOptions {
+  readonly spawn: (owner: ChildOwner) => ChildHandle;
+  readonly priority: Pick<StartPriority, 'lower' | 'restore'>;
+  /** Monotonic. */
+  readonly nowMs: () => number;
+}
+
+interface Waiting {
+  readonly child: ChildHandle;
+  /** Whose it is; `null` while it waits. */
+  owner: ChildOwner | null;
+  /** `null`: it has not loaded everything yet. */
+  heardAtMs: number | null;
+}
+
+/**
+ * A process that has loaded what it needs and waits for its configuration, to take the place of one that dies: loading is
+ * most of what a start costs, and is done while nobody waits for it, with what the others leave of the cores.
+ */
+export class Standby {
+  readonly #options: StandbyOptions;
+  #waiting: Waiting | null = null;
+
+  constructor(options: StandbyOptions) {
+    this.#options = options;
+  }
+
+  /** Starts one, unless one waits that answers. */
+  prepare(): void {
+    if (this.#waiting !== null && this.#answers(this.#waiting)) return;
+    this.end();
+    const { spawn, priority, nowMs } = this.#options;
+    const waiting: { owner: ChildOwner | null; heardAtMs: number | null; child: ChildHandle } = {
+      owner: null,
+      heardAtMs: null,
+      child: spawn({
+        onMessage: (message) => {
+          waiting.heardAtMs = nowMs();
+          waiting.owner?.onMessage(message);
+        },
+        onExit: (code, signal) => {
+          if (this.#waiting === waiting) this.#waiting = null;
+          waiting.owner?.onExit(code, signal);
+        },
+      }),
+    };
+    this.#waiting = waiting;
+    if (waiting.child.pid !== null) priority.lower(waiting.child.pid, standbyNiceness);
+  }
+
+  /** The one that waits, with its own priority again; its owner's from now on. `null`: there is none that is of use. */
+  take(owner: ChildOwner): ChildHandle | null {
+    const waiting = this.#waiting;
+    if (waiting === null) return null;
+    const { pid } = waiting.child;
+    // One that has to keep its low priority would be of no use.
+    if (pid === null || !this.#answers(waiting) || !this.#options.priority.restore(pid)) {
+      this.end();
+      return null;
+    }
+    this.#waiting = null;
+    waiting.owner = owner;
+    return waiting.child;
+  }
+
+  /** Ends the one that waits. */
+  end(): void {
+    this.#waiting?.child.kill();
+    this.#waiting = null;
+  }
+
+  /** One that is still loading counts: it is ahead of one that would be started now. */
+  #answers({ heardAtMs }: Waiting): boolean {
+    return heardAtMs === null || this.#options.nowMs() - heardAtMs <= silenceMsMax;
+  }
+}
