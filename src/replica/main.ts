@@ -34,6 +34,8 @@ export async function runReplica(onBegin: () => void): Promise<void> {
   const version = softwareVersion();
   let observeSync: (durationMs: number) => void = () => {};
   let replica: Replica | null = null;
+  /** Why the log has failed; this process ends by itself. */
+  let failure: string | null = null;
   let fullDisk: string | null = null;
   let isUp = false;
   const end = (reason: string): void => {
@@ -60,14 +62,14 @@ export async function runReplica(onBegin: () => void): Promise<void> {
       }),
     // Nothing is retried in place: what the disk holds now is found out by reading it anew, by the next process. Until
     // there is room for that one, this one goes on with all that needs no disk: its links, and telling what is wrong.
-    onFatal: (reason) => {
+    onFatal: (reason, directory) => {
+      failure = reason;
+      replica?.halted(reason);
       const onFull = (): void => {
         logger.error('the disk is full: replication has stopped here until there is room', { reason });
         fullDisk = `the disk of the data directory is full: ${reason}`;
-        replica?.halted(reason);
         if (isUp) supervisor.reportReadiness(false, fullDisk);
       };
-      const directory = { files: systemFiles, path: config.node.dataDir };
       void roomToWrite(directory, systemTimers, onFull).then(() => end(reason));
     },
     onHalted: (reason) => {
@@ -102,7 +104,7 @@ export async function runReplica(onBegin: () => void): Promise<void> {
   // Before anybody can ask what has been applied: who is to apply it.
   for (const message of early) receive(message);
   const started = await running.start(process.env['XKSD_METRICS_FD']);
-  if (!started.ok && fullDisk !== null) return;
+  if (!started.ok && failure !== null) return;
   if (!started.ok) {
     await running.close();
     return supervisor.reportFatal(started.error);

@@ -31,8 +31,8 @@ export interface OpenLogOptions {
   readonly random: RandomSource;
   readonly logger: Logger;
   readonly report: () => Omit<NodeReport, 'appliedIndex' | 'stateHashes'>;
-  /** The log can go on no more; the process should end. */
-  readonly onFatal: (message: string) => void;
+  /** The log in `directory` can go on no more; the process should end. */
+  readonly onFatal: (message: string, directory: DataDirectory) => void;
   /** Replication has stopped here for good; serving goes on. */
   readonly onHalted: (reason: string) => void;
 }
@@ -99,7 +99,7 @@ export async function openLog(options: OpenLogOptions): Promise<Result<OpenedLog
     bootTimeMs: options.bootTimeMs,
     random: () => unitInterval(options.random),
     report: options.report,
-    onFatal: options.onFatal,
+    onFatal: (message) => options.onFatal(message, directory),
     onHalted: options.onHalted,
     onWarning: (reason) => logger.warn('replication', { reason }),
   });

@@ -13,12 +13,25 @@ export const ballastName = 'ballast';
 /** As much as a log segment: room for a snapshot and a new segment. 0: no ballast. */
 export const ballastBytesDefault = 16 * 1024 * 1024;
 
+/**
+ * What must stay free beside it, for the log: sixteen of the longest commands. With less, a replica that starts would soon
+ * end again.
+ */
+export const roomBesideBallastBytes = 1024 * 1024;
+
 const chunkBytesMax = 1024 * 1024;
 
-/** Makes the ballast unless it is there. Rejects with the system's error when the disk has no room for it. */
+/**
+ * Makes the ballast unless it is there. Rejects when the disk has no room for it and the log: who has removed it to have
+ * room must not lose that to the next one.
+ */
 export async function ensureBallast(files: FileOperations, dir: string, bytes: number): Promise<void> {
   const path = join(dir, ballastName);
   if (bytes === 0 || (await files.stat(path)) !== null) return;
+  const freeBytes = await files.freeBytes(dir);
+  if (freeBytes < bytes + roomBesideBallastBytes) {
+    throw new Error(`its ${bytes} bytes and room for the log are more than the ${freeBytes} that are free`);
+  }
   try {
     await replaceFile(files, dir, ballastName, ballastChunks(bytes));
   } catch (error) {

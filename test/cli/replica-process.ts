@@ -94,11 +94,13 @@ export class ReplicaProcess {
   log = '';
   readonly #ready: Promise<void>;
 
-  private constructor(files: NodeFiles) {
+  private constructor(files: NodeFiles, fileBytesMax: number | null) {
     const native = loadNativeBinding();
     const metricsFd = native.bindTcp('127.0.0.1', 0, 16);
     this.metricsUrl = `http://127.0.0.1:${native.boundPort(metricsFd)}/metrics`;
-    this.child = spawn(process.execPath, [join(programs, 'xksd.js'), 'replica'], {
+    const limit = fileBytesMax === null ? [] : ['prlimit', `--fsize=${fileBytesMax}`];
+    const [program = '', ...args] = [...limit, process.execPath, join(programs, 'xksd.js'), 'replica'];
+    this.child = spawn(program, args, {
       env: {
         PATH: process.env['PATH'] ?? '',
         XKSD_SLOT: '0',
@@ -129,9 +131,13 @@ export class ReplicaProcess {
     this.#ready.catch(() => {});
   }
 
-  /** Resolves when it is ready; rejects with what it said when it ended instead. */
-  static async start(t: Test, files: NodeFiles): Promise<ReplicaProcess> {
-    const replica = new ReplicaProcess(files);
+  /**
+   * Resolves when it is ready; rejects with what it said when it ended instead.
+   *
+   * @param fileBytesMax RLIMIT_FSIZE: a write beyond it fails with EFBIG, as on a full disk with ENOSPC.
+   */
+  static async start(t: Test, files: NodeFiles, fileBytesMax: number | null = null): Promise<ReplicaProcess> {
+    const replica = new ReplicaProcess(files, fileBytesMax);
     t.teardown(() => replica.kill());
     await replica.#ready;
     return replica;

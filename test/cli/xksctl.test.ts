@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
@@ -456,6 +465,21 @@ t.test('a disk that takes no more ends the replica, with the reason', async (t) 
   t.equal(await replica.ended(), 1, 'the supervisor starts it anew');
   t.match(replica.log, /"reason":"[^"]*EFBIG[^"]*","message":"the durable log failed; the replica ends"/);
 });
+
+t.test(
+  'a disk that takes no more while a replica starts is for its next start, not for a person',
+  async (t) => {
+    const files = nodeFiles(t);
+    t.match(await runXksctl(['cluster', 'init', '--config', files.configPath]), { exitCode: 0 });
+    const [segment = ''] = readdirSync(join(files.dataDir, 'log'));
+    const { size } = statSync(join(files.dataDir, 'log', segment));
+    await t.rejects(
+      ReplicaProcess.start(t, files, size),
+      /"reason":"[^"]*EFBIG[^"]*","message":"the durable log failed; the replica ends"/,
+    );
+    await ReplicaProcess.start(t, files);
+  },
+);
 
 t.test('the command line: usage, help, version', async (t) => {
   const usage = async (...args: readonly string[]): Promise<void> => {

@@ -11,7 +11,12 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { loadNativeBinding } from '../../src/base/native.js';
-import { ballastName, releaseBallast, remainingBytes } from '../../src/replication/ballast.js';
+import {
+  ballastName,
+  releaseBallast,
+  remainingBytes,
+  roomBesideBallastBytes,
+} from '../../src/replication/ballast.js';
 import { encodeChecksummed } from '../../src/replication/checksummed-json.js';
 import {
   eraseJoinSecret,
@@ -344,6 +349,27 @@ t.test('without room for the ballast a node starts all the same, and says so', a
   t.match(opened.value.warnings, [/ballast could not be made: ENOSPC.*Free some space/]);
   t.match(removed, /ballast\.tmp$/, 'what there was of it is gone');
   await opened.value.close();
+});
+
+t.test('a ballast that would leave the log no room is not made: it was removed to have some', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  await initialise(dir);
+  rmSync(join(dir, ballastName));
+  const openWith = async (freeBytes: number): Promise<readonly string[]> => {
+    const options = { dir, nodeName: 'node-a', tryLockFile, pid: 1, ballastBytes };
+    const opened = await openDataDirectory({
+      ...options,
+      files: { ...files, freeBytes: async () => freeBytes },
+    });
+    if (!opened.ok) throw new Error(opened.error.message);
+    await opened.value.close();
+    return opened.value.warnings;
+  };
+  const enough = ballastBytes + roomBesideBallastBytes;
+  t.match(await openWith(enough - 1), [/ballast could not be made: its 1500000 bytes and room for the log/]);
+  t.notOk(existsSync(join(dir, ballastName)));
+  t.strictSame(await openWith(enough), []);
+  t.ok(existsSync(join(dir, ballastName)));
 });
 
 t.test('a fence stands, whatever happens to it', async (t) => {
