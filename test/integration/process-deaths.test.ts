@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import t from 'tap';
 import { callers, startLoad } from '../support/load.js';
 import { allReady, childrenOf, eventually, isAlive, startNode } from '../support/running-node.js';
@@ -53,6 +55,29 @@ t.test('a replica that is stopped, and then killed, costs no request at all', as
     }),
     /400.*InvalidStateException/,
   );
+});
+
+t.test('a standby that has loaded everything takes the place of a replica that dies', async (t) => {
+  const running = await startNode(t);
+  const { pid } = running.node.description;
+  const command = (of: number): string => readFileSync(`/proc/${of}/cmdline`, 'utf8').replace(/\0+$/, '');
+  let standby = 0;
+  await eventually('a standby', () => {
+    standby = childrenOf(pid).find((child) => command(child).endsWith('\0standby')) ?? 0;
+    return standby !== 0;
+  });
+  const { replica } = await running.status();
+  t.not(replica.pid, standby);
+  process.kill(replica.pid, 'SIGKILL');
+  await eventually('a new replica', async () => {
+    const { status, stdout } = await running.xksctl('-o', 'json', 'status');
+    return (status === 0 || status === 3) && JSON.parse(stdout).replica.pid === standby;
+  });
+  t.match(command(standby), / replica$/, 'people see what it is now');
+  t.equal(getPriority(standby), getPriority(pid), 'it has its priority back');
+  await running.xksctlJson('key', 'disable', 'test', 'key-1');
+  process.kill(pid, 'SIGKILL');
+  await eventually('no child is left', () => !isAlive(standby));
 });
 
 t.test('children end with the supervisor, however it ends', async (t) => {
