@@ -1,4 +1,5 @@
 import { isAscii } from 'node:buffer';
+import { allocateShortBytes } from './short-bytes.js';
 
 const quote = 0x22;
 const backslash = 0x5c;
@@ -84,12 +85,12 @@ export class JsonCursor {
       : value;
   }
 
-  /** Bytes in hexadecimal, so many at most, in an array of their own. */
+  /** Bytes in hexadecimal, so many at most. */
   hex(bytesMax: number): Uint8Array | undefined {
     const end = this.#stringEnd(this.#at);
     const length = (end - this.#at - 1) / 2;
     if (end < 0 || !Number.isInteger(length) || length > bytesMax) return undefined;
-    const value = new Uint8Array(length);
+    const value = allocateShortBytes(length);
     let from = this.#at + 1;
     for (let to = 0; to < length; to += 1) {
       const high = nibbles[this.#bytes[from] ?? 0] ?? noDigit;

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { invariant, isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 import { JsonCursor } from './json-cursor.js';
+import { allocateShortBytes } from './short-bytes.js';
 
 /**
  * How values of commands and snapshot records look in JSON: strictly one way. A codec refuses the same values in both
@@ -105,10 +106,7 @@ export function wordField<const T extends string>(words: readonly T[]): FieldCod
   };
 }
 
-/**
- * Between bytes and hexadecimal, in one piece of memory for all: key state holds hundreds of thousands of short byte
- * strings, and a view on memory outside the heap for each would cost more than all the rest of a snapshot.
- */
+/** Between bytes and hexadecimal, in one piece of memory for all. */
 const scratch = Buffer.alloc(bytesMax);
 const scratchBytes = new Uint8Array(scratch.buffer, scratch.byteOffset, scratch.byteLength);
 
@@ -124,10 +122,12 @@ function readBytes(json: unknown): Uint8Array {
   const bytes = json.length >>> 1;
   // Writing stops at the first character that is no digit.
   if (json.length % 2 !== 0 || scratch.write(json, 'hex') !== bytes) return fail('is not hexadecimal');
-  return scratchBytes.slice(0, bytes);
+  const value = allocateShortBytes(bytes);
+  value.set(scratchBytes.subarray(0, bytes));
+  return value;
 }
 
-/** Bytes as lower-case hexadecimal. Decoding gives an array of its own, on no shared pool. */
+/** Bytes as lower-case hexadecimal. What decoding gives shares its memory with others. */
 export const bytesField: FieldCodec<Uint8Array> = {
   write: writeBytes,
   fromJson: readBytes,
@@ -165,9 +165,34 @@ export function listField<T>(field: FieldCodec<T>, lengthMax: number): FieldCode
         const value = field.read(cursor);
         if (value === undefined) return undefined;
         values.push(value);
-        if (cursor.skip(']')) return values;
+        // A copy has just the length: what grows by `push` has room for 17 elements, and key state has lists by the 100,000.
+        if (cursor.skip(']')) return values.slice();
       }
       return undefined;
+    },
+  };
+}
+
+/** Different lists that `sharedListField` keeps; the rest are each their own. */
+const sharedListsMax = 64;
+
+/** A list of words of which few different ones occur: equal ones, as they are read, are one and the same. */
+export function sharedListField(lengthMax: number): FieldCodec<readonly string[]> {
+  const own = listField(stringField, lengthMax);
+  const known = new Map<string, readonly string[]>();
+  const shared = (values: readonly string[]): readonly string[] => {
+    const text = JSON.stringify(values);
+    const first = known.get(text);
+    if (first !== undefined) return first;
+    if (known.size < sharedListsMax) known.set(text, values);
+    return values;
+  };
+  return {
+    write: own.write,
+    fromJson: (json) => shared(own.fromJson(json)),
+    read: (cursor) => {
+      const values = own.read(cursor);
+      return values === undefined ? undefined : shared(values);
     },
   };
 }

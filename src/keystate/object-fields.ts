@@ -10,6 +10,7 @@ import {
   listField,
   nullableField,
   objectField,
+  sharedListField,
   stringField,
   wordField,
 } from './json-fields.js';
@@ -31,7 +32,8 @@ import {
 
 const statusField: FieldCodec<Status> = wordField(['ENABLED', 'DISABLED']);
 
-const wordsField = listField(stringField, 64);
+/** Those of nearly all keys are the same. */
+const wordsField = sharedListField(64);
 
 export const sealedBytesField: FieldCodec<SealedBytes> = objectField({
   nonce: bytesField,
