@@ -29,7 +29,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 
 const pureLayers = ['xks', 'sigv4', 'raft', 'keystate'];
 /** What of `base/` reaches the outside world and is therefore closed to the pure layers. */
-const impureBase = ['native.ts', 'clock.ts', 'random.ts', 'small-file.ts'];
+const impureBase = ['native.ts', 'clock.ts', 'random.ts', 'small-file.ts', 'directory-sync.ts'];
 const pureModules = ['node:crypto', 'node:buffer'];
 const impureGlobals =
   /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|process\.|setTimeout|setInterval|setImmediate|queueMicrotask|fetch\(|randomBytes|randomFillSync|randomUUID)/;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncDirectory } from '../base/directory-sync.js';
 import { errorText, isJsonObject } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
 
@@ -37,12 +38,7 @@ export async function writeKeptFile(path: string, content: object): Promise<Resu
       await file.close();
     }
     await rename(temporary, path);
-    const directory = await open(dirname(path), constants.O_RDONLY);
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
+    await syncDirectory(dirname(path));
     return ok(undefined);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});

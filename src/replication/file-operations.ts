@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, stat, statfs, unlink } from 'node:fs/promises';
+import { syncDirectory } from '../base/directory-sync.js';
 
 export interface FileInfo {
   readonly kind: 'file' | 'directory' | 'other';
@@ -116,14 +117,7 @@ export const systemFiles: FileOperations = {
 
   remove: unlink,
 
-  async syncDirectory(path) {
-    const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  },
+  syncDirectory,
 
   async freeBytes(path) {
     const { bavail, bsize } = await statfs(path);

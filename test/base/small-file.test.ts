@@ -28,3 +28,22 @@ t.test('what is too long, and what is no file, is refused at once', async (t) =>
   }
   t.throws(() => readSmallFile(join(directory, 'none'), 10), { code: 'ENOENT' });
 });
+
+t.test('of a file that was read, or was too long, nothing is left but what was returned', async (t) => {
+  const directory = t.testdir({ key: 'k'.repeat(9_000) });
+  const buffers: Buffer[] = [];
+  const { alloc } = Buffer;
+  t.intercept(Buffer, 'alloc', {
+    value: (bytes: number) => {
+      const buffer = alloc.call(Buffer, bytes);
+      buffers.push(buffer);
+      return buffer;
+    },
+  });
+  const path = join(directory, 'key');
+  t.equal(readSmallFile(path, 10_000).bytes.toString(), 'k'.repeat(9_000));
+  t.match(readSmallFile('/proc/self/status', 65_536).bytes.toString(), /^Name:/);
+  t.throws(() => readSmallFile('/proc/self/status', 10), SmallFileError);
+  t.ok(buffers.length >= 5, `${buffers.length} buffers`);
+  for (const buffer of buffers) t.ok(buffer.every((byte) => byte === 0));
+});

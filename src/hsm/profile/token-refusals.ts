@@ -1,6 +1,6 @@
-import { constants } from 'node:fs';
-import { open, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncDirectory } from '../../base/directory-sync.js';
 import { errorText, isJsonObject } from '../../base/guards.js';
 import { err, ok, type Result } from '../../base/result.js';
 import { readKeptFile, writeKeptFile } from '../kept-file.js';
@@ -74,12 +74,7 @@ export function tokenRefusals(dataDir: string): TokenRefusals {
       if (refusals.length === 0) return ok(undefined);
       try {
         for (const { id } of refusals) await rm(pathOf(token, id), { force: true });
-        const directory = await open(dataDir, constants.O_RDONLY);
-        try {
-          await directory.sync();
-        } finally {
-          await directory.close();
-        }
+        await syncDirectory(dataDir);
         return ok(undefined);
       } catch (error) {
         return err(`cannot remove what is kept against the token in ${dataDir}: ${errorText(error)}`);
