@@ -53,6 +53,9 @@ t.test(
   async (t) => {
     const after = (known: number, samples: readonly number[]): number => samples.reduce(typicalMicros, known);
     t.equal(after(0, [4_000]), 4_000, 'the first says what is known');
+    t.equal(after(64, [32]), 64 - 4, 'an eighth of what it was less');
+    t.equal(after(64, [96]), 64 + 1, 'a thirty-second of what it was more');
+    t.equal(after(64, [9_000]), 64 + 2, 'or of what is known');
     t.ok(after(300, Array<number>(12).fill(35)) < 100, 'finding a key at the start is soon forgotten');
     const everyTenth = Array.from({ length: 2_000 }, (_, index) => (index % 10 === 0 ? 9_000 : 40));
     t.ok(after(40, everyTenth) < 60, 'one in ten had to wait for a core');

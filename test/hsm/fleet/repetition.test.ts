@@ -99,3 +99,23 @@ t.test('one that always fails is asked once each, when the burst is used up', as
   for (let index = 0; index < 20; index++) await crypto.decrypt(operation, 150);
   t.equal(token.calls, 20 + 20);
 });
+
+t.test('what succeeds at once allows repetitions anew', async (t) => {
+  const failed = err(failure('failed'));
+  // The burst is used up by seven that always fail; four succeed; the next may be repeated once, and fails then.
+  const token = answers(
+    ...Array.from({ length: 7 + 20 }, () => failed),
+    ...Array.from({ length: 4 }, () => plaintext),
+    failed,
+    plaintext,
+    failed,
+  );
+  const crypto = repeating(token, new VirtualTime());
+  for (let index = 0; index < 7; index++) t.equal(await crypto.decrypt(operation, 150), failed);
+  t.equal(token.calls, 27);
+  for (let index = 0; index < 4; index++) t.equal(await crypto.decrypt(operation, 150), plaintext);
+  t.equal(await crypto.decrypt(operation, 150), plaintext);
+  t.equal(token.calls, 33);
+  t.equal(await crypto.decrypt(operation, 150), failed);
+  t.equal(token.calls, 34, 'no other one');
+});

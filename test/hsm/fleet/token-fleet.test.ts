@@ -183,6 +183,37 @@ t.test('the only token that is well is asked again where it fails in a call', as
   t.strictSame(ill.calls, [1, 1], 'one that is ill is not asked twice');
 });
 
+t.test(
+  'the only token that is well is asked again three times, and as often as its record allows',
+  async (t) => {
+    const fixture = new Fixture();
+    fixture.token('b').change({ state: 'UNAVAILABLE' });
+    const { crypto } = fixture.token('a');
+    crypto.failure = failure('failed');
+    crypto.before = () => {
+      if (crypto.calls === 5) crypto.failure = null;
+    };
+    t.match(await fixture.encrypt(), { ok: true });
+    t.strictSame(fixture.calls, [4, 1], 'then even one that is ill is better');
+
+    const spoilt = new Fixture();
+    spoilt.token('b').change({ state: 'UNAVAILABLE' });
+    const { crypto: fickle } = spoilt.token('a');
+    fickle.before = () => {
+      fickle.failure = fickle.calls % 2 === 1 ? failure('failed') : null;
+    };
+    // Twenty and, as each of them succeeds in the end, a quarter more each.
+    for (let index = 0; index < 26; index++) {
+      t.match(await spoilt.encrypt(), { ok: true });
+      // So seldom that its breaker stays closed.
+      await spoilt.advance(1_000);
+    }
+    t.strictSame(spoilt.calls, [52, 0]);
+    t.match(await spoilt.encrypt(), { ok: true });
+    t.strictSame(spoilt.calls, [53, 1], 'it fails too often for that');
+  },
+);
+
 t.test('one retry, and none without 40 ms for it', async (t) => {
   const fixture = new Fixture(['a', 'b', 'c']);
   for (const token of fixture.tokens) token.crypto.failure = failure('failed');
