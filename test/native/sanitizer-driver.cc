@@ -374,6 +374,57 @@ void CheckIvsOfTheHsm(const char* module, CK_SLOT_ID slot, const char* faults) {
   EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
 }
 
+/** A key with a witness: what is bad is refused three times, or twice where there is no time; what is opened after all was not. */
+void CheckRefusals(const char* module, CK_SLOT_ID slot, const char* faults) {
+  const std::vector<uint8_t> witness{1, 2, 3}, witness_aad{4, 5, 6};
+  Cells cells;
+  Submitter submitter;
+  const auto pool = Open(module, slot, 1, cells, submitter);
+  {
+    Worker worker(pool);
+    cell::Header& header = cells.Header(0);
+    const auto carried = [&](uint32_t operation, size_t aad_bytes, const std::vector<uint8_t>& data) {
+      const CellRef ref = cells.Submit(0, operation, aad_bytes, data.size());
+      // Encrypts have their prefix between; nobody looks at what it is.
+      std::copy(witness_aad.begin(), witness_aad.end(), cells.At(0) + sizeof(cell::Header));
+      std::copy(data.begin(), data.end(), cells.Data(0));
+      Carry(submitter, 1, {ref});
+      EXPECT(cells.Done(ref));
+      std::vector<uint8_t> result(cells.Data(0), cells.Data(0) + data.size());
+      cells.Release(ref);
+      return result;
+    };
+    const std::vector<uint8_t> sealed = carried(cell::kOperationEncrypt, witness_aad.size(), witness);
+    EXPECT(header.result == cell::kOk);
+    header.key.witness_bytes = static_cast<uint32_t>(sealed.size());
+    memcpy(header.key.witness_iv, header.iv, sizeof header.key.witness_iv);
+    memcpy(header.key.witness_tag, header.tag, sizeof header.key.witness_tag);
+    memcpy(header.key.witness_ciphertext, sealed.data(), sealed.size());
+
+    cells.form_flags = 3U << cell::kRefusalsWantedShift | 2U << cell::kRefusalsLeastShift;
+    const auto decrypted = [&](int64_t micros_left) {
+      header.refusals = 0;
+      header.ask_until_micros = static_cast<uint32_t>(static_cast<int64_t>(MonotonicMicros()) + micros_left);
+      return carried(cell::kOperationDecrypt, witness_aad.size(), sealed);
+    };
+    constexpr int64_t kLong = 60000000;
+    header.tag[0] ^= 1;
+    decrypted(kLong);
+    EXPECT(header.result == cell::kBadCiphertext && header.refusals == 3);
+    decrypted(-1);
+    EXPECT(header.result == cell::kBadCiphertext && header.refusals == 2);
+    cells.form_flags = 3U << cell::kRefusalsWantedShift | 3U << cell::kRefusalsLeastShift;
+    decrypted(-1);
+    EXPECT(header.result == cell::kFailed && header.refusals == (2 | cell::kDoubted));
+    header.tag[0] ^= 1;
+    SetFaults(faults, "C_Decrypt fail 0x5 1\n");
+    EXPECT(decrypted(kLong) == witness && header.result == cell::kOk && header.refusals == (1 | cell::kSpurious));
+    SetFaults(faults, "");
+    EXPECT(decrypted(kLong) == witness && header.refusals == 0);
+  }
+  EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+}
+
 /** As many IVs as are remembered, and not one more. */
 void CheckIvGuard() {
   const uint8_t zero[IvGuard::kIvBytes] = {};
@@ -584,6 +635,7 @@ int main(int argc, char** argv) {
     CheckWorkersThatEnd(module_path, slot, sessions);
   }
   CheckIvsOfTheHsm(module_path, slot, argv[4]);
+  CheckRefusals(module_path, slot, argv[4]);
   CheckRefusedSessions(module_path, slot, argv[4]);
   CheckStop(module_path, slot);
 
