@@ -9,17 +9,12 @@ import type { ChildRole } from '../ops/supervision.js';
 import { loadTlsFiles } from '../ops/tls-files.js';
 import { softwareVersion } from '../ops/version.js';
 import { type ChildCommand, type ChildHandle, type ChildOwner, spawnChild } from './child-process.js';
+import { replicaSlot } from './child-record.js';
 import { bindListeners } from './listeners.js';
 import { Standby } from './standby.js';
 import { StartPriority, startNiceness } from './start-priority.js';
-import {
-  type Action,
-  type Event,
-  exitCodes,
-  replicaSlot,
-  Supervision,
-  tickIntervalMs,
-} from './supervision.js';
+import { Supervision, tickIntervalMs } from './supervision.js';
+import { type Action, type Event, exitCodes } from './supervision-events.js';
 
 export interface SupervisorOptions {
   readonly configPath: string;

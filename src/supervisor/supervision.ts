@@ -2,12 +2,13 @@ import { unreachable } from '../base/guards.js';
 import type { LogFields } from '../base/logger.js';
 import {
   type ChildMessage,
-  type ChildRole,
   replicaHeartbeatTimeoutMs,
   type SupervisorMessage,
   servingHeartbeatTimeoutMs,
 } from '../ops/supervision.js';
-import { RestartPolicy, usefulAfterMs } from './restart-policy.js';
+import { type ChildRecord, newChild, replicaSlot } from './child-record.js';
+import { usefulAfterMs } from './restart-policy.js';
+import { type Action, type Event, exitCodes } from './supervision-events.js';
 
 /** How often `tick` wants to be called. */
 export const tickIntervalMs = 100;
@@ -32,89 +33,10 @@ const leaveMs = 1_000;
 /** A process that has just started is slow, and takes over connections; what hung may come back meanwhile, too. */
 const settledAfterMs = 5_000;
 
-export const exitCodes = {
-  ok: 0,
-  failed: 1,
-  /** A restart will not help before a person acts; the unit's RestartPreventExitStatus. */
-  needsPerson: 2,
-} as const;
-
-export type Event =
-  | { readonly kind: 'start' }
-  /** A `spawn` was carried out. */
-  | { readonly kind: 'spawned'; readonly slot: number; readonly pid: number }
-  | { readonly kind: 'message'; readonly slot: number; readonly message: ChildMessage }
-  /** The process has ended and everything it sent has been handled. */
-  | {
-      readonly kind: 'exited';
-      readonly slot: number;
-      readonly code: number | null;
-      readonly signal: string | null;
-    }
-  | { readonly kind: 'tick' }
-  /** SIGTERM or SIGINT: the first drains, the second hurries, the third kills. */
-  | { readonly kind: 'stop' };
-
-export type Action =
-  | { readonly kind: 'spawn'; readonly slot: number; readonly role: ChildRole }
-  /** SIGKILL. */
-  | { readonly kind: 'kill'; readonly slot: number }
-  /** `start`: it comes after those that serve until it does. */
-  | { readonly kind: 'priority'; readonly slot: number; readonly level: 'start' | 'normal' }
-  /** Whether a process should wait to take the replica's place. Said again now and then: it may have ended. */
-  | { readonly kind: 'standby'; readonly wanted: boolean }
-  | { readonly kind: 'send'; readonly slot: number; readonly message: SupervisorMessage }
-  | { readonly kind: 'notify'; readonly state: 'ready' | 'stopping'; readonly status: string }
-  | { readonly kind: 'status'; readonly status: string }
-  /** Nobody will be started again: once the serving processes have closed the listeners, the ports must refuse. */
-  | { readonly kind: 'close-listeners' }
-  | {
-      readonly kind: 'log';
-      readonly level: 'info' | 'warn' | 'error';
-      readonly message: string;
-      readonly fields: LogFields;
-    }
-  /** End the supervisor, and what children are left with it. */
-  | { readonly kind: 'finish'; readonly code: number; readonly message: string | null };
-
-interface Child {
-  readonly slot: number;
-  readonly role: ChildRole;
-  readonly restarts: RestartPolicy;
-  /** waiting: to be started at `startAtMs`; ended: for good. */
-  state: 'waiting' | 'running' | 'ended';
-  startAtMs: number;
-  startedAtMs: number;
-  /** `null` while it does not run. */
-  pid: number | null;
-  /** Of the last heartbeat; `null` before the first of this start. */
-  heardAtMs: number | null;
-  killed: boolean;
-  ready: boolean;
-  /** Since when it has been ready without a break; of no meaning while it is not. */
-  readySinceMs: number;
-  reason: string;
-  /** What it said in its `fatal` message, of this start. */
-  fatal: string | null;
-  /** Why it cannot recover by itself, of this start. */
-  stuck: string | null;
-  /** When it is killed although it was told to drain, to be replaced; `null` while it is not. */
-  replaceByMs: number | null;
-  /** It took the place of one that was stuck, and has not told yet how it fares. */
-  isSuccessor: boolean;
-  /** It starts at a lower priority, while others serve. */
-  isBehind: boolean;
-  /** It was ready, or said why it is not, or ended, at least once. */
-  concluded: boolean;
-  wasReady: boolean;
-}
-
 type Phase =
   | { readonly kind: 'running' }
   | { readonly kind: 'draining'; readonly untilMs: number; readonly signals: number }
   | { readonly kind: 'stopping-replica'; readonly untilMs: number };
-
-export const replicaSlot = 0;
 
 /**
  * Decides when children are started, killed and told things; does nothing itself. Events come in with the monotonic
@@ -122,7 +44,7 @@ export const replicaSlot = 0;
  */
 export class Supervision {
   readonly #drainMs: number;
-  readonly #children: readonly Child[];
+  readonly #children: readonly ChildRecord[];
   #phase: Phase = { kind: 'running' };
   #started = false;
   #announced = false;
@@ -142,27 +64,9 @@ export class Supervision {
     readonly random: () => number;
   }) {
     this.#drainMs = options.drainMs;
-    this.#children = Array.from({ length: options.servingProcesses + 1 }, (_, slot) => ({
-      slot,
-      role: slot === replicaSlot ? 'replica' : 'serving',
-      restarts: new RestartPolicy(options.random),
-      state: 'waiting',
-      startAtMs: 0,
-      startedAtMs: 0,
-      pid: null,
-      heardAtMs: null,
-      killed: false,
-      ready: false,
-      readySinceMs: 0,
-      reason: 'starting',
-      fatal: null,
-      stuck: null,
-      replaceByMs: null,
-      isSuccessor: false,
-      isBehind: false,
-      concluded: false,
-      wasReady: false,
-    }));
+    this.#children = Array.from({ length: options.servingProcesses + 1 }, (_, slot) =>
+      newChild(slot, options.random),
+    );
     this.#lastFleet = JSON.stringify(this.#fleet());
   }
 
@@ -208,13 +112,13 @@ export class Supervision {
     return running.length === 0 || running.some((child) => !this.#isSilent(child, nowMs));
   }
 
-  #child(slot: number): Child {
+  #child(slot: number): ChildRecord {
     const child = this.#children[slot];
     if (child === undefined) throw new RangeError(`no slot ${slot}`);
     return child;
   }
 
-  #serving(): readonly Child[] {
+  #serving(): readonly ChildRecord[] {
     return this.#children.slice(replicaSlot + 1);
   }
 
@@ -222,12 +126,17 @@ export class Supervision {
     return this.#serving().filter((child) => child.ready).length;
   }
 
-  #log(level: 'info' | 'warn' | 'error', message: string, child: Child | null, fields: LogFields = {}): void {
+  #log(
+    level: 'info' | 'warn' | 'error',
+    message: string,
+    child: ChildRecord | null,
+    fields: LogFields = {},
+  ): void {
     const who = child === null ? {} : { childRole: child.role, childSlot: child.slot };
     this.#actions.push({ kind: 'log', level, message, fields: { ...who, ...fields } });
   }
 
-  #onMessage(child: Child, message: ChildMessage, nowMs: number): void {
+  #onMessage(child: ChildRecord, message: ChildMessage, nowMs: number): void {
     if (child.state !== 'running') return;
     switch (message.kind) {
       case 'heartbeat':
@@ -263,7 +172,7 @@ export class Supervision {
   }
 
   #onExit(
-    child: Child,
+    child: ChildRecord,
     exit: { readonly code: number | null; readonly signal: string | null },
     nowMs: number,
   ): void {
@@ -306,7 +215,7 @@ export class Supervision {
   }
 
   /** A node that can only be put right by a person says so at once, instead of restarting before it ever served. */
-  #failsAtBoot(child: Child): boolean {
+  #failsAtBoot(child: ChildRecord): boolean {
     if (this.#announced || child.fatal === null || this.#phase.kind !== 'running') return false;
     const group = child.role === 'replica' ? [child] : this.#serving();
     if (group.some((each) => each.fatal === null || each.wasReady)) return false;
@@ -341,9 +250,9 @@ export class Supervision {
   }
 
   /** One that is ready all the same, being stuck with one HSM of several or in administration, goes while all others are up to its load. */
-  #isExpendable(child: Child, nowMs: number): boolean {
+  #isExpendable(child: ChildRecord, nowMs: number): boolean {
     const others = this.#serving().filter((other) => other !== child);
-    const isSettled = ({ ready, readySinceMs }: Child): boolean =>
+    const isSettled = ({ ready, readySinceMs }: ChildRecord): boolean =>
       ready && nowMs - readySinceMs >= settledAfterMs;
     return child.state === 'running' && (!child.ready || (others.length > 0 && others.every(isSettled)));
   }
@@ -377,13 +286,13 @@ export class Supervision {
     this.#actions.push({ kind: 'standby', wanted: true });
   }
 
-  #isSilent(child: Child, nowMs: number): boolean {
+  #isSilent(child: ChildRecord, nowMs: number): boolean {
     if (child.heardAtMs === null) return nowMs - child.startedAtMs > startTimeoutMs;
     const limitMs = child.role === 'replica' ? replicaHeartbeatTimeoutMs : servingHeartbeatTimeoutMs;
     return nowMs - child.heardAtMs > limitMs;
   }
 
-  #kill(child: Child): void {
+  #kill(child: ChildRecord): void {
     child.killed = true;
     child.ready = false;
     child.reason = 'does not answer';
@@ -438,11 +347,11 @@ export class Supervision {
     };
   }
 
-  #sendDrain(child: Child, drainMs: number): void {
+  #sendDrain(child: ChildRecord, drainMs: number): void {
     this.#send(child, { kind: 'drain', drainMs: Math.round(drainMs) });
   }
 
-  #send(child: Child, message: SupervisorMessage): void {
+  #send(child: ChildRecord, message: SupervisorMessage): void {
     this.#actions.push({ kind: 'send', slot: child.slot, message });
   }
 
@@ -475,7 +384,7 @@ export class Supervision {
   /** The serving processes first, then the replica (they need its key state), then we. */
   #advanceStop(nowMs: number): void {
     if (this.#phase.kind === 'running') return;
-    const isLeft = (child: Child): boolean =>
+    const isLeft = (child: ChildRecord): boolean =>
       child.state === 'running' ||
       (child.state === 'waiting' && child.role === 'serving' && this.#mayRestart(nowMs));
     if (this.#phase.kind === 'draining' && !this.#serving().some(isLeft)) {

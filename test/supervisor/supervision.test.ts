@@ -6,7 +6,8 @@ import {
   servingHeartbeatTimeoutMs,
 } from '../../src/ops/supervision.js';
 import { usefulAfterMs } from '../../src/supervisor/restart-policy.js';
-import { type Action, type Event, Supervision, tickIntervalMs } from '../../src/supervisor/supervision.js';
+import { Supervision, tickIntervalMs } from '../../src/supervisor/supervision.js';
+import type { Action, Event } from '../../src/supervisor/supervision-events.js';
 
 /** Supervision with a clock of its own and children that do as the test says. */
 class SimulatedNode {
