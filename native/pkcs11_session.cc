@@ -268,7 +268,9 @@ CryptoSession::Step CryptoSession::RunCanary(const Request& request, CK_OBJECT_H
 CryptoSession::Step CryptoSession::RepeatRefusal(Request& request, CK_OBJECT_HANDLE handle, const Step& first) {
   cell::Header& header = request.header;
   const auto wanted_of = [&](uint32_t shift) { return (header.flags >> shift) & cell::kRefusalsMask; };
-  const bool own_word = first.rv_class == RvClass::kBadCiphertext && wanted_of(cell::kRefusalsOwnWordShift) > 0;
+  // The word of one that has just failed over this very operation is worth no more than a code that may mean anything.
+  const bool own_word =
+      first.rv_class == RvClass::kBadCiphertext && !has_failed_ && wanted_of(cell::kRefusalsOwnWordShift) > 0;
   // What may mean anything is never believed at once.
   const uint32_t least = own_word ? wanted_of(cell::kRefusalsOwnWordShift)
                                   : std::max(2U, wanted_of(cell::kRefusalsLeastShift));
@@ -341,6 +343,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
   round_trips_ = 0;
   spurious_ = false;
   doubted_ = false;
+  has_failed_ = false;
   refused_under_ = kNoHandle;
   witness_refused_under_ = kNoHandle;
   encryptions_ = 0;
@@ -360,6 +363,7 @@ void CryptoSession::Execute(Request& request, uint32_t login_epoch) {
       break;
     }
     if (context_.calls != nullptr) context_.calls->CountRepeat();
+    has_failed_ = true;
     step = Attempt(request, login_epoch);
   }
 

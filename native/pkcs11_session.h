@@ -140,6 +140,8 @@ class CryptoSession {
   bool spurious_ = false;
   /** cell::kDoubted. */
   bool doubted_ = false;
+  /** An attempt before this one ended in something else than a verdict. */
+  bool has_failed_ = false;
   /** In this session: under which handle the caller's ciphertext was refused, and under which a witness. */
   CK_OBJECT_HANDLE refused_under_ = kNoHandle;
   CK_OBJECT_HANDLE witness_refused_under_ = kNoHandle;

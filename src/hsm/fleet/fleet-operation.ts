@@ -196,7 +196,10 @@ export class FleetOperation<T> {
     this.#ask(other, this.#fleet.monotonicMs());
   }
 
-  /** The only token that is well is asked again, as a single one would be: the others are no better. */
+  /**
+   * The only token that is well is asked again, as a single one would be: the others are no better. But should it call bad
+   * then what it has just failed over, the answer stays that it failed.
+   */
   #mayRepeat(member: FleetMember, failure: HsmFailure): boolean {
     const { key, deadlineMs } = this.#request;
     const msLeft = deadlineMs - this.#fleet.monotonicMs();
