@@ -21,6 +21,19 @@ export const roomBesideBallastBytes = 1024 * 1024;
 
 const chunkBytesMax = 1024 * 1024;
 
+/** Why there is no room for a ballast of so many bytes, if there is none. */
+export async function ballastRoomProblem(
+  files: FileOperations,
+  dir: string,
+  bytes: number,
+): Promise<string | null> {
+  if (bytes === 0) return null;
+  const freeBytes = await files.freeBytes(dir);
+  return freeBytes < bytes + roomBesideBallastBytes
+    ? `the ballast’s ${bytes} bytes and room for the log are more than the ${freeBytes} that are free`
+    : null;
+}
+
 /**
  * Makes the ballast unless it is there. Rejects when the disk has no room for it and the log: who has removed it to have
  * room must not lose that to the next one.
@@ -28,10 +41,8 @@ const chunkBytesMax = 1024 * 1024;
 export async function ensureBallast(files: FileOperations, dir: string, bytes: number): Promise<void> {
   const path = join(dir, ballastName);
   if (bytes === 0 || (await files.stat(path)) !== null) return;
-  const freeBytes = await files.freeBytes(dir);
-  if (freeBytes < bytes + roomBesideBallastBytes) {
-    throw new Error(`its ${bytes} bytes and room for the log are more than the ${freeBytes} that are free`);
-  }
+  const problem = await ballastRoomProblem(files, dir, bytes);
+  if (problem !== null) throw new Error(problem);
   try {
     await replaceFile(files, dir, ballastName, ballastChunks(bytes));
   } catch (error) {

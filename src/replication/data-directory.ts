@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path';
 import { errorText } from '../base/guards.js';
 import { err, ok, type Result } from '../base/result.js';
-import { ballastBytesDefault, ballastName, ensureBallast } from './ballast.js';
+import { ballastBytesDefault, ballastName, ballastRoomProblem, ensureBallast } from './ballast.js';
 import { type FileOperations, isErrno, type OpenFile } from './file-operations.js';
 import { type Identity, identityName, readIdentity, writeIdentity } from './identity-file.js';
 import { wayBack } from './log-damage.js';
@@ -64,6 +64,9 @@ export async function initialiseDataDirectory(
     const obstacle =
       info === null ? await makeDirectory(files, dir) : await emptyDirectoryProblem(files, dir);
     if (obstacle !== null) return err({ message: obstacle });
+    // Before anything is made: with more room the next try finds the directory empty.
+    const roomProblem = await ballastRoomProblem(files, dir, ballastBytes);
+    if (roomProblem !== null) throw new Error(roomProblem);
     await files.makeDirectory(join(dir, logName));
     await files.makeDirectory(join(dir, snapshotsName));
     const { file } = await createSegment(files, join(dir, logName), {

@@ -366,10 +366,29 @@ t.test('a ballast that would leave the log no room is not made: it was removed t
     return opened.value.warnings;
   };
   const enough = ballastBytes + roomBesideBallastBytes;
-  t.match(await openWith(enough - 1), [/ballast could not be made: its 1500000 bytes and room for the log/]);
+  t.match(await openWith(enough - 1), [
+    /ballast could not be made: the ballast’s 1500000 bytes and room for the log/,
+  ]);
   t.notOk(existsSync(join(dir, ballastName)));
   t.strictSame(await openWith(enough), []);
   t.ok(existsSync(join(dir, ballastName)));
+});
+
+t.test('a disk that is too small is found out before anything is made', async (t) => {
+  const dir = join(t.testdir(), 'data');
+  const initialiseWith = (freeBytes: number) =>
+    initialiseDataDirectory({
+      dir,
+      files: { ...files, freeBytes: async () => freeBytes },
+      ballastBytes,
+      ...identity,
+    });
+  const enough = ballastBytes + roomBesideBallastBytes;
+  t.match(
+    await initialiseWith(enough - 1),
+    failure(/data: the ballast’s 1500000 bytes and room for the log/),
+  );
+  t.match(await initialiseWith(enough), { ok: true }, 'and there is nothing in the way of the next try');
 });
 
 t.test('a fence stands, whatever happens to it', async (t) => {
