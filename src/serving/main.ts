@@ -284,9 +284,10 @@ class RunningProcess {
     if (this.#draining) return;
     this.#draining = true;
     this.#parts.logger.info('leaving', { leaveMs });
+    // Load balancers ask the processes that stay, or hear here what they heard before.
+    const left = this.#accepting ? [this.#health.close(), this.#xks.leave(leaveMs)] : [];
     this.#core.startDraining();
-    // Load balancers ask the processes that stay.
-    if (this.#accepting) await Promise.all([this.#health.close(), this.#xks.leave(leaveMs)]);
+    await Promise.all(left);
     await this.#finish();
   }
 

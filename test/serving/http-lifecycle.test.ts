@@ -5,7 +5,7 @@ import { request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { TLSSocket } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import t from 'tap';
 import { systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/logger.js';
@@ -328,12 +328,16 @@ for (const [lane, lengthField] of Object.entries(lanes)) {
     const server = await startServer(t, { handler: async () => jsonAnswer({}) });
     const busy = await openTls(server);
     const idle = await openTls(server);
-    for (const socket of [busy, idle]) {
+    const checking = await openTls(server);
+    for (const socket of [busy, idle, checking]) {
       socket.write(postBy(lengthField));
       await once(socket, 'data');
     }
     const left = server.server.leave(500);
     await t.rejects(openTls(server), { code: 'ECONNREFUSED' }, 'others accept');
+    const checked = untilClose(checking);
+    checking.write('GET /ping HTTP/1.1\r\nHost: a\r\n\r\n');
+    t.equal(parseAnswers(await checked)[0]?.status, 200, 'load balancers hear nothing of it');
     const idleClosed = untilClose(idle).then(() => 'idle');
     const received = untilClose(busy);
     busy.write(postBy(lengthField));
@@ -351,6 +355,22 @@ for (const [lane, lengthField] of Object.entries(lanes)) {
     t.equal(server.server.connections(), 0);
   });
 }
+
+t.test('leaving: a client whose handshake is not done is served, too', async (t) => {
+  const server = await startServer(t, { handler: async () => jsonAnswer({}) });
+  const tcp = connectTcp(server.port, '127.0.0.1');
+  const busy = await openTls(server);
+  const left = server.server.leave(30_000);
+  const lastClosed = untilClose(busy);
+  busy.write(post);
+  await lastClosed;
+  const late = connectTls({ socket: tcp, servername: 'localhost', ca: server.certificates.ca });
+  await once(late, 'secureConnect');
+  const received = untilClose(late);
+  late.write(post);
+  t.equal(parseAnswers(await received)[0]?.status, 200);
+  await left;
+});
 
 t.test('a connection that has not begun its handshake does not keep the server from closing', async (t) => {
   const server = await startServer(t, { limits: { handshakeTimeoutMs: 60_000 } });

@@ -9,20 +9,32 @@ import type { Connection } from './connection.js';
 export class ConnectionTable {
   readonly #connectionsMax: number;
   readonly #onClosedForRoom: (remoteAddress: string) => void;
+  readonly #onClosed: () => void;
   /** TCP connections whose handshake is not done, by both ends: TLS hands out another object for the same connection. */
   readonly #handshaking = new Map<string, Socket>();
   readonly #connections = new Set<Connection>();
   /** In the order in which they were last heard of. */
   readonly #strangers = new Set<Socket>();
 
-  constructor(connectionsMax: number, onClosedForRoom: (remoteAddress: string) => void) {
+  /** `onClosed`: after each that has gone. */
+  constructor(
+    connectionsMax: number,
+    onClosedForRoom: (remoteAddress: string) => void,
+    onClosed: () => void,
+  ) {
     this.#connectionsMax = connectionsMax;
     this.#onClosedForRoom = onClosedForRoom;
+    this.#onClosed = onClosed;
   }
 
   /** Those whose handshake is done. */
   get connections(): ReadonlySet<Connection> {
     return this.#connections;
+  }
+
+  /** Those whose handshake is not done as well. */
+  get size(): number {
+    return this.#handshaking.size + this.#connections.size;
   }
 
   /** TCP has accepted `socket`. */
@@ -31,14 +43,16 @@ export class ConnectionTable {
     this.#handshaking.set(ends, socket);
     this.#strangers.add(socket);
     socket.once('close', () => {
-      if (this.#handshaking.get(ends) === socket) this.#handshaking.delete(ends);
       this.#strangers.delete(socket);
+      if (this.#handshaking.get(ends) !== socket) return;
+      this.#handshaking.delete(ends);
+      this.#onClosed();
     });
     this.#makeRoom();
   }
 
   /** The handshake is done. */
-  secured(connection: Connection, onClose: () => void): void {
+  secured(connection: Connection): void {
     const { socket } = connection;
     const ends = endsOf(socket);
     const handshaken = this.#handshaking.get(ends);
@@ -56,7 +70,7 @@ export class ConnectionTable {
       connection.onStrangerActive = () => {};
       this.#strangers.delete(socket);
       this.#connections.delete(connection);
-      onClose();
+      this.#onClosed();
     });
   }
 
@@ -67,7 +81,7 @@ export class ConnectionTable {
   }
 
   #makeRoom(): void {
-    if (this.#handshaking.size + this.#connections.size <= this.#connectionsMax) return;
+    if (this.size <= this.#connectionsMax) return;
     for (const stranger of this.#strangers) {
       this.#strangers.delete(stranger);
       this.#onClosedForRoom(stranger.remoteAddress ?? '');

@@ -27,6 +27,8 @@ export class Front {
   readonly #onRefusal: (refused: HttpRefusal) => void;
   readonly #logger: Logger;
   #draining = false;
+  /** What it was when this process began to leave; `null` before. */
+  #leftWith: { readonly ready: boolean } | null = null;
 
   constructor(deps: {
     readonly limits: HttpLimits;
@@ -57,12 +59,17 @@ export class Front {
     this.#draining = true;
   }
 
+  /** Each answer is the last on its connection from now on; load balancers hear nothing of it, as others serve. */
+  startLeaving(): void {
+    this.#leftWith = this.#readiness();
+  }
+
   /**
    * Whether this answer, whose request still counts as in flight, is the last on its connection. An old connection is
    * left in a quiet moment if one comes: on HTTP/2 further requests may be on their way while we say so.
    */
   mustClose(connection: Connection): boolean {
-    if (this.#draining) return true;
+    if (this.#draining || this.#leftWith !== null) return true;
     return connection.retired && (connection.inFlight <= 1 || connection.overdue);
   }
 
@@ -70,7 +77,7 @@ export class Front {
   async answer(request: HttpRequest): Promise<HttpAnswer> {
     if ((request.method === 'GET' || request.method === 'HEAD') && isLoadBalancerPath(request.target)) {
       // Ready or not and no more (X-H4): this listener faces the network.
-      const { ready } = this.#readiness();
+      const { ready } = this.#leftWith ?? this.#readiness();
       return ready && !this.#draining
         ? { status: 200, body: readyBody }
         : { status: 503, body: notReadyBody };

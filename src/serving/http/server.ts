@@ -89,8 +89,12 @@ class XksServer {
       keepAlive: true,
       keepAliveInitialDelay: tcpKeepAliveMs,
     });
-    this.#table = new ConnectionTable(limits.connectionsMax, (remoteAddress) =>
-      this.#front.drop('The connection limit is reached.', remoteAddress),
+    this.#table = new ConnectionTable(
+      limits.connectionsMax,
+      (remoteAddress) => this.#front.drop('The connection limit is reached.', remoteAddress),
+      () => {
+        if (this.#table.size === 0) this.#onEmpty?.();
+      },
     );
     const pacer = new HandshakePacer((socket) => this.#tls.emit('connection', socket), setImmediate);
     this.#listener.on('connection', (socket) => {
@@ -164,7 +168,7 @@ class XksServer {
    */
   leave(leaveMs: number): Promise<void> {
     if (this.#drained === null) {
-      this.#front.startDraining();
+      this.#front.startLeaving();
       const closed = this.#stopAccepting();
       this.#drained = this.#untilEmpty(leaveMs)
         .then(() => this.#finishAll())
@@ -187,7 +191,7 @@ class XksServer {
   }
 
   #untilEmpty(withinMs: number): Promise<void> {
-    if (this.#table.connections.size === 0) return Promise.resolve();
+    if (this.#table.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, withinMs);
       this.#onEmpty = () => {
@@ -218,9 +222,7 @@ class XksServer {
       return;
     }
     const connection = new Connection(socket, this.#deps.limits, this.#deps.clock, Math.random());
-    this.#table.secured(connection, () => {
-      if (this.#table.connections.size === 0) this.#onEmpty?.();
-    });
+    this.#table.secured(connection);
     const isHttp2 = socket.alpnProtocol === 'h2';
     // HTTP/1 answers a client that has closed its side already. Not for the whole listener: clients that leave during
     // the handshake would go unnoticed.
