@@ -26,6 +26,8 @@ export interface Connection<Sent> {
 
 /** Between attempts to connect. */
 const reconnectDelayMs = 50;
+/** For a connection with its handshake: a process that hangs has taken it and does not answer. */
+const openMsMax = 5_000;
 
 /**
  * Connections that are made anew at once, to one address: a handshake takes this process more than a millisecond, and
@@ -95,8 +97,11 @@ export function open(endpoint: Endpoint, alpn: 'http/1.1' | 'h2'): Promise<Socke
       : connectTcp({ host, port });
     socket.setNoDelay(true);
     socket.once('error', reject);
+    const giveUp = setTimeout(() => socket.destroy(new Error('no connection in time')), openMsMax);
+    socket.once('close', () => clearTimeout(giveUp));
     socket.once(secure ? 'secureConnect' : 'connect', () => {
       socket.off('error', reject);
+      clearTimeout(giveUp);
       // One that does not negotiate may still know HTTP/2 when it sees it (RFC 9113 §3.3).
       const negotiated = 'alpnProtocol' in socket ? socket.alpnProtocol : null;
       if (alpn !== 'h2' || negotiated === 'h2' || !negotiated) {

@@ -3,18 +3,23 @@ import { type StartPriority, standbyNiceness } from './start-priority.js';
 
 /** One that has said something and then nothing for so long does not answer; heartbeats come every half second. */
 const silenceMsMax = 3_000;
+/** One that loads for longer hangs: it has the least of the cores, so this is generous. */
+const loadingMsMax = 300_000;
 
 interface StandbyOptions {
   readonly spawn: (owner: ChildOwner) => ChildHandle;
   readonly priority: Pick<StartPriority, 'lower' | 'restore'>;
   /** Monotonic. */
   readonly nowMs: () => number;
+  /** One that waited has ended by itself. */
+  readonly onDied: (code: number | null, signal: string | null) => void;
 }
 
 interface Waiting {
   readonly child: ChildHandle;
   /** Whose it is; `null` while it waits. */
   owner: ChildOwner | null;
+  readonly startedAtMs: number;
   /** `null`: it has not loaded everything yet. */
   heardAtMs: number | null;
 }
@@ -31,13 +36,18 @@ export class Standby {
     this.#options = options;
   }
 
-  /** Starts one, unless one waits that answers. */
+  /** Starts one, unless one waits that answers, or may yet. */
   prepare(): void {
-    if (this.#waiting !== null && this.#answers(this.#waiting)) return;
+    const { spawn, priority, nowMs, onDied } = this.#options;
+    if (this.#waiting !== null) {
+      const { startedAtMs, heardAtMs } = this.#waiting;
+      const isLoading = heardAtMs === null && nowMs() - startedAtMs <= loadingMsMax;
+      if (isLoading || this.#answers(this.#waiting)) return;
+    }
     this.end();
-    const { spawn, priority, nowMs } = this.#options;
-    const waiting: { owner: ChildOwner | null; heardAtMs: number | null; child: ChildHandle } = {
+    const waiting: Waiting = {
       owner: null,
+      startedAtMs: nowMs(),
       heardAtMs: null,
       child: spawn({
         onMessage: (message) => {
@@ -45,8 +55,10 @@ export class Standby {
           waiting.owner?.onMessage(message);
         },
         onExit: (code, signal) => {
-          if (this.#waiting === waiting) this.#waiting = null;
           waiting.owner?.onExit(code, signal);
+          if (this.#waiting !== waiting) return;
+          this.#waiting = null;
+          onDied(code, signal);
         },
       }),
     };
@@ -75,8 +87,8 @@ export class Standby {
     this.#waiting = null;
   }
 
-  /** One that is still loading counts: it is ahead of one that would be started now. */
+  /** One that is still loading does not: it goes on as slowly as it has begun, and one that is started now is ahead of it. */
   #answers({ heardAtMs }: Waiting): boolean {
-    return heardAtMs === null || this.#options.nowMs() - heardAtMs <= silenceMsMax;
+    return heardAtMs !== null && this.#options.nowMs() - heardAtMs <= silenceMsMax;
   }
 }

@@ -82,7 +82,9 @@ export class StartPriority {
   restore(pid: number): boolean {
     // A thread that another one starts meanwhile has its priority: by the second time, the right one.
     for (let round = 0; round < 2; round++) {
-      for (const thread of threadsOf(pid)) {
+      const threads = threadsOf(pid);
+      if (threads.length === 0) return false;
+      for (const thread of threads) {
         if (this.#isPossible) this.#restoreThread(thread);
       }
     }

@@ -231,6 +231,8 @@ export class Supervision {
       for (const child of this.#children) {
         if (child.heardAtMs !== null) child.heardAtMs += sinceLastMs;
         child.startedAtMs += sinceLastMs;
+        child.readySinceMs += sinceLastMs;
+        if (child.replaceByMs !== null) child.replaceByMs += sinceLastMs;
       }
       this.#log('warn', 'the supervisor stood still', null, { forMs: Math.round(sinceLastMs) });
     }

@@ -27,6 +27,7 @@ function begin(options: { readonly givesPriorityBack?: boolean } = {}) {
   const children: FakeChild[] = [];
   const priorities: string[] = [];
   const time = { nowMs: 0 };
+  const died: string[] = [];
   const standby = new Standby({
     spawn: (owner) => {
       const child = new FakeChild(children.length + 1, owner);
@@ -41,13 +42,14 @@ function begin(options: { readonly givesPriorityBack?: boolean } = {}) {
       },
     },
     nowMs: () => time.nowMs,
+    onDied: (code, signal) => void died.push(`${code} ${signal}`),
   });
   const heard: string[] = [];
   const owner: ChildOwner = {
     onMessage: ({ kind }) => void heard.push(kind),
     onExit: (code, signal) => void heard.push(`exit ${code} ${signal}`),
   };
-  return { standby, children, priorities, time, heard, owner };
+  return { standby, children, priorities, time, heard, died, owner };
 }
 
 t.test('one waits behind all others, and is its owner’s once it is taken', async (t) => {
@@ -69,12 +71,21 @@ t.test('one waits behind all others, and is its owner’s once it is taken', asy
   t.notOk(first?.killed, 'it is not a standby any more');
 });
 
-t.test('one that is still loading is taken, one that fell silent is not, and is replaced', async (t) => {
-  const loading = begin();
-  loading.standby.prepare();
-  loading.time.nowMs = 60_000;
-  t.equal(loading.standby.take(loading.owner), loading.children[0]);
+t.test('one that is still loading is waited for, and not taken', async (t) => {
+  const { standby, children, time, owner } = begin();
+  standby.prepare();
+  time.nowMs = 300_000;
+  standby.prepare();
+  t.equal(children.length, 1);
+  time.nowMs = 300_001;
+  standby.prepare();
+  t.equal(children.length, 2, 'but not for ever');
+  t.ok(children[0]?.killed);
+  t.equal(standby.take(owner), null);
+  t.ok(children[1]?.killed);
+});
 
+t.test('one that fell silent is not taken, and is replaced', async (t) => {
   const { standby, children, time, owner } = begin();
   standby.prepare();
   children[0]?.owner.onMessage(heartbeat);
@@ -90,24 +101,28 @@ t.test('one that is still loading is taken, one that fell silent is not, and is 
   standby.prepare();
   t.ok(children[1]?.killed);
   children[1]?.owner.onExit(null, 'SIGKILL');
+  children[2]?.owner.onMessage(heartbeat);
   t.equal(standby.take(owner), children[2], 'the end of the one before is not that of the next');
 });
 
 t.test('one that must keep its low priority is of no use', async (t) => {
   const { standby, children, owner } = begin({ givesPriorityBack: false });
   standby.prepare();
+  children[0]?.owner.onMessage(heartbeat);
   t.equal(standby.take(owner), null);
   t.ok(children[0]?.killed);
 });
 
-t.test('one that ends while it waits is replaced when it is asked for anew', async (t) => {
-  const { standby, children, heard, owner } = begin();
+t.test('one that ends while it waits is told of, and replaced when it is asked for anew', async (t) => {
+  const { standby, children, heard, died, owner } = begin();
   standby.prepare();
   children[0]?.owner.onExit(1, null);
+  t.strictSame(died, ['1 null']);
   t.equal(standby.take(owner), null);
   standby.prepare();
   t.equal(children.length, 2);
   standby.end();
   t.ok(children[1]?.killed);
-  t.strictSame(heard, []);
+  children[1]?.owner.onExit(null, 'SIGKILL');
+  t.strictSame([heard, died], [[], ['1 null']], 'not of one that was ended');
 });
