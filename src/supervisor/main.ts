@@ -104,6 +104,7 @@ export async function runSupervisor(options: SupervisorOptions): Promise<number>
     spawn: (owner) => spawn(replicaSlot, 'standby', owner),
     priority: startPriority,
     nowMs: () => systemClock.monotonicMs(),
+    onLoaded: (pid) => logger.info('a standby of the replica waits', { standbyPid: pid }),
     onDied: (code, signal) => logger.warn('the standby of the replica died', { code, signal }),
   });
   const start = (slot: number, role: ChildRole): void => {

@@ -11,6 +11,8 @@ interface StandbyOptions {
   readonly priority: Pick<StartPriority, 'lower' | 'restore'>;
   /** Monotonic. */
   readonly nowMs: () => number;
+  /** One has loaded everything, and waits. */
+  readonly onLoaded: (pid: number | null) => void;
   /** One that waited has ended by itself. */
   readonly onDied: (code: number | null, signal: string | null) => void;
 }
@@ -38,7 +40,7 @@ export class Standby {
 
   /** Starts one, unless one waits that answers, or may yet. */
   prepare(): void {
-    const { spawn, priority, nowMs, onDied } = this.#options;
+    const { spawn, priority, nowMs, onLoaded, onDied } = this.#options;
     if (this.#waiting !== null) {
       const { startedAtMs, heardAtMs } = this.#waiting;
       const isLoading = heardAtMs === null && nowMs() - startedAtMs <= loadingMsMax;
@@ -51,6 +53,7 @@ export class Standby {
       heardAtMs: null,
       child: spawn({
         onMessage: (message) => {
+          if (waiting.heardAtMs === null) onLoaded(waiting.child.pid);
           waiting.heardAtMs = nowMs();
           waiting.owner?.onMessage(message);
         },

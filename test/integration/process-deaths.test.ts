@@ -64,7 +64,7 @@ t.test('a standby that has loaded everything takes the place of a replica that d
   let standby = 0;
   await eventually('a standby', () => {
     standby = childrenOf(pid).find((child) => command(child).endsWith('\0standby')) ?? 0;
-    return standby !== 0;
+    return readFileSync(running.node.logFile, 'utf8').includes(`"standbyPid":${standby},`);
   });
   const { replica } = await running.status();
   t.not(replica.pid, standby);

@@ -28,6 +28,7 @@ function begin(options: { readonly givesPriorityBack?: boolean } = {}) {
   const priorities: string[] = [];
   const time = { nowMs: 0 };
   const died: string[] = [];
+  const loaded: (number | null)[] = [];
   const standby = new Standby({
     spawn: (owner) => {
       const child = new FakeChild(children.length + 1, owner);
@@ -42,6 +43,7 @@ function begin(options: { readonly givesPriorityBack?: boolean } = {}) {
       },
     },
     nowMs: () => time.nowMs,
+    onLoaded: (pid) => void loaded.push(pid),
     onDied: (code, signal) => void died.push(`${code} ${signal}`),
   });
   const heard: string[] = [];
@@ -49,23 +51,24 @@ function begin(options: { readonly givesPriorityBack?: boolean } = {}) {
     onMessage: ({ kind }) => void heard.push(kind),
     onExit: (code, signal) => void heard.push(`exit ${code} ${signal}`),
   };
-  return { standby, children, priorities, time, heard, died, owner };
+  return { standby, children, priorities, time, heard, loaded, died, owner };
 }
 
 t.test('one waits behind all others, and is its owner’s once it is taken', async (t) => {
-  const { standby, children, priorities, heard, owner } = begin();
+  const { standby, children, priorities, heard, loaded, owner } = begin();
   t.equal(standby.take(owner), null, 'nobody waits yet');
   standby.prepare();
   standby.prepare();
   t.equal(children.length, 1, 'one is enough');
   const [first] = children;
   first?.owner.onMessage(heartbeat);
-  t.strictSame(heard, [], 'while it waits it is nobody’s');
+  t.strictSame([heard, loaded], [[], [1]], 'while it waits it is nobody’s');
   t.equal(standby.take(owner), first);
   t.strictSame(priorities, [`1 by ${standbyNiceness}`, '1 back']);
   first?.owner.onMessage(heartbeat);
   first?.owner.onExit(null, 'SIGKILL');
   t.strictSame(heard, ['heartbeat', 'exit null SIGKILL']);
+  t.strictSame(loaded, [1], 'once');
   t.equal(standby.take(owner), null, 'taken once');
   standby.end();
   t.notOk(first?.killed, 'it is not a standby any more');
