@@ -55,7 +55,7 @@ export function checkDataDirectory(dir: string): ConfigFindings {
   let stats: Stats | undefined;
   let writeFailure: string | null = null;
   try {
-    stats = statSync(dir, { throwIfNoEntry: false });
+    stats = statIfThere(dir);
     if (stats !== undefined) accessSync(dir, constants.W_OK);
   } catch (thrown) {
     if (stats === undefined) {
@@ -72,4 +72,14 @@ export function checkDataDirectory(dir: string): ConfigFindings {
     writeFailure,
     uid: process.geteuid?.() ?? root,
   });
+}
+
+/** Unlike with `throwIfNoEntry: false`, which takes ENOTDIR for no entry in some versions of Node. */
+function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (thrown) {
+    if (thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT') return undefined;
+    throw thrown;
+  }
 }
