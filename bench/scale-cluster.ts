@@ -99,7 +99,9 @@ export class ScaleCluster {
     process.on('exit', kill);
     try {
       await eventually('the admin socket', async () => (await first.status()) !== null, first.demo.logFile);
-      await json(first, 'hsm', 'prepare');
+      // The replica may be up before a serving process has reached the token.
+      const prepared = async (): Promise<boolean> => (await first.xksctl('hsm', 'prepare')).status === 0;
+      await eventually('the token is prepared', prepared, first.demo.logFile);
       const where = ['--uri-path-prefix', uriPathPrefix, '--region', region];
       await json(first, 'keystore', 'create', keyStore, ...where);
       const created = await json(first, 'credential', 'create', keyStore);

@@ -10,8 +10,11 @@ import { type Interval, SnapshotWatch, stallDuring } from './scale-watch.js';
 const connections = 32;
 const turnSeconds = 10;
 const warmUpSeconds = 3;
-/** Of changes that bring a node close to its next snapshot, on their way at once; the log takes them in batches. */
-const pumpedAtOnce = 64;
+/**
+ * Of changes that bring a node close to its next snapshot, on their way at once: half of the connections that a replica takes
+ * for administration.
+ */
+const pumpedAtOnce = 32;
 /** Changes a second while requests are measured, with a snapshot or without. */
 const writesPerSecond = 50;
 /** Entries that are still lacking when requests begin: the writes bring about the snapshot in the midst of a turn. */
@@ -99,6 +102,8 @@ async function entriesLacking(node: ChaosNode, watch: SnapshotWatch): Promise<nu
 const change = (leader: ChaosNode): Promise<unknown> => leader.call('keystore.disable', { name: keyStore });
 
 async function pump(leader: ChaosNode, entries: number): Promise<void> {
+  // Each call listens for signals while it waits.
+  process.setMaxListeners(2 * pumpedAtOnce);
   let left = entries;
   const one = async (): Promise<void> => {
     while (left > 0) {

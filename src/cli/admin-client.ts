@@ -137,7 +137,7 @@ export class AdminClient {
     const why = isTimeout
       ? `the replica has not answered for ${timeoutMs / 1_000} s`
       : isEnd
-        ? 'the replica ended before it answered'
+        ? 'the replica closed the connection before it answered'
         : `the answer of the replica could not be read (${errorText(thrown)})`;
     return unanswered(command, stake, this.#requestId, why);
   }

@@ -14,6 +14,8 @@ const answerWithinMs = {
   finding: 3_000,
   login: 15_000,
   probe: 15_000,
+  /** From the start of the process. */
+  firstAttempt: 15_000,
 } as const;
 
 /** The same token, of which it is said that it does not answer once that has taken too long. The call itself goes on. */
@@ -32,6 +34,7 @@ export function answering(token: AdministeredToken, timers: Timers): Administere
       generateKey: (key) => management.generateKey(key),
     },
     status: () => token.status(),
+    firstAttempt: within(timers, answerWithinMs.firstAttempt, token.firstAttempt, () => {}),
     canary: () => token.canary(),
     retryLogin: (forgive) =>
       within(timers, answerWithinMs.login, token.retryLogin(forgive), () => ({

@@ -139,6 +139,8 @@ export class HsmOperations {
     if (token === undefined) {
       return fault({ code: 'no-such-token', message: `there is no token number ${place + 1}` });
     }
+    // An operator, or a script, says it right after the start.
+    await token.firstAttempt;
     const state = this.#options.state();
     if (state === null) return fault({ code: 'failed', message: 'key state has not arrived yet; try again' });
     const prepared = await new TokenPreparation(this.#options, token, state).run();

@@ -21,7 +21,7 @@ export type Outcome<T> = Result<T, Fault>;
 /** What administration needs of a token. */
 export type AdministeredToken = Pick<
   Token,
-  'crypto' | 'management' | 'status' | 'retryLogin' | 'canary' | 'probe'
+  'crypto' | 'management' | 'status' | 'retryLogin' | 'canary' | 'probe' | 'firstAttempt'
 >;
 
 /** The label, or what else the operator knows the token by. */

@@ -54,7 +54,7 @@ t.test('a replica that ends before it answers', async (t) => {
   const read = await run('key', 'list', 'prod');
   t.match(read, {
     exitCode: 1,
-    stderr: /^xksctl: the replica ended before it answered\. .*Try again[^\n]*\n$/,
+    stderr: /^xksctl: the replica closed the connection before it answered\. .*Try again[^\n]*\n$/,
   });
   t.notMatch(read.stderr, /--request-id/);
   t.match(await run('key', 'disable', 'prod', 'k'), {

@@ -114,6 +114,33 @@ t.test('prepare makes both keys and wraps a new cluster secret, of which nothing
   t.equal(process.token.testKey?.objectId, prepared.testKey.objectId);
 });
 
+t.test(
+  'prepare waits for the first attempt to reach the token, but not for one that does not end',
+  async (t) => {
+    for (const [how, expected] of [
+      ['reached', { ok: true }],
+      ['hung', { ok: false, code: 'token-unavailable', message: /not reached yet/ }],
+    ] as const) {
+      const token = new SoftwareToken();
+      const { current } = token;
+      token.current = { ...current, serial: null, label: null, reason: 'not reached yet' };
+      let reached = (): void => {};
+      token.firstAttempt = new Promise((resolve) => {
+        reached = resolve;
+      });
+      const process = new Process(token);
+      const answer = process.ask(prepare);
+      const first = await Promise.race([answer, new Promise((resolve) => setImmediate(resolve, 'it waits'))]);
+      t.equal(first, 'it waits');
+      if (how === 'reached') {
+        token.current = current;
+        reached();
+      } else process.time.advance(15_000);
+      t.match(await answer, expected, how);
+    }
+  },
+);
+
 t.test('asked again it finds what it made, and says so once key state knows', async (t) => {
   const process = new Process();
   const first = await process.do(prepare);

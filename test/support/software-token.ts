@@ -15,7 +15,7 @@ import { SoftwareCrypto } from './software-crypto.js';
 export class SoftwareToken implements Token {
   readonly crypto = new SoftwareCrypto();
   readonly objects: ObjectDescription[] = [];
-  readonly firstAttempt = Promise.resolve();
+  firstAttempt: Promise<void> = Promise.resolve();
   current: TokenStatus = tokenStatus({});
   testKey: KeyObject | null = null;
   readonly logins: ('forgiving' | 'unforgiving')[] = [];
