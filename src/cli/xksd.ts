@@ -24,10 +24,10 @@ if (role === 'replica' || role === 'standby' || role === 'serving') {
     process.stderr.write(`xksd: "${role}" is started by "xksd run"\n`);
     process.exit(exitCodes.usage);
   }
-  // Each ends its process itself.
   // While the rest is loaded, which a standby is in no hurry to do, the supervisor may be killed.
   loadNativeBinding().setParentDeathSignal(constants.signals.SIGKILL);
   if (role === 'standby') await (await import('../replica/slow-loading.js')).loadSlowly();
+  // Each ends its process itself.
   if (role === 'serving') await (await import('../serving/main.js')).runServingProcess();
   else await (await import('../replica/main.js')).runReplica(role === 'standby' ? nameReplica : () => {});
 } else {

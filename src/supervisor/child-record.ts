@@ -25,7 +25,7 @@ export interface ChildRecord {
   fatal: string | null;
   /** Why it cannot recover by itself, of this start. */
   stuck: string | null;
-  /** When it is killed although it was told to drain, to be replaced; `null` while it is not. */
+  /** When it is killed although it was told to leave, to be replaced; `null` while it is not. */
   replaceByMs: number | null;
   /** It took the place of one that was stuck, and has not told yet how it fares. */
   isSuccessor: boolean;

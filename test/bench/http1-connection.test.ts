@@ -6,30 +6,33 @@ import { Http1Connection } from '../../bench/driver/http1-connection.js';
 
 const answer = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}';
 
-t.test('a connection that was closed while it was free takes one request at a time', async (t) => {
+/** Accepts, and says nothing by itself. */
+async function startServer() {
   const accepted: Socket[] = [];
   const server = createServer((socket) => accepted.push(socket.on('error', () => {})));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : 0;
+  return { accepted, server, endpoint: { url: `http://127.0.0.1:${port}`, ca: null } };
+}
+
+t.test('a connection that was closed while it was free takes one request at a time', async (t) => {
+  const { accepted, server, endpoint } = await startServer();
   const free: Connection<string>[] = [];
   const answered: string[] = [];
   let changed = (): void => {};
-  const connection = await Http1Connection.connect<string>(
-    { url: `http://127.0.0.1:${port}`, ca: null },
-    {
-      answered: (sent) => {
-        answered.push(sent);
-        changed();
-      },
-      failed: (sent, reason) => t.fail(`${sent}: ${reason}`),
-      free: (one) => {
-        free.push(one);
-        changed();
-      },
+  const connection = await Http1Connection.connect<string>(endpoint, {
+    answered: (sent) => {
+      answered.push(sent);
+      changed();
     },
-  );
+    failed: (sent, reason) => t.fail(`${sent}: ${reason}`),
+    free: (one) => {
+      free.push(one);
+      changed();
+    },
+  });
   t.teardown(() => {
     connection.close();
     for (const socket of accepted) socket.destroy();
@@ -54,12 +57,7 @@ t.test('a connection that was closed while it was free takes one request at a ti
 });
 
 t.test('connections that end together are all made anew', async (t) => {
-  const accepted: Socket[] = [];
-  const server = createServer((socket) => accepted.push(socket.on('error', () => {})));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const { accepted, server, endpoint } = await startServer();
   let freed = 0;
   let changed = (): void => {};
   const events = {
@@ -70,7 +68,6 @@ t.test('connections that end together are all made anew', async (t) => {
       changed();
     },
   };
-  const endpoint = { url: `http://127.0.0.1:${port}`, ca: null };
   const connections = await Promise.all(
     Array.from({ length: 40 }, () => Http1Connection.connect<string>(endpoint, events)),
   );
