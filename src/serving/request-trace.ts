@@ -92,8 +92,7 @@ function metadataJson(metadata: RequestMetadata): string {
   let fields = '';
   for (const name of requestMetadataNames) {
     const value = metadata[name];
-    if (value !== undefined)
-      fields += `${fields === '' ? '' : ','}"${name}":${redactedJson(loggedText(value))}`;
+    if (value !== null) fields += `${fields === '' ? '' : ','}"${name}":${redactedJson(loggedText(value))}`;
   }
   return `{${fields}}`;
 }

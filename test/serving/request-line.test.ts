@@ -6,7 +6,7 @@ import { createLogger } from '../../src/ops/logging.js';
 import type { HttpRequest } from '../../src/serving/http/exchange.js';
 import { newTrace, type RequestTrace, requestLineFields } from '../../src/serving/request-trace.js';
 import { type XksError, xksError } from '../../src/xks/errors.js';
-import { requestMetadataLogFields } from '../../src/xks/request-metadata.js';
+import { type RequestMetadata, requestMetadataLogFields } from '../../src/xks/request-metadata.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
 const request: HttpRequest = {
@@ -19,6 +19,19 @@ const request: HttpRequest = {
   receivedAtMs: 0,
   remoteAddress: '192.0.2.1',
 };
+
+/** As a request has it that says no more. */
+const metadataBut = (said: Partial<RequestMetadata>): RequestMetadata => ({
+  kmsRequestId: 'r',
+  kmsOperation: 'Encrypt',
+  awsPrincipalArn: null,
+  kmsKeyArn: null,
+  awsSourceVpc: null,
+  awsSourceVpce: null,
+  kmsViaService: null,
+  extras: [],
+  ...said,
+});
 
 /** What the line must say, as ordinary logging would be told. */
 function expectedFields(
@@ -75,7 +88,7 @@ function bothLines(t: { testdir(): string }, cases: readonly Case[]): readonly (
 const secret = 'wJalrXUtnFEMI';
 
 t.test('X-L2: the line of a request is what ordinary logging would have written', async (t) => {
-  const requestMetadata = { kmsRequestId: 'r-1', kmsOperation: 'Encrypt', extras: [] };
+  const requestMetadata = metadataBut({ kmsRequestId: 'r-1' });
   const served: RequestTrace = {
     ...newTrace(),
     operation: 'Encrypt',
@@ -176,7 +189,12 @@ t.test('X-L2: and so it is with any characters in it', async (t) => {
       hsm: text(),
       hsmAskedFirst: text(),
       note: text(),
-      requestMetadata: { kmsRequestId: text(), kmsOperation: text(), kmsViaService: text(), extras },
+      requestMetadata: metadataBut({
+        kmsRequestId: text(),
+        kmsOperation: text(),
+        kmsViaService: text(),
+        extras,
+      }),
       hsmMs: random.integer(1_000_000) / 7_000,
     };
     const error = xksError('InternalException', text());

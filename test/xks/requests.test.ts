@@ -18,7 +18,16 @@ const requestMetadata = {
   ...keyMetadata,
   kmsKeyArn: 'arn:aws:kms:us-east-2:123456789012:/key/1234abcd-12ab-34cd-56ef-1234567890ab',
 };
-const parsedMetadata = { ...requestMetadata, extras: [] };
+/** As of a request whose metadata holds nothing optional. */
+const notSaid = {
+  awsPrincipalArn: null,
+  kmsKeyArn: null,
+  awsSourceVpc: null,
+  awsSourceVpce: null,
+  kmsViaService: null,
+  extras: [],
+};
+const parsedMetadata = { ...notSaid, ...requestMetadata };
 const aad = 'cHJvamVjdD1uaWxlLGRlcGFydG1lbnQ9bWFya2V0aW5n';
 
 const encryptFields = {
@@ -251,7 +260,7 @@ t.test('X-M1: optional fields are kept; absent ones may be null, but not of anot
   });
   t.same(parseGetKeyMetadataRequest(json({ requestMetadata: { ...keyMetadata, kmsViaService: null } })), {
     ok: true,
-    value: { requestMetadata: { ...keyMetadata, extras: [] } },
+    value: { requestMetadata: { ...notSaid, ...keyMetadata } },
   });
   t.match(
     parseGetKeyMetadataRequest(json({ requestMetadata: { ...keyMetadata, kmsViaService: 5 } })),
