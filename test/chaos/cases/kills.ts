@@ -10,11 +10,11 @@ const newLeaderWithinMs = 1_500;
 const leaderKillsMin = 40;
 const lookMs = 5;
 
-/** From now until one of `others` leads in a later term. */
-async function newLeaderMs(others: readonly ChaosNode[], term: number): Promise<number> {
+/** From now until one of `nodes` leads in a later term: also the one killed, whose standby may be back in time to be voted for. */
+async function newLeaderMs(nodes: readonly ChaosNode[], term: number): Promise<number> {
   const startMs = performance.now();
   for (;;) {
-    const statuses = await Promise.all(others.map((node) => node.status()));
+    const statuses = await Promise.all(nodes.map((node) => node.status()));
     const atMs = performance.now() - startMs;
     if (statuses.some((status) => status?.role === 'leader' && status.term > term)) return atMs;
     if (atMs > 60_000) throw new Error('no new leader within a minute');
@@ -47,7 +47,7 @@ export const killLeader: ChaosCase = {
       await delay(random.integer(300));
       const pid = node.signal('replica', 'SIGKILL');
       if (pid === null) throw new Error(`${node.name} has no replica`);
-      times.push(await newLeaderMs(cluster.others(node), status.term));
+      times.push(await newLeaderMs(cluster.nodes, status.term));
       await replicaBack(node, pid);
     }
     const ascending = Float64Array.from(times).sort();
