@@ -38,8 +38,7 @@ export function parseAuthorization(value: string): Authorization | null {
   if (value.length > authorizationLimits.charactersMax) return null;
   const match = pattern.exec(value);
   if (match === null) return null;
-  const [, credential = '', accessKeyId = '', date = '', region = '', service = ''] = match;
-  const [, , , , , , signedHeaders = '', signature = ''] = match;
+  const signedHeaders = match[6] ?? '';
   const signedHeaderNames = signedHeaders.split(';');
   if (signedHeaderNames.length > authorizationLimits.signedHeadersMax) return null;
   let previous = '';
@@ -50,8 +49,14 @@ export function parseAuthorization(value: string): Authorization | null {
     if (name.includes(':') && name !== ':authority') return null;
     previous = name;
   }
-  const scope = { date, region, service };
-  return { accessKeyId, scope, credential, signedHeaders, signedHeaderNames, signature };
+  return {
+    accessKeyId: match[2] ?? '',
+    scope: { date: match[3] ?? '', region: match[4] ?? '', service: match[5] ?? '' },
+    credential: match[1] ?? '',
+    signedHeaders,
+    signedHeaderNames,
+    signature: match[7] ?? '',
+  };
 }
 
 /** The header value for a signature made by `signRequest`. */

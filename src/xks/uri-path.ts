@@ -38,12 +38,12 @@ export function routeTarget(target: string): Route | null {
   if (target.length > uriPathLimits.targetCharactersMax) return null;
   const match = targetPattern.exec(target);
   if (match === null) return null;
-  const [, slashed = '', externalKeyId, indicator] = match;
-  const uriPathPrefix = slashed.slice(0, -1);
-  if (checkUriPathPrefix(uriPathPrefix) !== null) return null;
+  const uriPathPrefix = (match[1] ?? '').slice(0, -1);
+  const externalKeyId = match[2];
+  if (excessOf(uriPathPrefix) > 0 || namesTwo(uriPathPrefix)) return null;
   if (externalKeyId === undefined) return { operation: 'GetHealthStatus', uriPathPrefix };
   if (!isExternalKeyId(externalKeyId)) return null;
-  return { operation: operations[indicator as keyof typeof operations], uriPathPrefix, externalKeyId };
+  return { operation: operations[match[3] as keyof typeof operations], uriPathPrefix, externalKeyId };
 }
 
 /** The `XksProxyUriPath` that KMS is told for a prefix: `/p/kms/xks/v1`. */
@@ -57,14 +57,24 @@ export function checkUriPathPrefix(uriPathPrefix: string): string | null {
   if (!prefixPattern.test(uriPathPrefix)) {
     return 'a URI path prefix consists of segments of letters, digits, "-" and "_", with single slashes between them and none at its ends';
   }
-  const excess = xksProxyUriPath(uriPathPrefix).length - uriPathLimits.xksProxyUriPathCharactersMax;
+  const excess = excessOf(uriPathPrefix);
   if (excess > 0) {
     return `/<prefix>/${versionPath} may have ${uriPathLimits.xksProxyUriPathCharactersMax} characters: this prefix is ${excess} too long`;
   }
-  // One URI must name one key store: /a/kms/xks/v1/… belongs to the prefix "a" only.
-  if (`/${uriPathPrefix}/`.includes('/kms/xks/')) return 'a URI path prefix may not contain "kms/xks"';
-  return null;
+  return namesTwo(uriPathPrefix) ? 'a URI path prefix may not contain "kms/xks"' : null;
 }
+
+/** How many characters `xksProxyUriPath` of a prefix has too many (X-U2), without making it. */
+const excessOf = (uriPathPrefix: string): number =>
+  uriPathPrefix.length +
+  (uriPathPrefix === '' ? 0 : 1) +
+  versionPath.length +
+  1 -
+  uriPathLimits.xksProxyUriPathCharactersMax;
+
+/** One URI must name one key store: /a/kms/xks/v1/… belongs to the prefix "a" only. */
+const namesTwo = (uriPathPrefix: string): boolean =>
+  uriPathPrefix.includes('kms/xks') && `/${uriPathPrefix}/`.includes('/kms/xks/');
 
 /**
  * X-U3. The dot segments of RFC 3986 §5.2.4 are not ids: clients and SigV4 signers take them out of a path, so a key

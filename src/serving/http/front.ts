@@ -73,23 +73,26 @@ export class Front {
     return connection.retired && (connection.inFlight <= 1 || connection.overdue);
   }
 
-  /** Never rejects. */
-  async answer(request: HttpRequest): Promise<HttpAnswer> {
-    if ((request.method === 'GET' || request.method === 'HEAD') && isLoadBalancerPath(request.target)) {
+  /** Neither throws nor rejects. */
+  answer(request: HttpRequest): Promise<HttpAnswer> {
+    try {
+      if ((request.method !== 'GET' && request.method !== 'HEAD') || !isLoadBalancerPath(request.target)) {
+        return this.#handler(request).catch(this.#handlerFailed);
+      }
       // Ready or not and no more (X-H4): this listener faces the network.
       const { ready } = this.#leftWith ?? this.#readiness();
-      return ready && !this.#draining
-        ? { status: 200, body: readyBody }
-        : { status: 503, body: notReadyBody };
-    }
-    try {
-      return await this.#handler(request);
+      const isWell = ready && !this.#draining;
+      return Promise.resolve(isWell ? { status: 200, body: readyBody } : { status: 503, body: notReadyBody });
     } catch (thrown) {
-      // A bug of the handler: it promised not to reject.
-      this.#logger.error('The request handler failed', { error: errorText(thrown) });
-      return { status: failed.status, body: errorBody(failed) };
+      return Promise.resolve(this.#handlerFailed(thrown));
     }
   }
+
+  /** A bug of the handler: it promised not to reject. */
+  readonly #handlerFailed = (thrown: unknown): HttpAnswer => {
+    this.#logger.error('The request handler failed', { error: errorText(thrown) });
+    return { status: failed.status, body: errorBody(failed) };
+  };
 
   /** The answer to what is refused here; counts it. */
   refuse(refused: XksError, connection: Connection, detail?: string): HttpAnswer {
