@@ -1,3 +1,4 @@
+import { type Arrival, ArrivalList } from '../base/arrival-list.js';
 import type { Clock } from '../base/clock.js';
 import type { NativeBinding, Pkcs11OperationQueue } from '../base/native.js';
 import { err, ok, type Result } from '../base/result.js';
@@ -30,7 +31,7 @@ export interface OperationsOutOptions {
 }
 
 /** An operation from its arrival until its cell is free again. */
-interface Pending {
+interface Pending extends Arrival<Pending> {
   readonly cell: CellRef;
   readonly deadlineMs: number;
   /** `EncryptOperation.begun`; `null` for what encrypts nothing that counts. */
@@ -54,8 +55,9 @@ export class OperationsOut {
   readonly #submitted = new Uint32Array(2 * cellsMax);
   readonly #done = new Uint32Array(2 * cellsMax);
 
-  /** By cell number, in the order of their arrival. */
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new ArrivalList<Pending>();
+  /** The same by the numbers of their cells. */
+  readonly #pendingIn = new Array<Pending | null>(cellsMax).fill(null);
   /** Those that arrived in this turn of the loop, and lie in their cells only. */
   #arrived: Pending[] = [];
   #overdue = 0;
@@ -108,8 +110,11 @@ export class OperationsOut {
         settle: (failure) => resolve(failure === null ? ok(read()) : err(failure)),
         sweepsRunning: 0,
         abandoned: false,
+        before: null,
+        after: null,
       };
-      this.#pending.set(cell.index, pending);
+      this.#pending.add(pending);
+      this.#pendingIn[cell.index] = pending;
       this.#armSweep();
       this.#arrived.push(pending);
       // After the poll phase: what arrived in this turn of the loop wakes a lane once, and nothing waits longer for it.
@@ -119,9 +124,9 @@ export class OperationsOut {
 
   /** Fails what no lane has taken. */
   failWaiting(failure: HsmFailure): void {
-    for (const pending of this.#pending.values()) {
+    this.#pending.each((pending) => {
       if (!pending.abandoned) this.#withdraw(pending, failure);
-    }
+    });
   }
 
   /** Resolves when nothing is out but abandoned calls, or after `msMax`. */
@@ -138,12 +143,12 @@ export class OperationsOut {
 
   /** Fails everything that is left, when nothing will complete any more. */
   end(failure: HsmFailure): void {
-    for (const pending of this.#pending.values()) {
+    this.#pending.each((pending) => {
       // Nobody will hear of its call any more.
       pending.begun?.(encryptionsPerOperationMax);
       if (!pending.abandoned) pending.settle(failure);
-    }
-    this.#pending.clear();
+      this.#remove(pending);
+    });
     if (this.#sweepTimer !== null) clearTimeout(this.#sweepTimer);
     this.#sweepTimer = null;
   }
@@ -173,7 +178,7 @@ export class OperationsOut {
     const arrived = this.#arrived;
     this.#arrived = [];
     // Some may have been given up in the same turn.
-    const wanted = arrived.filter((pending) => this.#pending.get(pending.cell.index) === pending);
+    const wanted = arrived.filter((pending) => this.#pendingIn[pending.cell.index] === pending);
     let at = 0;
     for (const { cell } of wanted) {
       this.#submitted[at++] = cell.index;
@@ -188,8 +193,8 @@ export class OperationsOut {
   readonly #collect = (): void => {
     for (let count = this.queue.collect(); count > 0; count = this.queue.collect()) {
       for (let at = 0; at < 2 * count; at += 2) {
-        const pending = this.#pending.get(this.#done[at] ?? 0);
-        if (pending !== undefined && pending.cell.generation === this.#done[at + 1]) this.#consume(pending);
+        const pending = this.#pendingIn[this.#done[at] ?? 0] ?? null;
+        if (pending !== null && pending.cell.generation === this.#done[at + 1]) this.#consume(pending);
       }
     }
     if (this.outstanding === 0) this.#onIdle?.();
@@ -207,8 +212,13 @@ export class OperationsOut {
     this.#options.onOutcome(outcome, failure);
   }
 
+  #remove(pending: Pending): void {
+    this.#pending.remove(pending);
+    this.#pendingIn[pending.cell.index] = null;
+  }
+
   #finish(pending: Pending, failure: HsmFailure | null): void {
-    this.#pending.delete(pending.cell.index);
+    this.#remove(pending);
     if (pending.abandoned) {
       // Too late: nobody sees it, and the cell is wiped like any other.
       this.#stuck -= 1;
@@ -256,12 +266,12 @@ export class OperationsOut {
     const { operationMicros } = this.#options.serviceTime;
     const lanes = this.#lanesAtHand;
     let ahead = 0;
-    for (const pending of this.#pending.values()) {
-      if (pending.abandoned) continue;
+    this.#pending.each((pending) => {
+      if (pending.abandoned) return;
       const msLeft = pending.deadlineMs - nowMs;
       if (msLeft <= 0) {
         if (!this.#withdraw(pending, failed('deadline'))) this.#abandon(pending);
-        continue;
+        return;
       }
       if (this.#cells.isRunning(pending.cell)) {
         pending.sweepsRunning += 1;
@@ -271,10 +281,10 @@ export class OperationsOut {
         this.#withdraw(pending, failed('overloaded'))
       ) {
         // The token has become slower since it was let in.
-        continue;
+        return;
       }
       ahead += 1;
-    }
+    });
     if (this.outstanding > 0) this.queue.allowLanes(this.#lanes);
     else this.#onIdle?.();
     if (this.#pending.size > 0) this.#armSweep();

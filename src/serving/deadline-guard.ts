@@ -1,7 +1,8 @@
+import { type Arrival, ArrivalList } from '../base/arrival-list.js';
 import type { Clock } from '../base/clock.js';
 import type { Timers } from '../base/timers.js';
 
-interface Watched {
+interface Watched extends Arrival<Watched> {
   readonly deadlineMs: number;
   readonly expire: () => void;
 }
@@ -13,7 +14,7 @@ interface Watched {
 export class DeadlineGuard {
   readonly #clock: Clock;
   readonly #timers: Timers;
-  readonly #watched = new Set<Watched>();
+  readonly #watched = new ArrivalList<Watched>();
   #armed = false;
 
   constructor(clock: Clock, timers: Timers) {
@@ -39,17 +40,19 @@ export class DeadlineGuard {
           late = true;
           resolve(expired());
         },
+        before: null,
+        after: null,
       };
       this.#watched.add(watched);
       this.#arm();
       work.then(
         (value) => {
-          this.#watched.delete(watched);
+          if (!late) this.#watched.remove(watched);
           onEnd(value, late);
           resolve(value);
         },
         (thrown: unknown) => {
-          this.#watched.delete(watched);
+          if (!late) this.#watched.remove(watched);
           reject(thrown);
         },
       );
@@ -61,25 +64,23 @@ export class DeadlineGuard {
    * at a time, each would take down one timer and put up another.
    */
   #arm(): void {
-    if (this.#armed) return;
-    for (const { deadlineMs } of this.#watched) {
-      const delayMs = Math.max(0, Math.ceil(deadlineMs - this.#clock.monotonicMs()));
-      this.#armed = true;
-      this.#timers.after(delayMs, () => {
-        this.#armed = false;
-        this.#expire();
-        this.#arm();
-      });
-      return;
-    }
+    const oldest = this.#watched.first;
+    if (this.#armed || oldest === null) return;
+    const delayMs = Math.max(0, Math.ceil(oldest.deadlineMs - this.#clock.monotonicMs()));
+    this.#armed = true;
+    this.#timers.after(delayMs, () => {
+      this.#armed = false;
+      this.#expire();
+      this.#arm();
+    });
   }
 
   #expire(): void {
     const nowMs = this.#clock.monotonicMs();
-    for (const watched of this.#watched) {
-      if (watched.deadlineMs > nowMs) return;
-      this.#watched.delete(watched);
-      watched.expire();
+    for (let oldest = this.#watched.first; oldest !== null; oldest = this.#watched.first) {
+      if (oldest.deadlineMs > nowMs) return;
+      this.#watched.remove(oldest);
+      oldest.expire();
     }
   }
 }

@@ -59,6 +59,7 @@ t.test(
     t.notOk(out.hasRoom(1), 'behind one that waits');
     t.not(lanesAsked, 0);
     out.end(failed('token-unavailable'));
+    t.equal(out.outstanding, 0);
     t.match(await waiting, { error: { kind: 'token-unavailable' } });
   },
 );

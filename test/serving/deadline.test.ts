@@ -110,3 +110,46 @@ t.test('one timer stands for all that waits', async (t) => {
   await works[1].promise;
   t.strictSame(ended, ['a done', 'b expired', 'c expired', 'd done', 'b done too late']);
 });
+
+t.test('work that ends after its deadline, well or not, takes nobody else out', async (t) => {
+  const time = new VirtualTime();
+  const guard = new DeadlineGuard(time, time);
+  const wait = (deadlineMs: number, work: Promise<string>): Promise<string> =>
+    guard.within(
+      work,
+      deadlineMs,
+      () => 'expired',
+      () => {},
+    );
+  const works = [later<string>(), later<string>()] as const;
+  let reject: (reason: Error) => void = () => {};
+  const rejected = new Promise<string>((_resolve, rejectIt) => {
+    reject = rejectIt;
+  });
+  const early = [wait(10, works[0].promise), wait(10, rejected)];
+  const last = wait(30, works[1].promise);
+  time.advance(15);
+  t.strictSame(await Promise.all(early), ['expired', 'expired']);
+  works[0].answer('done');
+  reject(new Error('too late'));
+  await t.rejects(rejected);
+  time.advance(15);
+  t.equal(await last, 'expired');
+});
+
+t.test('work that rejects in time is waited for no more', async (t) => {
+  const time = new VirtualTime();
+  const guard = new DeadlineGuard(time, time);
+  let expired = 0;
+  const rejecting = guard.within(
+    Promise.reject(new Error('a bug')),
+    10,
+    () => {
+      expired += 1;
+    },
+    () => {},
+  );
+  await t.rejects(rejecting, { message: 'a bug' });
+  time.advance(20);
+  t.equal(expired, 0);
+});

@@ -1,3 +1,4 @@
+import type { Arrival } from '../../base/arrival-list.js';
 import { err, type Result } from '../../base/result.js';
 import type { HsmCrypto, HsmFailure, HsmRoute, ObjectId } from '../types.js';
 import { Standing } from './choice.js';
@@ -39,12 +40,22 @@ export interface FleetSurroundings {
 const never = Number.POSITIVE_INFINITY;
 const noToken: HsmFailure = { kind: 'token-unavailable', rv: null, functionName: null };
 
+/** An operation whose tokens may turn out slow. */
+export interface WatchedOperation extends Arrival<WatchedOperation> {
+  /** Whether `watch` has anything to look for. */
+  readonly isWatched: boolean;
+  /** To be called every few milliseconds: asks a second token where the first one is slow, or silent. */
+  watch(nowMs: number): void;
+}
+
 /**
  * The way of one operation through the fleet: asks a token, another one where the policies say so, and answers once.
  * Every token asked answers by the deadline, so this ends by it too. After its answer nothing is asked any more: the
  * caller's plaintext may be wiped then.
  */
-export class FleetOperation<T> {
+export class FleetOperation<T> implements WatchedOperation {
+  before: WatchedOperation | null = null;
+  after: WatchedOperation | null = null;
   readonly #fleet: FleetSurroundings;
   readonly #request: FleetRequest<T>;
   readonly #resolve: (result: Result<T, HsmFailure>) => void;
@@ -75,7 +86,6 @@ export class FleetOperation<T> {
     this.#reject = reject;
   }
 
-  /** Whether `watch` has anything to look for. */
   get isWatched(): boolean {
     return !this.#isSettled && Math.min(this.#hedgeAtMs, this.#silentAtMs) !== never;
   }
@@ -96,7 +106,6 @@ export class FleetOperation<T> {
     this.#ask(member, nowMs);
   }
 
-  /** To be called every few milliseconds: asks a second token where the first one is slow, or silent. */
   watch(nowMs: number): void {
     const { key, deadlineMs } = this.#request;
     const first = this.#first;

@@ -1,3 +1,4 @@
+import { ArrivalList } from '../../base/arrival-list.js';
 import { wipe } from '../../base/bytes.js';
 import type { Clock } from '../../base/clock.js';
 import { invariant } from '../../base/guards.js';
@@ -10,7 +11,12 @@ import { countingEncryptions, type EncryptionCount } from '../encryption-count.j
 import type { Token, TokenStatus } from '../token.js';
 import type { HsmCrypto, HsmFailure, ObjectId } from '../types.js';
 import { chooseToken, fleetTokensMax, type Standing } from './choice.js';
-import { FleetOperation, type FleetRequest, type FleetSurroundings } from './fleet-operation.js';
+import {
+  FleetOperation,
+  type FleetRequest,
+  type FleetSurroundings,
+  type WatchedOperation,
+} from './fleet-operation.js';
 import { HedgeBudget } from './hedge.js';
 import { FleetMember, type MemberStats, type OperationName } from './member.js';
 import { repeating } from './repetition.js';
@@ -58,7 +64,7 @@ export class TokenFleet {
   readonly #hangingSinceMs = new Map<FleetMember, number>();
   readonly #budget = new HedgeBudget();
   readonly #surroundings: FleetSurroundings;
-  readonly #watched = new Set<{ readonly isWatched: boolean; watch(nowMs: number): void }>();
+  readonly #watched = new ArrivalList<WatchedOperation>();
   #isSweeping = false;
   #turn = 0;
   #closed = false;
@@ -215,7 +221,7 @@ export class TokenFleet {
 
   // --- slow operations ---------------------------------------------------------------------------------------
 
-  #watch(operation: { readonly isWatched: boolean; watch(nowMs: number): void }): void {
+  #watch(operation: WatchedOperation): void {
     if (!operation.isWatched) return;
     this.#watched.add(operation);
     if (this.#isSweeping) return;
@@ -225,10 +231,10 @@ export class TokenFleet {
 
   readonly #sweep = (): void => {
     const nowMs = this.#options.clock.monotonicMs();
-    for (const operation of this.#watched) {
+    this.#watched.each((operation) => {
       operation.watch(nowMs);
-      if (!operation.isWatched) this.#watched.delete(operation);
-    }
+      if (!operation.isWatched) this.#watched.remove(operation);
+    });
     this.#isSweeping = this.#watched.size > 0 && !this.#closed;
     if (this.#isSweeping) this.#options.timers.after(sweepMs, this.#sweep);
   };

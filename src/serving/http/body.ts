@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { wipe } from '../../base/bytes.js';
 import type { HttpLimits } from './limits.js';
-import type { ReceivingBudget } from './receiving-budget.js';
+import { bodyShare, type ReceivingBudget } from './receiving-budget.js';
 
 /** How the reception of a body ended. */
 export type BodyOutcome =
@@ -45,7 +45,7 @@ export function receiveBody(
     if (settled) return;
     settled = true;
     clearTimeout(timer);
-    budget.release(giveWay);
+    budget.release(share);
     // What is of no use may hold a customer's data key.
     if (outcome.kind !== 'complete') wipe(held);
     held = nothing;
@@ -53,13 +53,13 @@ export function receiveBody(
   };
   const timer = setTimeout(() => finish({ kind: 'too-slow' }), limits.bodyTimeoutMs);
   const gone = (): void => finish({ kind: 'gone' });
-  const giveWay = (): void => finish({ kind: 'no-room' });
+  const share = bodyShare(() => finish({ kind: 'no-room' }));
 
   /** False when there is no room. */
   const keep = (piece: Uint8Array): boolean => {
     if (pieces === 1) {
       // It keeps the whole packet alive that it is a part of.
-      if (!budget.hold(giveWay, piece.buffer.byteLength)) return false;
+      if (!budget.hold(share, piece.buffer.byteLength)) return false;
       held = piece;
       bytes = piece.byteLength;
       return true;
@@ -67,7 +67,7 @@ export function receiveBody(
     const size = bytes + piece.byteLength;
     if (pieces === 2 || size > held.byteLength) {
       const capacity = Math.min(Math.max(2 * size, bufferBytesMin), limits.bodyBytesMax);
-      if (!budget.hold(giveWay, capacity)) return false;
+      if (!budget.hold(share, capacity)) return false;
       const larger = Buffer.allocUnsafeSlow(capacity);
       larger.set(held.subarray(0, bytes));
       wipe(held);

@@ -6,6 +6,7 @@ import type { HttpAnswer } from './exchange.js';
 import { farewell } from './farewell.js';
 import type { Front } from './front.js';
 import { type PlainHead, readPlainHead } from './plain-request.js';
+import { bodyShare } from './receiving-budget.js';
 import { refusal } from './refusal.js';
 import { type RequestHead, receivedRequest } from './request-head.js';
 
@@ -132,7 +133,7 @@ export class ExpressLane {
     this.#heldAtMs = receivedAtMs;
     this.#heldHead = head;
     // An unfinished head is within `headerBytesMax`, and no more counted than what Node's parser holds of one.
-    const isRoom = head === null || this.#front.budget.hold(this.#giveWay, bytes.buffer.byteLength);
+    const isRoom = head === null || this.#front.budget.hold(this.#share, bytes.buffer.byteLength);
     if (!isRoom || this.#heldPieces + 1 >= piecesMax) {
       this.#leave(bytes, receivedAtMs);
       return;
@@ -144,7 +145,7 @@ export class ExpressLane {
   }
 
   #letGo(): void {
-    if (this.#heldHead !== null) this.#front.budget.release(this.#giveWay);
+    if (this.#heldHead !== null) this.#front.budget.release(this.#share);
     this.#held = null;
     this.#heldHead = null;
     this.#heldPieces = 0;
@@ -154,11 +155,11 @@ export class ExpressLane {
     if (this.#held !== null) this.#leave(this.#held, this.#heldAtMs);
   };
 
-  readonly #giveWay = (): void => {
+  readonly #share = bodyShare(() => {
     if (this.#held !== null) wipe(this.#held);
     const answer = this.#front.refuse(refusal.noRoom, this.#connection);
     this.#finish(this.#front.answerBytes.of(answer, 'close'));
-  };
+  });
 
   #ask(head: RequestHead, body: Buffer, receivedAtMs: number): void {
     const { remoteAddress } = this.#connection;
