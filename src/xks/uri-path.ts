@@ -64,17 +64,12 @@ export function checkUriPathPrefix(uriPathPrefix: string): string | null {
   return namesTwo(uriPathPrefix) ? 'a URI path prefix may not contain "kms/xks"' : null;
 }
 
-/** How many characters `xksProxyUriPath` of a prefix has too many (X-U2), without making it. */
+/** How many characters the `XksProxyUriPath` of a prefix has too many (X-U2). */
 const excessOf = (uriPathPrefix: string): number =>
-  uriPathPrefix.length +
-  (uriPathPrefix === '' ? 0 : 1) +
-  versionPath.length +
-  1 -
-  uriPathLimits.xksProxyUriPathCharactersMax;
+  xksProxyUriPath(uriPathPrefix).length - uriPathLimits.xksProxyUriPathCharactersMax;
 
 /** One URI must name one key store: /a/kms/xks/v1/… belongs to the prefix "a" only. */
-const namesTwo = (uriPathPrefix: string): boolean =>
-  uriPathPrefix.includes('kms/xks') && `/${uriPathPrefix}/`.includes('/kms/xks/');
+const namesTwo = (uriPathPrefix: string): boolean => `/${uriPathPrefix}/`.includes('/kms/xks/');
 
 /**
  * X-U3. The dot segments of RFC 3986 §5.2.4 are not ids: clients and SigV4 signers take them out of a path, so a key

@@ -7,6 +7,7 @@ import type { HttpRequest } from '../../src/serving/http/exchange.js';
 import { newTrace, type RequestTrace, requestLineFields } from '../../src/serving/request-trace.js';
 import { type XksError, xksError } from '../../src/xks/errors.js';
 import { type RequestMetadata, requestMetadataLogFields } from '../../src/xks/request-metadata.js';
+import { notSaid } from '../support/request-metadata.js';
 import { SeededRandom } from '../support/seeded-random.js';
 
 const request: HttpRequest = {
@@ -24,12 +25,7 @@ const request: HttpRequest = {
 const metadataBut = (said: Partial<RequestMetadata>): RequestMetadata => ({
   kmsRequestId: 'r',
   kmsOperation: 'Encrypt',
-  awsPrincipalArn: null,
-  kmsKeyArn: null,
-  awsSourceVpc: null,
-  awsSourceVpce: null,
-  kmsViaService: null,
-  extras: [],
+  ...notSaid,
   ...said,
 });
 

@@ -8,6 +8,7 @@ import {
   parseGetKeyMetadataRequest,
   requestLimits,
 } from '../../src/xks/requests.js';
+import { notSaid } from '../support/request-metadata.js';
 
 const healthMetadata = {
   kmsRequestId: '4112f4d6-db54-4af4-ae30-c55a22a8dfae',
@@ -17,15 +18,6 @@ const keyMetadata = { ...healthMetadata, awsPrincipalArn: 'arn:aws:iam::12345678
 const requestMetadata = {
   ...keyMetadata,
   kmsKeyArn: 'arn:aws:kms:us-east-2:123456789012:/key/1234abcd-12ab-34cd-56ef-1234567890ab',
-};
-/** As of a request whose metadata holds nothing optional. */
-const notSaid = {
-  awsPrincipalArn: null,
-  kmsKeyArn: null,
-  awsSourceVpc: null,
-  awsSourceVpce: null,
-  kmsViaService: null,
-  extras: [],
 };
 const parsedMetadata = { ...notSaid, ...requestMetadata };
 const aad = 'cHJvamVjdD1uaWxlLGRlcGFydG1lbnQ9bWFya2V0aW5n';
