@@ -25,13 +25,14 @@ export class ReportRounds {
     const { memberId, intervalMs, applied, raftStatus, report, watch, send } = this.#options;
     this.#nextAtMs = nowMs + intervalMs;
     const { index: appliedIndex, membership } = applied();
-    const members = [...membership.voters, ...membership.learners];
-    if (members.length < 2) return;
+    // One that has not applied its own addition yet has others, too, and learns from them that it was left behind.
+    const others = [...membership.voters, ...membership.learners].filter((member) => member !== memberId);
+    if (others.length === 0) return;
     watch.progress(raftStatus().progress);
     const message: PeerMessage = {
       kind: 'report',
       report: { ...report(), appliedIndex, stateHashes: watch.stateHashes },
     };
-    for (const member of members) if (member !== memberId) send(member, message);
+    for (const member of others) send(member, message);
   }
 }

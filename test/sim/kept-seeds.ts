@@ -30,4 +30,10 @@ export const keptSeeds: readonly KeptSeed[] = [
     keys: true,
     found: 'random IVs settled by a number that the replica had given to others of the same process',
   },
+  {
+    seed: 1040574499,
+    events: 20_000,
+    keys: false,
+    found: 'one left behind before it knew of its own addition, that never reported and so never heard of it',
+  },
 ];

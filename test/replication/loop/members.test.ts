@@ -31,6 +31,23 @@ t.test('each member has the last report of each other, and forgets those that ar
   );
 });
 
+t.test('one that knows the members, and not yet its own addition, reports to them', async (t) => {
+  const cluster = loopCluster(['a', 'b']);
+  const b = cluster.node('b');
+  const founding = b.entries.findIndex(({ kind }) => kind === 'membership');
+  b.entries = b.entries.slice(0, founding + 1);
+  b.hardState = { ...b.hardState, commitIndex: b.lastDurable };
+  const sent: string[] = [];
+  cluster.network = ({ from, to, message }) => {
+    sent.push(`${from} > ${to}: ${message.kind}`);
+    return [];
+  };
+  b.restart();
+  t.same(b.loop.status().raft.membership, { voters: ['a'], learners: [] });
+  cluster.tick(6);
+  t.ok(sent.includes('b > a: report'), 'or it never learns that the others were recovered without it');
+});
+
 t.test('a member whose disk was wiped is told of, once, and counts for nothing', async (t) => {
   const cluster = loopCluster(['a', 'b', 'c']);
   const [a, c] = [cluster.node('a'), cluster.node('c')];
