@@ -1,4 +1,5 @@
-import { Counter, Gauge, Histogram, type MetricValueWithName, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { CountedHistogram } from './counted-histogram.js';
 import type { TokenStatus } from './state-link.js';
 
 /** Seconds. From what a token in the same machine takes to a request's deadline. */
@@ -60,53 +61,6 @@ class CountedElsewhere<Label extends string> {
     this.#counter.inc(labels, total - (this.#counted.get(source) ?? 0));
     this.#counted.set(source, total);
   }
-}
-
-type CallLabels = 'hsm' | 'function';
-
-/** A histogram that is counted in native code, where a call is, and only read here. */
-class CallDurations extends Histogram<CallLabels> {
-  readonly #calls: () => readonly HsmCalls[];
-
-  constructor(registry: Registry, calls: () => readonly HsmCalls[]) {
-    super({
-      name: callDurationName,
-      help: 'Time that a PKCS#11 call of an encrypt or decrypt took, by HSM and function.',
-      labelNames: ['hsm', 'function'] as const,
-      registers: [registry],
-    });
-    this.#calls = calls;
-  }
-
-  override async get(): ReturnType<Histogram<CallLabels>['get']> {
-    const values = this.#calls().flatMap((token) =>
-      token.functions.flatMap((calls) => samples(token, calls)),
-    );
-    return { ...(await super.get()), values };
-  }
-}
-
-const callDurationName = 'xks_pkcs11_call_duration_seconds';
-
-type CallSample = MetricValueWithName<CallLabels | 'le'>;
-
-/** Prometheus' buckets hold what the smaller ones do as well. */
-function samples(
-  { hsm, boundsSeconds }: HsmCalls,
-  { functionName, byDuration, seconds }: HsmCalls['functions'][number],
-): readonly CallSample[] {
-  const labels = { hsm, function: functionName };
-  let count = 0;
-  const buckets = byDuration.map((calls, index): CallSample => {
-    count += calls;
-    const le = boundsSeconds[index] ?? '+Inf';
-    return { metricName: `${callDurationName}_bucket`, labels: { le, ...labels }, value: count };
-  });
-  return [
-    ...buckets,
-    { metricName: `${callDurationName}_sum`, labels, value: seconds },
-    { metricName: `${callDurationName}_count`, labels, value: count },
-  ];
 }
 
 export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources): HsmMetrics {
@@ -191,7 +145,21 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
     'xks_hsm_repeats_total',
     'Operations that a token was asked for again, in a new session or with the key found anew.',
   );
-  new CallDurations(registry, sources.calls);
+  new CountedHistogram({
+    name: 'xks_pkcs11_call_duration_seconds',
+    help: 'Time that a PKCS#11 call of an encrypt or decrypt took, by HSM and function.',
+    labelNames: ['hsm', 'function'] as const,
+    registry,
+    counted: () =>
+      sources.calls().flatMap(({ hsm, boundsSeconds, functions }) =>
+        functions.map(({ functionName, byDuration, seconds }) => ({
+          labels: { hsm, function: functionName },
+          boundsSeconds,
+          byDuration,
+          seconds,
+        })),
+      ),
+  });
   const gauge = (name: string, help: string): Gauge<'hsm'> =>
     new Gauge({ name, help, labelNames, registers });
   const outstanding = gauge(

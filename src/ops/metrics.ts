@@ -1,4 +1,5 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { CountedHistogram } from './counted-histogram.js';
 import { RequestSeries } from './request-series.js';
 import { softwareVersion } from './version.js';
 
@@ -36,7 +37,7 @@ interface MetricsSources {
 export function createServingMetrics(sources: MetricsSources): ServingMetrics {
   const registry = createProcessRegistry(sources);
   const registers = [registry];
-  const series = new RequestSeries((labels) => durations.labels(labels).observe);
+  const series = new RequestSeries(requestDurationBuckets);
   new Counter({
     name: 'xks_requests_total',
     help: 'Requests answered, by XKS operation, key store, exception (empty: success) and kind of error.',
@@ -46,12 +47,12 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
       series.takeCounts((labels, count) => this.inc(labels, count));
     },
   });
-  const durations = new Histogram({
+  new CountedHistogram({
     name: 'xks_request_duration_seconds',
     help: 'Time from the last byte of a request to its answer.',
     labelNames: ['operation', 'key_store'] as const,
-    buckets: requestDurationBuckets,
-    registers,
+    registry,
+    counted: () => series.all(),
   });
   const authFailures = new Counter({
     name: 'xks_auth_failures_total',

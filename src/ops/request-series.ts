@@ -1,3 +1,4 @@
+import type { CountedDurations } from './counted-histogram.js';
 import type { RequestObservation } from './metrics.js';
 
 interface OutcomeLabels {
@@ -14,8 +15,9 @@ interface OutcomeCount {
 }
 
 /** Requests of one operation on one key store. */
-interface Series {
-  readonly observeDuration: (seconds: number) => void;
+interface Series extends CountedDurations {
+  readonly byDuration: number[];
+  seconds: number;
   /** As many as there are exceptions, at most. */
   readonly outcomes: OutcomeCount[];
 }
@@ -25,18 +27,21 @@ interface Series {
  * stores, which is what the metrics have too.
  */
 export class RequestSeries {
-  readonly #durationOf: (labels: { operation: string; key_store: string }) => (seconds: number) => void;
+  readonly #boundsSeconds: readonly number[];
   readonly #byOperation = new Map<string, Map<string, Series>>();
 
-  /** @param durationOf the observer of a series' durations; asked once for each. */
-  constructor(durationOf: (labels: { operation: string; key_store: string }) => (seconds: number) => void) {
-    this.#durationOf = durationOf;
+  /** @param boundsSeconds of durations, ascending. */
+  constructor(boundsSeconds: readonly number[]) {
+    this.#boundsSeconds = boundsSeconds;
   }
 
-  observe(observation: RequestObservation): void {
-    const { operation, keyStore, exception, errorType } = observation;
+  observe({ operation, keyStore, exception, errorType, durationSeconds }: RequestObservation): void {
     const series = this.#byOperation.get(operation)?.get(keyStore) ?? this.#begin(operation, keyStore);
-    series.observeDuration(observation.durationSeconds);
+    const bounds = this.#boundsSeconds;
+    let place = 0;
+    while (place < bounds.length && durationSeconds > (bounds[place] ?? 0)) place += 1;
+    series.byDuration[place] = (series.byDuration[place] ?? 0) + 1;
+    series.seconds += durationSeconds;
     for (const outcome of series.outcomes) {
       if (outcome.labels.exception === exception && outcome.labels.error_type === errorType) {
         outcome.count++;
@@ -49,21 +54,29 @@ export class RequestSeries {
 
   /** Hands over what was counted since the last time. */
   takeCounts(take: (labels: OutcomeLabels, count: number) => void): void {
-    for (const byKeyStore of this.#byOperation.values()) {
-      for (const { outcomes } of byKeyStore.values()) {
-        for (const outcome of outcomes) {
-          if (outcome.count > 0) take(outcome.labels, outcome.count);
-          outcome.count = 0;
-        }
+    for (const { outcomes } of this.all()) {
+      for (const outcome of outcomes) {
+        if (outcome.count > 0) take(outcome.labels, outcome.count);
+        outcome.count = 0;
       }
     }
+  }
+
+  *all(): Iterable<Series> {
+    for (const byKeyStore of this.#byOperation.values()) yield* byKeyStore.values();
   }
 
   #begin(operation: string, keyStore: string): Series {
     const byKeyStore = this.#byOperation.get(operation) ?? new Map<string, Series>();
     this.#byOperation.set(operation, byKeyStore);
-    const observeDuration = this.#durationOf({ operation, key_store: keyStore });
-    const series = { observeDuration, outcomes: [] };
+    const boundsSeconds = this.#boundsSeconds;
+    const series: Series = {
+      labels: { operation, key_store: keyStore },
+      boundsSeconds,
+      byDuration: Array<number>(boundsSeconds.length + 1).fill(0),
+      seconds: 0,
+      outcomes: [],
+    };
     byKeyStore.set(keyStore, series);
     return series;
   }

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { type BodyOutcome, receiveBody } from '../../src/serving/http/body.js';
-import { ReceivingBudget } from '../../src/serving/http/receiving-budget.js';
+import { bodyShare, ReceivingBudget } from '../../src/serving/http/receiving-budget.js';
 import { testLimits } from '../support/xks-server.js';
 
 /** A body on its way, piece by piece. */
@@ -91,6 +91,22 @@ t.test('when there is no room the body that began first gives way, whoever asks'
   const e = new Arriving(budget);
   await e.send('x'.repeat(3_000));
   t.equal((await e.end()).byteLength, 3_000, 'all of the room was given back');
+});
+
+t.test('a body that ends with the one that gave way for it takes nothing', async (t) => {
+  const budget = new ReceivingBudget(1_000);
+  const later = bodyShare(() => {});
+  const earlier = bodyShare(() => budget.release(later));
+  t.ok(budget.hold(earlier, 900));
+  t.notOk(budget.hold(later, 200));
+  budget.release(later);
+  t.ok(
+    budget.hold(
+      bodyShare(() => {}),
+      1_000,
+    ),
+    'all of the room is there',
+  );
 });
 
 t.test('a piece counts with the packet that it keeps alive', async (t) => {

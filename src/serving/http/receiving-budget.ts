@@ -37,6 +37,8 @@ export class ReceivingBudget {
       if (oldest === share || oldest === null) return false;
       this.release(oldest);
       oldest.giveWay();
+      // What gave way may have ended this body, too, as where both came on one connection.
+      if (share.bytes === null) return false;
     }
     this.#free -= bytes - held;
     share.bytes = bytes;
