@@ -31,6 +31,9 @@ async function write(rate: number, ended: AbortSignal): Promise<number> {
   return (await Promise.all(writes)).length;
 }
 
+// With whoever wanted the changes.
+process.once('disconnect', () => process.exit(0));
+
 const report = (message: WriterReport): void => void process.send?.(message);
 let ended = new AbortController();
 let writing: Promise<number> = Promise.resolve(0);

@@ -35,7 +35,7 @@ export class AdminWrites {
   }
 
   close(): void {
-    this.#writer.disconnect();
+    if (this.#writer.connected) this.#writer.disconnect();
   }
 
   #tell(order: WriterOrder): void {

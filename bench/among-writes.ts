@@ -24,13 +24,16 @@ export async function amongWrites(
   const [without, among]: [RunReport[], RunReport[]] = [[], []];
   const shape = { kind: 'open', rate, seconds: seconds / turns } as const;
   let made = 0;
-  for (let turn = 0; turn < turns; turn += 2) {
-    without.push(await measurement.run('without writes', shape));
-    if (perSecond > 0) writes.begin(perSecond);
-    among.push(await measurement.run('with writes', shape));
-    if (perSecond > 0) made += await writes.end();
+  try {
+    for (let turn = 0; turn < turns; turn += 2) {
+      without.push(await measurement.run('without writes', shape));
+      if (perSecond > 0) writes.begin(perSecond);
+      among.push(await measurement.run('with writes', shape));
+      if (perSecond > 0) made += await writes.end();
+    }
+  } finally {
+    writes.close();
   }
-  writes.close();
   const halves = [joinRuns('without writes', without), joinRuns(`with ${made} writes`, among)] as const;
   console.log(writeCosts(...halves, made));
   return halves;

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { growth, type Point, settled, slopePerSecond } from './leak/growth.js';
+import { judge, type Watched } from './leak/judgement.js';
 import { openTarget, settingsOf } from './load-command.js';
 import { Measurement } from './measurement.js';
 import type { LoadOptions } from './options.js';
@@ -13,23 +13,8 @@ import { makeWorkDirectory } from './work-directory.js';
 
 /** Between two looks. Requests sent ahead of each slice are signed anew, so that none is older than they may be. */
 const sliceSeconds = 30;
-/** More memory by the slope, over the time that is judged, is a leak: the larger of the two. */
-const growthShareMax = 0.05;
-const growthMiBMax = 5;
-/** Descriptors and threads that may come and go: a log being turned over, a connection to the replica. */
-const openMoreMax = 4;
-
-interface Watched {
-  readonly role: string;
-  readonly memoryMiB: Point[];
-  readonly descriptors: Point[];
-  readonly threads: Point[];
-}
-
-interface Verdict {
-  readonly rows: readonly (readonly string[])[];
-  readonly faults: readonly string[];
-}
+/** Caches fill and heaps find their size for a third of the time: what is left must be enough to see a slope in. */
+export const leakSecondsMin = 600;
 
 /** `npm run bench -- leak`: the rate for a long time; does anything grow? @returns the exit status. */
 export async function leakCommand(root: string, options: LoadOptions): Promise<number> {
@@ -37,6 +22,7 @@ export async function leakCommand(root: string, options: LoadOptions): Promise<n
   const target = await openTarget(root, makeWorkDirectory(out), null, options);
   const watched = new Map<number, Watched>();
   const runs: RunReport[] = [];
+  let atSeconds = 0;
   try {
     const measurement = await Measurement.open(target, options.traffic);
     try {
@@ -46,7 +32,8 @@ export async function leakCommand(root: string, options: LoadOptions): Promise<n
       for (let left = options.seconds; left > 0; left -= sliceSeconds) {
         const seconds = Math.min(sliceSeconds, left);
         runs.push(await measurement.run('open', { kind: 'open', rate: options.rate, seconds }));
-        look(watched, target.pids, (performance.now() - startMs) / 1_000);
+        atSeconds = (performance.now() - startMs) / 1_000;
+        look(watched, target.pids, atSeconds);
       }
     } finally {
       await measurement.close();
@@ -54,7 +41,7 @@ export async function leakCommand(root: string, options: LoadOptions): Promise<n
   } finally {
     await target.stop();
   }
-  const { rows, faults } = judge(watched);
+  const { rows, faults } = judge(watched, target.pids, atSeconds);
   const all = [...runs.flatMap(faultsOf), ...faults];
   console.log(textTable(rows));
   console.log(`\n${loadLine(runs)}`);
@@ -77,52 +64,6 @@ function look(watched: Map<number, Watched>, pids: readonly number[], atSeconds:
     one.threads.push({ atSeconds, value: holdings.threads });
   }
 }
-
-function judge(watched: ReadonlyMap<number, Watched>): Verdict {
-  const rows: string[][] = [
-    [
-      'process',
-      'pid',
-      'PSS MiB',
-      'at the end',
-      'MiB/h',
-      'descriptors',
-      'at the end',
-      'threads',
-      'at the end',
-    ],
-  ];
-  const faults: string[] = [];
-  for (const [pid, { role, memoryMiB, descriptors, threads }] of watched) {
-    const name = `${role} ${pid}`;
-    const [from, to] = ends(memoryMiB);
-    const more = growth(memoryMiB);
-    if (more > Math.max(growthMiBMax, to * growthShareMax))
-      faults.push(`${name}: memory grew by ${figure(more, 1)} MiB after it had settled`);
-    for (const [what, points] of [
-      ['descriptors', descriptors],
-      ['threads', threads],
-    ] as const) {
-      const [first, last] = ends(points);
-      if (last - first > openMoreMax) faults.push(`${name}: ${what} went from ${first} to ${last}`);
-    }
-    rows.push([
-      role,
-      String(pid),
-      figure(from, 1),
-      figure(to, 1),
-      figure(slopePerSecond(settled(memoryMiB)) * 3_600, 1),
-      ...ends(descriptors).map(String),
-      ...ends(threads).map(String),
-    ]);
-  }
-  return { rows, faults };
-}
-
-const ends = (points: readonly Point[]): readonly [number, number] => [
-  points[0]?.value ?? 0,
-  points.at(-1)?.value ?? 0,
-];
 
 function loadLine(runs: readonly RunReport[]): string {
   const answered = runs.reduce((sum, { load }) => sum + load.answered, 0);

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { amongWrites } from './among-writes.js';
@@ -11,6 +11,7 @@ import {
   kmsTimeoutMs,
   type RunReport,
   summarize,
+  wrongAnswersOf,
 } from './report/bench-report.js';
 import { htmlPage } from './report/html-page.js';
 import { thisMachine } from './report/machine.js';
@@ -35,12 +36,9 @@ export async function loadCommand(root: string, options: LoadOptions): Promise<n
   const startedAt = new Date();
   const work = makeWorkDirectory(out);
   const profiles = options.target.kind === 'own' && options.target.profile ? join(out, 'profiles') : null;
-  if (profiles !== null) {
-    rmSync(profiles, { recursive: true, force: true });
-    mkdirSync(profiles);
-  }
+  if (profiles !== null) emptyOfProfiles(profiles);
   const target = await openTarget(root, work, profiles, options);
-  let runs: readonly RunReport[];
+  let measured: Measured;
   let signingMicros: number;
   try {
     const measurement = await Measurement.open(target, options.traffic);
@@ -51,7 +49,7 @@ export async function loadCommand(root: string, options: LoadOptions): Promise<n
           ? { kind: 'closed', seconds: options.warmUpSeconds }
           : { kind: 'open', rate: options.rate, seconds: options.warmUpSeconds },
       );
-      runs = await measure(target, measurement, options);
+      measured = await measure(target, measurement, options);
     } finally {
       await measurement.close();
     }
@@ -65,9 +63,7 @@ export async function loadCommand(root: string, options: LoadOptions): Promise<n
     machine: thisMachine(root),
     settings: settingsOf(options),
     signingMicros,
-    runs,
-    // Of a search the rates that failed are what it was for.
-    faults: options.mode.kind === 'find-max' ? searchFaults(runs) : runs.flatMap(faultsOf),
+    ...measured,
   };
   writeFileSync(join(out, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
   writeFileSync(join(out, 'report.html'), htmlPage(report));
@@ -75,6 +71,12 @@ export async function loadCommand(root: string, options: LoadOptions): Promise<n
   if (profiles !== null) console.log(`\n${profileTable(profiles)}`);
   console.log(`${join(out, 'report.html')}\n${join(out, 'report.json')}`);
   return report.faults.length === 0 ? 0 : 1;
+}
+
+/** There, and without what earlier runs left; whatever else somebody keeps in it stays. */
+function emptyOfProfiles(directory: string): void {
+  mkdirSync(directory, { recursive: true });
+  for (const name of readdirSync(directory)) if (name.endsWith('.cpuprofile')) rmSync(join(directory, name));
 }
 
 /** A proxy to be measured: ours, started for it, or one that is there. */
@@ -97,28 +99,36 @@ export function openTarget(
   });
 }
 
+type Measured = Pick<BenchReport, 'runs' | 'faults'>;
+
 async function measure(
   target: BenchTarget,
   measurement: Measurement,
   options: LoadOptions,
-): Promise<readonly RunReport[]> {
+): Promise<Measured> {
   const { mode, rate, seconds } = options;
   switch (mode.kind) {
     case 'open':
-      return [await measurement.run(target.name, { kind: 'open', rate, seconds })];
+      return judged([await measurement.run(target.name, { kind: 'open', rate, seconds })]);
     case 'closed':
-      return [await measurement.run(target.name, { kind: 'closed', seconds })];
+      return judged([await measurement.run(target.name, { kind: 'closed', seconds })]);
     case 'find-max':
       return findMax(measurement);
-    case 'writes':
-      return amongWrites(target.adminSocket ?? '', measurement, { rate, seconds, perSecond: mode.perSecond });
+    case 'writes': {
+      const { perSecond } = mode;
+      return judged(await amongWrites(target.adminSocket ?? '', measurement, { rate, seconds, perSecond }));
+    }
   }
 }
 
-async function findMax(measurement: Measurement): Promise<readonly RunReport[]> {
+const judged = (runs: readonly RunReport[]): Measured => ({ runs, faults: runs.flatMap(faultsOf) });
+
+/** Rates that failed are what it is for; an answer that is wrong at whatever rate is not, nor is a rate not found. */
+async function findMax(measurement: Measurement): Promise<Measured> {
   const ceiling = await measurement.run('closed loop', { kind: 'closed', seconds: searchSeconds });
   console.log(runTable([ceiling]));
   const found: RunReport[] = [];
+  const faults = [...wrongAnswersOf(ceiling)];
   for (const limitMs of searchLimitsMs) {
     const name = `p99 < ${limitMs} ms`;
     const search = new RateSearch(summarize(ceiling).answeredPerSecond);
@@ -130,18 +140,17 @@ async function findMax(measurement: Measurement): Promise<readonly RunReport[]> 
         const p99 = summarize(run).p99Ms;
         good = faultsOf(run).length === 0 && p99 < limitMs;
         if (good && rate >= (search.best ?? 0)) best = run;
+        faults.push(...wrongAnswersOf(run));
         console.log(`${name}: ${figure(rate, 0)}/s ${good ? 'good' : 'bad'} (p99 ${figure(p99)} ms)`);
         await delay(searchPauseMs);
       }
       search.record(rate, good);
     }
     if (best !== null) found.push(best);
+    if (search.doubt !== null) faults.push(`${name}: ${search.doubt}`);
   }
-  return [ceiling, ...found];
+  return { runs: [ceiling, ...found], faults };
 }
-
-const searchFaults = (runs: readonly RunReport[]): readonly string[] =>
-  runs.length < 1 + searchLimitsMs.length ? ['no rate was good for one of the limits'] : [];
 
 function titleOf(target: BenchTarget, { mode, rate, traffic }: LoadOptions): string {
   const how =

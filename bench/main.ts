@@ -6,7 +6,7 @@ import { autocannonCommand } from './autocannon-command.js';
 import { k6Command } from './k6-command.js';
 import { type RungName, rungs } from './ladder/rungs.js';
 import { ladderCommand, microCommand } from './ladder-command.js';
-import { leakCommand } from './leak-command.js';
+import { leakCommand, leakSecondsMin } from './leak-command.js';
 import { loadCommand } from './load-command.js';
 import { loadOptions, withLoadOptions } from './options.js';
 
@@ -20,15 +20,21 @@ function rungNames(text: string): readonly RungName[] {
   throw new InvalidArgumentError(`The rungs are ${rungs.map(({ name }) => name).join(', ')}.`);
 }
 
-const program = withLoadOptions(
-  new Command('bench').description(
+const program = new Command('bench')
+  .description(
     'Is the rate that KMS may send to one key store answered, in time and without an error? Starts a node of its own, or takes --target.',
-  ),
-).action(async (_flags, command: Command) => {
-  process.exitCode = await loadCommand(root, loadOptions(command));
-});
+  )
+  .enablePositionalOptions()
+  // Before there are other commands: they inherit it.
+  .exitOverride((failure) => process.exit(failure.exitCode === 0 ? 0 : 2));
+withLoadOptions(program, { duration: 60, modes: true, proxy: true, out: true }).action(
+  async (_flags, command: Command) => {
+    process.exitCode = await loadCommand(root, loadOptions(command));
+  },
+);
 withLoadOptions(
   program.command('ladder').description('where the CPU of a request goes, from a bare HTTPS server upwards'),
+  { duration: 5 },
 )
   .addOption(
     new Option('--rungs <names>', 'only these, separated by commas').argParser(rungNames).default(
@@ -41,18 +47,25 @@ withLoadOptions(
   });
 withLoadOptions(
   program.command('k6').description('the same load by k6 (https://k6.io), which must be installed'),
+  { duration: 60, proxy: true },
 ).action(async (_flags, command: Command) => {
   process.exitCode = await k6Command(root, loadOptions(command));
 });
-withLoadOptions(program.command('autocannon').description('the same load by autocannon')).action(
-  async (_flags, command: Command) => {
-    process.exitCode = await autocannonCommand(root, loadOptions(command));
-  },
-);
-withLoadOptions(
-  program.command('leak').description('the rate for a long time (--duration 1800): does anything grow?'),
-).action(async (_flags, command: Command) => {
-  process.exitCode = await leakCommand(root, loadOptions(command));
+withLoadOptions(program.command('autocannon').description('the same load by autocannon'), {
+  duration: 60,
+  proxy: true,
+}).action(async (_flags, command: Command) => {
+  process.exitCode = await autocannonCommand(root, loadOptions(command));
+});
+withLoadOptions(program.command('leak').description('the rate for half an hour: does anything grow?'), {
+  duration: 1_800,
+  proxy: true,
+  out: true,
+}).action(async (_flags, command: Command) => {
+  const options = loadOptions(command);
+  if (options.seconds < leakSecondsMin)
+    command.error(`error: --duration must be at least ${leakSecondsMin}: less shows no slope`);
+  process.exitCode = await leakCommand(root, options);
 });
 program
   .command('micro')
@@ -60,7 +73,6 @@ program
   .action(async () => {
     process.exitCode = await microCommand(root);
   });
-program.enablePositionalOptions().exitOverride((failure) => process.exit(failure.exitCode === 0 ? 0 : 2));
 
 // Ends by `exit`, whose listeners end what was started.
 for (const [signal, status] of [

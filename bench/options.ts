@@ -74,10 +74,11 @@ function share(text: string): number {
   return encrypts / (encrypts + decrypts);
 }
 
+/** Of those that a command does not take there is none. */
 interface Flags {
   readonly rate: number;
   readonly duration: number;
-  readonly warmUp: number;
+  readonly warmUp?: number;
   readonly connections?: number;
   readonly http: '1.1' | '2';
   readonly streams: number;
@@ -85,14 +86,14 @@ interface Flags {
   readonly payload: number;
   readonly aad: number;
   readonly cdiv: boolean;
-  readonly closed: boolean;
-  readonly findMax: boolean;
+  readonly closed?: boolean;
+  readonly findMax?: boolean;
   readonly writes?: number;
   readonly nodes?: number;
-  readonly servingProcesses: number;
+  readonly servingProcesses?: number;
   readonly sessions?: number;
-  readonly tokenDelay: number;
-  readonly profile: boolean;
+  readonly tokenDelay?: number;
+  readonly profile?: boolean;
   readonly out?: string;
   readonly target?: readonly string[];
   readonly ca?: string;
@@ -108,12 +109,28 @@ const list =
   <T>(parse: (text: string) => T) =>
   (text: string, before: readonly T[] = []): readonly T[] => [...before, parse(text)];
 
-/** Adds the options of a load to a command. */
-export function withLoadOptions(command: Command): Command {
-  return command
+/** What a command takes besides the load itself. */
+export interface Taken {
+  /** Seconds, when nothing is said. */
+  readonly duration: number;
+  /** Another way than an open loop, and where the report goes. */
+  readonly modes?: boolean;
+  /** Which proxy it is. */
+  readonly proxy?: boolean;
+  readonly out?: boolean;
+}
+
+const servingProcessesDefault = 2;
+const warmUpDefault = 5;
+
+/** Options of our own nodes, by the names in `Flags`: what another proxy does not get told. */
+const ownOptions = ['nodes', 'servingProcesses', 'sessions', 'tokenDelay', 'profile'] as const;
+
+/** Adds the options of a load to a command: only those that it heeds. */
+export function withLoadOptions(command: Command, taken: Taken): Command {
+  command
     .option('--rate <per second>', 'requests a second, open loop', positive, 1_800)
-    .option('--duration <seconds>', 'measured time, warm-up apart', positive, 60)
-    .option('--warm-up <seconds>', 'load before that', positive, 5)
+    .option('--duration <seconds>', 'measured time, warm-up apart', positive, taken.duration)
     .option('--connections <count>', 'connections (32; 256 with --token-delay)', count)
     .addOption(new Option('--http <version>', 'HTTP version').choices(['1.1', '2']).default('1.1'))
     .option('--streams <count>', 'requests at once on an HTTP/2 connection', count, 1)
@@ -124,7 +141,15 @@ export function withLoadOptions(command: Command): Command {
     )
     .option('--payload <bytes>', 'plaintext of an Encrypt', bytes, 32)
     .option('--aad <bytes>', 'additional authenticated data', bytes, 200)
-    .option('--no-cdiv', 'ask for no integrity value')
+    .option('--no-cdiv', 'ask for no integrity value');
+  if (taken.proxy) proxyOptions(command);
+  if (taken.modes) modeOptions(command);
+  if (taken.out) command.option('--out <directory>', 'where the report goes (var/bench)');
+  return command;
+}
+
+function modeOptions(command: Command): void {
+  command
     .option('--closed', 'closed loop: each connection sends when its last answer came', false)
     .option('--find-max', 'the highest rates with p99 below 250 ms and below 25 ms, without an error', false)
     .option(
@@ -132,12 +157,21 @@ export function withLoadOptions(command: Command): Command {
       'changes of key state during every other sixth of the time; 0: how far two such halves differ by themselves',
       notNegative,
     )
+    .option('--profile', 'CPU profile of every process, and where it went', false);
+}
+
+function proxyOptions(command: Command): void {
+  command
+    .option('--warm-up <seconds>', 'load before what is measured', positive, warmUpDefault)
     .option('--nodes <count>', 'nodes of ours (1; 3 with --writes)', count)
-    .option('--serving-processes <count>', 'serving processes of a node', count, 2)
+    .option('--serving-processes <count>', 'serving processes of a node', count, servingProcessesDefault)
     .option('--sessions <count>', 'most PKCS#11 sessions of a serving process', count)
-    .option('--token-delay <ms>', 'what every PKCS#11 call takes on top', notNegative, 0)
-    .option('--profile', 'CPU profile of every process, and where it went', false)
-    .option('--out <directory>', 'where report.json and report.html go')
+    .option(
+      '--token-delay <ms>',
+      'what each PKCS#11 call of an encrypt or decrypt takes on top, and the opening of a session',
+      notNegative,
+      0,
+    )
     .option('--target <url>', 'another proxy; more than once for several addresses of it', list(String))
     .option('--ca <file>', 'PEM of its authority (CA_FILE)')
     .option('--uri-prefix <prefix>', 'path before /kms/xks/v1, without slashes at the ends (URI_PREFIX)')
@@ -148,8 +182,20 @@ export function withLoadOptions(command: Command): Command {
     .option('--pid <pid>', 'process of that proxy on this machine, for CPU and memory', list(count));
 }
 
+/** What was said, and is not a default, of this command itself or of another one. */
+const isSaid = (command: Command, name: string): boolean => command.getOptionValueSource(name) === 'cli';
+
+/** Options before the name of a command are another command's, and would be lost. */
+function refuseMisplaced(command: Command): void {
+  const { parent } = command;
+  const misplaced = parent?.options.find((option) => isSaid(parent, option.attributeName()));
+  if (misplaced !== undefined)
+    command.error(`error: ${misplaced.long ?? misplaced.flags} belongs behind "${command.name()}"`);
+}
+
 /** Reads them; ends the process with status 2 where they make no sense. */
 export function loadOptions(command: Command): LoadOptions {
+  refuseMisplaced(command);
   const flags = command.opts<Flags>();
   const modes: Mode[] = [];
   if (flags.closed) modes.push({ kind: 'closed' });
@@ -164,7 +210,7 @@ export function loadOptions(command: Command): LoadOptions {
     target: targetOptions(command, flags),
     traffic: {
       http: flags.http,
-      connections: flags.connections ?? connectionsFor(flags.tokenDelay),
+      connections: flags.connections ?? connectionsFor(flags.tokenDelay ?? 0),
       streams: flags.streams,
       bodies: { plaintextBytes: flags.payload, aadBytes: flags.aad, cdiv: flags.cdiv },
       encryptShare: flags.mix,
@@ -172,17 +218,22 @@ export function loadOptions(command: Command): LoadOptions {
     mode,
     rate: flags.rate,
     seconds: flags.duration,
-    warmUpSeconds: flags.warmUp,
+    warmUpSeconds: flags.warmUp ?? warmUpDefault,
     outDirectory: flags.out ?? null,
   };
 }
 
 function targetOptions(command: Command, flags: Flags): TargetOptions {
   if (flags.target === undefined) {
-    const { servingProcesses, tokenDelay, profile } = flags;
+    const { servingProcesses = servingProcessesDefault, tokenDelay = 0, profile = false } = flags;
     const nodes = flags.nodes ?? (flags.writes === undefined ? 1 : nodesOfACluster);
     const sessions = flags.sessions ?? null;
     return { kind: 'own', nodes, servingProcesses, sessions, tokenDelayMs: tokenDelay, profile };
+  }
+  const ours = ownOptions.find((name) => isSaid(command, name));
+  if (ours !== undefined) {
+    const option = command.options.find((one) => one.attributeName() === ours);
+    command.error(`error: ${option?.long ?? ours} is for our own nodes, not for a --target`);
   }
   // The names that var/demo/env and AWS's test client use.
   const given = (option: string, value: string | undefined, variable: string): string => {

@@ -3,7 +3,14 @@ import { errorText } from '../../src/base/guards.js';
 import type { Connection, ConnectionEvents } from './connection.js';
 import { Http1Connection } from './http1-connection.js';
 import { Http2Connection } from './http2-connection.js';
-import { type LoadResult, LoadRun, type LoadShape, type Sample, type Sent } from './load-run.js';
+import {
+  answersWithinMsDefault,
+  type LoadResult,
+  LoadRun,
+  type LoadShape,
+  type Sample,
+  type Sent,
+} from './load-run.js';
 import { type PreparedRequest, RequestRing, RequestSigner, signedParts } from './prepared-requests.js';
 import type { DriverPlan, Verification } from './protocol.js';
 import { isEncrypt } from './schedule.js';
@@ -12,6 +19,7 @@ import {
   decryptBody,
   encryptBody,
   failureName,
+  holdsPlaintext,
   type Message,
   parseEncrypted,
 } from './xks-messages.js';
@@ -107,7 +115,8 @@ export class Driver {
     return this.#signer.prepare('decrypt', request.message, body, Date.now());
   }
 
-  run(shape: LoadShape): Promise<LoadResult> {
+  /** `answersWithinMs`: of the last request. */
+  run(shape: LoadShape, answersWithinMs = answersWithinMsDefault): Promise<LoadResult> {
     return new Promise((resolve) => {
       this.#run = new LoadRun(
         shape,
@@ -121,6 +130,7 @@ export class Driver {
             resolve(run.result());
           });
         },
+        answersWithinMs,
       );
       this.#run.start();
     });
@@ -169,7 +179,9 @@ export class Driver {
     const answer = await this.#askAgain(this.#signer.prepare('decrypt', message, decrypt, Date.now()));
     if (answer.status !== 200)
       return `what an encrypt gave could not be decrypted: ${failureName(answer.status, answer.body)}`;
-    return answer.body.includes(message.plaintext) ? null : 'an encrypt came back as another plaintext';
+    return holdsPlaintext(answer.body, message.plaintext)
+      ? null
+      : 'an encrypt came back as another plaintext';
   }
 
   async #connect(): Promise<void> {
@@ -178,12 +190,12 @@ export class Driver {
       answered: (sent, status, body) => {
         const asked = this.#asked.get(sent);
         if (asked !== undefined) asked({ status, body: Buffer.from(body) });
-        else this.#run?.answered(sent, status, body);
+        else sent.run?.answered(sent, status, body);
       },
       failed: (sent, reason) => {
         const asked = this.#asked.get(sent);
         if (asked !== undefined) asked(reason);
-        else this.#run?.failed(sent, reason);
+        else sent.run?.failed(sent, reason);
       },
       free: (connection) => {
         if (this.#run === null) this.#idle.push(connection);
@@ -224,7 +236,7 @@ export class Driver {
 
   /** Outside of a run, not more at a time than there are connections. */
   #ask(request: PreparedRequest): Promise<Answered> {
-    const sent: Sent = { request, dueMs: 0 };
+    const sent: Sent = { request, dueMs: 0, run: null };
     return new Promise((resolve, reject) => {
       const end = (answer: Answered | string): void => {
         clearTimeout(timer);

@@ -17,7 +17,7 @@ import {
 
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 /** RFC 9113 §6.5.2. */
-const setting = { headerTableSize: 1, enablePush: 2, initialWindowSize: 4 } as const;
+const setting = { headerTableSize: 1, enablePush: 2, concurrentStreamsMax: 3, initialWindowSize: 4 } as const;
 const windowInitial = 65_535;
 /** What we let the server send on a stream. */
 const ownWindow = 1_048_576;
@@ -50,6 +50,8 @@ export class Http2Connection<Sent> implements Connection<Sent> {
   #unseen: Waiting<Sent>[] = [];
   #nextStreamId = 1;
   #sendWindow = windowInitial;
+  /** What the server lets us have on the way. */
+  #peerStreamsMax = Number.POSITIVE_INFINITY;
   #received = 0;
   #leaving = false;
   #closed = false;
@@ -73,6 +75,9 @@ export class Http2Connection<Sent> implements Connection<Sent> {
 
   send(sent: Sent, wire: Buffer): boolean {
     if (this.#socket === null || this.#leaving) return false;
+    // Closed while it was free, it was free as often again when it was back.
+    if (this.#streams.size + this.#waiting.length >= Math.min(this.#streamsMax, this.#peerStreamsMax))
+      return false;
     this.#waiting.push({ sent, wire });
     this.#flush(this.#socket);
     return true;
@@ -88,6 +93,7 @@ export class Http2Connection<Sent> implements Connection<Sent> {
     this.#socket = socket;
     this.#nextStreamId = 1;
     this.#sendWindow = windowInitial;
+    this.#peerStreamsMax = Number.POSITIVE_INFINITY;
     this.#received = 0;
     this.#leaving = false;
     socket.write(
@@ -159,12 +165,15 @@ export class Http2Connection<Sent> implements Connection<Sent> {
         this.#endIfLast(socket, received);
         return;
       }
-      case frameType.settings:
+      case frameType.settings: {
         if ((received.flags & flag.ack) !== 0) return;
-        if ((readSettings(received.payload).get(setting.initialWindowSize) ?? windowInitial) < windowInitial)
+        const settings = readSettings(received.payload);
+        if ((settings.get(setting.initialWindowSize) ?? windowInitial) < windowInitial)
           socket.destroy(new Error('the server allows a stream less than 64 KiB'));
+        this.#peerStreamsMax = settings.get(setting.concurrentStreamsMax) ?? this.#peerStreamsMax;
         socket.write(frame(frameType.settings, flag.ack, 0, Buffer.alloc(0)));
         return;
+      }
       case frameType.ping:
         if ((received.flags & flag.ack) === 0)
           socket.write(frame(frameType.ping, flag.ack, 0, received.payload));

@@ -5,7 +5,7 @@ import { LoadSeries, type SeriesPoint } from './load-series.js';
 import { pace } from './pacer.js';
 import type { PreparedRequest } from './prepared-requests.js';
 import { evenSchedule } from './schedule.js';
-import { failureName } from './xks-messages.js';
+import { failureName, holdsPlaintext } from './xks-messages.js';
 
 /**
  * `open`: at fixed times whatever becomes of the answers. `closed`: every connection sends its next request when the
@@ -45,11 +45,16 @@ export interface Sample {
 export interface Sent {
   readonly request: PreparedRequest;
   readonly dueMs: number;
+  /** Which run its answer belongs to, also when that has ended; `null`: to none. */
+  readonly run: LoadRun | null;
 }
+
+/** What a decrypt is counted under that gave something else than was encrypted. */
+export const otherPlaintext = 'decrypt gave another plaintext';
 
 const lateFromMs = 25;
 /** After the last request was sent. */
-const answersWithinMs = 5_000;
+export const answersWithinMsDefault = 5_000;
 /** A failure text for each request would be a table without end. */
 const failureNamesMax = 20;
 const samplesMax = 100;
@@ -60,6 +65,7 @@ export class LoadRun {
   readonly #next: () => PreparedRequest;
   readonly #idle: Connection<Sent>[];
   readonly #finished: (run: LoadRun) => void;
+  readonly #answersWithinMs: number;
   readonly #histogram = new LatencyHistogram();
   readonly #series: LoadSeries;
   readonly #failures: Record<string, number> = {};
@@ -85,11 +91,13 @@ export class LoadRun {
     idle: Connection<Sent>[],
     next: () => PreparedRequest,
     finished: (run: LoadRun) => void,
+    answersWithinMs: number,
   ) {
     this.#shape = shape;
     this.#idle = idle;
     this.#next = next;
     this.#finished = finished;
+    this.#answersWithinMs = answersWithinMs;
     this.#series = new LoadSeries(shape.seconds);
     const expected = shape.kind === 'open' ? shape.rate * shape.seconds : 5_000 * shape.seconds;
     this.#sampleEvery = Math.max(1, Math.floor(expected / samplesMax));
@@ -110,7 +118,7 @@ export class LoadRun {
         const dueMs = this.#startMs + schedule.dueMs(this.#scheduled);
         if (performance.now() - dueMs >= lateFromMs) this.#late += 1;
         if (this.#waiting.length - this.#waitingFrom >= waitingMax) this.#dropped += 1;
-        else this.#send({ request: this.#next(), dueMs });
+        else this.#send({ request: this.#next(), dueMs, run: this });
       }
       if (this.#scheduled < schedule.total) return this.#startMs + schedule.dueMs(this.#scheduled);
       this.#lastWasSent();
@@ -141,7 +149,7 @@ export class LoadRun {
   free(connection: Connection<Sent>): void {
     if (this.#shape.kind === 'closed' && !this.#allScheduled) {
       this.#scheduled += 1;
-      this.#give(connection, { request: this.#next(), dueMs: performance.now() });
+      this.#give(connection, { request: this.#next(), dueMs: performance.now(), run: this });
       return;
     }
     const sent = this.#waiting[this.#waitingFrom];
@@ -163,8 +171,8 @@ export class LoadRun {
     if (this.#ended) return;
     const { operation, message } = sent.request;
     if (status !== 200) this.#fail(sent, failureName(status, body));
-    else if (operation === 'decrypt' && !body.includes(message.plaintext))
-      this.#fail(sent, 'decrypt gave another plaintext');
+    else if (operation === 'decrypt' && !holdsPlaintext(body, message.plaintext))
+      this.#fail(sent, otherPlaintext);
     else {
       const micros = (nowMs - sent.dueMs) * 1_000;
       this.#histogram.record(micros);
@@ -199,7 +207,7 @@ export class LoadRun {
     this.#allScheduled = true;
     this.#endWhenAnswered();
     if (this.#ended) return;
-    setTimeout(() => this.#end(), answersWithinMs).unref();
+    setTimeout(() => this.#end(), this.#answersWithinMs).unref();
   }
 
   #endWhenAnswered(): void {
@@ -210,7 +218,7 @@ export class LoadRun {
     if (this.#ended) return;
     this.#ended = true;
     const unanswered = this.#inFlight + this.#waiting.length - this.#waitingFrom;
-    if (unanswered > 0) this.#count(`no answer within ${answersWithinMs / 1_000} s`, unanswered);
+    if (unanswered > 0) this.#count(`no answer within ${this.#answersWithinMs / 1_000} s`, unanswered);
     this.#finished(this);
   }
 

@@ -74,6 +74,18 @@ export function cdivMatches(encrypted: Readonly<Record<string, unknown>>, aad: s
   return Buffer.from(computed).toString('base64') === encrypted['ciphertextDataIntegrityValue'];
 }
 
+/** Whether the answer to a decrypt gives this plaintext, Base64. */
+export function holdsPlaintext(body: Buffer, plaintext: string): boolean {
+  // Nearly always as it was sent, and then there is nothing to parse.
+  if (plaintext !== '' && body.includes(`"${plaintext}"`)) return true;
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'));
+    return isJsonObject(value) && value['plaintext'] === plaintext;
+  } catch {
+    return false;
+  }
+}
+
 /** What a failed answer is counted under: its status and the name of its error. */
 export function failureName(status: number, body: Buffer): string {
   const name = /"errorName"\s*:\s*"(\w{1,60})"/.exec(body.toString('latin1', 0, 1_000))?.[1];

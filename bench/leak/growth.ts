@@ -5,7 +5,7 @@ export interface Point {
   readonly value: number;
 }
 
-/** Until caches are filled and heaps have found their size nothing can be said: that share of the time is left out. */
+/** Until caches are filled, and heaps and pools have found their size, nothing can be said: that share of the time is left out. */
 export const settlingShare = 1 / 3;
 
 /** Least-squares slope, per second; 0 for fewer than two points. */

@@ -1,5 +1,5 @@
 import { LatencyHistogram } from '../driver/latency-histogram.js';
-import type { LoadResult } from '../driver/load-run.js';
+import { type LoadResult, otherPlaintext } from '../driver/load-run.js';
 import type { Verification } from '../driver/protocol.js';
 import type { ProcessUsage } from '../target/process-usage.js';
 
@@ -95,7 +95,7 @@ export function summarize({ load, processes }: RunReport): RunSummary {
 
 /** Why a run is not as KMS needs it; empty when it is. The time of a closed loop's answers is no fault of theirs. */
 export function faultsOf(run: RunReport): readonly string[] {
-  const { load, verification, name } = run;
+  const { load, name } = run;
   const { failed, p99Ms } = summarize(run);
   const faults: string[] = [];
   if (load.answered === 0) faults.push('nothing was answered');
@@ -104,6 +104,18 @@ export function faultsOf(run: RunReport): readonly string[] {
   if (load.late > 0) faults.push(`${load.late} were sent late: the driver had not enough of a core`);
   if (load.shape.kind === 'open' && !(p99Ms < kmsTimeoutMs))
     faults.push(`p99 is ${p99Ms.toFixed(1)} ms, and not below ${kmsTimeoutMs} ms`);
+  // What neither came nor was missed was lost in the counting.
+  const accounted = load.answered + failed + load.dropped;
+  if (load.shape.kind === 'open' && accounted !== load.scheduled)
+    faults.push(`${load.scheduled} requests were due and ${accounted} are accounted for`);
+  return [...faults.map((fault) => `${name}: ${fault}`), ...wrongAnswersOf(run)];
+}
+
+/** Of `faultsOf`, those that no load excuses. */
+export function wrongAnswersOf({ name, load, verification }: RunReport): readonly string[] {
+  const faults: string[] = [];
+  const others = load.failures[otherPlaintext] ?? 0;
+  if (others > 0) faults.push(`${others} decrypts gave another plaintext`);
   if (verification !== null && verification.wrong > 0)
     faults.push(`${verification.wrong} answers were wrong: ${verification.firstFault ?? ''}`);
   return faults.map((fault) => `${name}: ${fault}`);

@@ -86,7 +86,8 @@ export async function startOwnProxy(options: OwnProxyOptions): Promise<BenchTarg
     await cluster.stop();
     process.off('exit', killNodes);
   };
-  process.on('exit', killNodes);
+  // Before the folder goes in which they write.
+  process.prependListener('exit', killNodes);
   try {
     const operator = new Operator(root);
     const first = await cluster.found();

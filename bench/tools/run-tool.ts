@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
 
-/** Runs a program to its end, its words to ours, and what it prints kept if asked for. Rejects when it is not there. */
+/**
+ * Runs a program to its end, its words to ours, and what it prints kept if asked for. Rejects when it is not there. It
+ * ends with this process: a load that nobody waits for would go on.
+ */
 export function runTool(
   program: string,
   args: readonly string[],
@@ -11,11 +14,16 @@ export function runTool(
       stdio: ['ignore', options.keepOutput ? 'pipe' : 'inherit', 'inherit'],
       env: { ...process.env, ...options.environment },
     });
+    const kill = (): void => void child.kill('SIGKILL');
+    process.once('exit', kill);
     let output = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       output += text;
     });
     child.once('error', reject);
-    child.once('close', (code) => resolve({ status: code ?? 1, output }));
+    child.once('close', (code) => {
+      process.off('exit', kill);
+      resolve({ status: code ?? 1, output });
+    });
   });
 }

@@ -25,8 +25,7 @@ export async function withSignedLoad(
   options: LoadOptions,
   use: (load: SignedLoad) => Promise<number>,
 ): Promise<number> {
-  const { traffic, mode, rate, seconds, warmUpSeconds } = options;
-  if (mode.kind !== 'open') throw new Error('--closed, --find-max and --writes are for our own driver');
+  const { traffic, rate, seconds, warmUpSeconds } = options;
   if (seconds > secondsMax)
     throw new Error(`--duration is at most ${secondsMax} s: signatures live five minutes`);
   const directory = makeWorkDirectory(join(root, 'var/bench'));

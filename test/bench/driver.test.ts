@@ -99,8 +99,14 @@ interface Run {
 }
 
 async function drive(t: Test, http: HttpVersion, proxy: Proxy, requests = 300): Promise<Run> {
+  const driver = await prepare(t, http, await serve(t, http, proxy));
+  const load = await driver.run({ kind: 'open', rate: requests * 5, seconds: 0.2 });
+  return { load, verification: await driver.verify() };
+}
+
+async function prepare(t: Test, http: HttpVersion, url: string): Promise<Driver> {
   const { driver } = await Driver.prepare({
-    urls: [await serve(t, http, proxy)],
+    urls: [url],
     ca: null,
     http,
     connections: 4,
@@ -116,8 +122,7 @@ async function drive(t: Test, http: HttpVersion, proxy: Proxy, requests = 300): 
     encryptShare: 0.5,
   });
   t.teardown(() => driver.close());
-  const load = await driver.run({ kind: 'open', rate: requests * 5, seconds: 0.2 });
-  return { load, verification: await driver.verify() };
+  return driver;
 }
 
 for (const http of ['1.1', '2'] as const) {
@@ -195,5 +200,38 @@ t.test('a proxy that refuses is named at once', async (t) => {
   await t.rejects(
     drive(t, '1.1', () => ({ status: 401, body: { errorName: 'AuthenticationFailedException' } })),
     { message: 'an encrypt was answered 401 AuthenticationFailedException' },
+  );
+});
+
+t.test('what is answered after its run has ended is no other run’s', async (t) => {
+  let asked = 0;
+  const held: (() => void)[] = [];
+  const server = createServer((req, res) => {
+    void textOf(req).then((text) => {
+      const { body } = honest(req.url?.split('/').at(-1) ?? '', JSON.parse(text), 0);
+      const answer = (): void => void res.end(JSON.stringify(body));
+      // Of the first run all but one, which stay away until the second one has begun.
+      asked += 1;
+      if (asked > preparing + 1 && asked <= preparing + 4) held.push(answer);
+      else {
+        answer();
+        if (asked > preparing + 4) for (const late of held.splice(0)) late();
+      }
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const driver = await prepare(t, '1.1', `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const first = await driver.run({ kind: 'open', rate: 20, seconds: 0.2 }, 50);
+  t.match(first, { scheduled: 4, answered: 1, failures: { 'no answer within 0.05 s': 3 } });
+  const second = await driver.run({ kind: 'open', rate: 100, seconds: 0.2 });
+  t.match(second, { scheduled: 20, answered: 20, failures: {} });
+  t.equal(
+    second.latency.counts.reduce((sum, [, count]) => sum + count, 0),
+    20,
   );
 });

@@ -9,6 +9,7 @@ import {
   type RunReport,
   summarize,
   usedBetween,
+  wrongAnswersOf,
 } from '../../bench/report/bench-report.js';
 import { htmlPage } from '../../bench/report/html-page.js';
 import { joinRuns } from '../../bench/report/joined-runs.js';
@@ -96,11 +97,20 @@ t.test('a run has no fault, or says each', async (t) => {
     [{ late: 5 }, /5 were sent late/],
     [{ latency: latency(251_000) }, /p99 is 25\d\.\d ms/],
     [{ answered: 0, latency: latency() }, /nothing was answered/],
+    [{ answered: 199 }, /200 requests were due and 199 are accounted for/],
   ] as const) {
     t.match(faultsOf(run(load))[0], fault);
   }
   const wrong = { verified: 9, wrong: 1, firstFault: 'another plaintext' };
   t.match(faultsOf(run({}, { verification: wrong })), [/1 answers were wrong: another plaintext/]);
+});
+
+t.test('a wrong answer is told from one that did not come', async (t) => {
+  t.strictSame(wrongAnswersOf(run({ failures: { '503 X': 2 } })), []);
+  t.match(wrongAnswersOf(run({ failures: { 'decrypt gave another plaintext': 3 } })), [
+    /3 decrypts gave another plaintext/,
+  ]);
+  t.match(wrongAnswersOf(run({}, { verification: { verified: 9, wrong: 1, firstFault: 'x' } })), [/: x$/]);
 });
 
 t.test('the time of a closed loop is no fault', async (t) => {
