@@ -1,16 +1,35 @@
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { climb, ladderTable, makeLadderToken } from './ladder/climb.js';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { climb } from './ladder/climb.js';
+import { ladderFaults, ladderTable } from './ladder/ladder-results.js';
+import { makeLadderToken } from './ladder/ladder-token.js';
+import { MeasuredProcess } from './ladder/measured-process.js';
 import type { RungName } from './ladder/rungs.js';
-import { type MicroResult, microBenchmarks } from './micro/micro-benchmarks.js';
+import type { MicroOrder, MicroResult } from './micro/micro-benchmarks.js';
 import type { LoadOptions } from './options.js';
-import { failedOf } from './report/bench-report.js';
 import { thisMachine } from './report/machine.js';
 import { figure, textTable } from './report/text-table.js';
 import { makeWorkDirectory } from './work-directory.js';
 
 /** Each rung bears three loads of this length, so that the whole ladder stays within three minutes. */
 const secondsDefault = 5;
+
+const microProgram = join(dirname(fileURLToPath(import.meta.url)), 'micro-process.js');
+
+/**
+ * Length of each load. A load by itself is longer unless something else is asked for, and from its `seconds` nobody can
+ * tell whether it was: so `args`, those of the command line, are looked at.
+ */
+export function ladderSeconds(args: readonly string[], seconds: number): number {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { duration: { type: 'string' } },
+    strict: false,
+  });
+  return values.duration === undefined ? secondsDefault : seconds;
+}
 
 /** `npm run bench -- ladder`: where the CPU of a request goes. @returns the exit status. */
 export async function ladderCommand(
@@ -21,25 +40,38 @@ export async function ladderCommand(
   const out = join(root, 'var/bench');
   const directory = makeWorkDirectory(out);
   const { traffic, rate } = options;
-  const seconds = Math.min(options.seconds, secondsDefault);
+  const seconds = ladderSeconds(process.argv.slice(2), options.seconds);
   const results = await climb({ root, directory, traffic, rate, seconds, names });
+  const faults = ladderFaults(results);
   console.log(ladderTable(results, rate));
+  for (const fault of faults) console.log(`FAULT ${fault}`);
+  console.log(faults.length === 0 ? 'PASS' : 'FAIL');
   writeFileSync(
     join(out, 'ladder.json'),
-    `${JSON.stringify({ machine: thisMachine(root), rate, seconds, results }, null, 1)}\n`,
+    `${JSON.stringify({ machine: thisMachine(root), rate, seconds, results, faults }, null, 1)}\n`,
   );
-  return results.every(({ open, closed }) => failedOf(open.load) + failedOf(closed.load) === 0) ? 0 : 1;
+  return faults.length === 0 ? 0 : 1;
 }
 
 /** `npm run bench -- micro`: the parts by themselves. @returns the exit status. */
 export async function microCommand(root: string): Promise<number> {
   const out = join(root, 'var/bench');
   const directory = makeWorkDirectory(out);
-  const { token } = await makeLadderToken(directory);
-  const results = await microBenchmarks(root, directory, token);
-  console.log(microTable(results));
-  const machine = thisMachine(root);
-  writeFileSync(join(out, 'micro.json'), `${JSON.stringify({ machine, results }, null, 1)}\n`);
+  const { token, environment } = await makeLadderToken(directory);
+  const parts = new MeasuredProcess<MicroOrder, readonly MicroResult[]>({
+    what: 'the process that measures the parts',
+    program: microProgram,
+    environment,
+    logFile: null,
+  });
+  try {
+    const results = await parts.ask({ root, directory, token });
+    console.log(microTable(results));
+    const machine = thisMachine(root);
+    writeFileSync(join(out, 'micro.json'), `${JSON.stringify({ machine, results }, null, 1)}\n`);
+  } finally {
+    await parts.end();
+  }
   return 0;
 }
 

@@ -28,6 +28,14 @@ export interface MicroResult {
   readonly perSecond: number;
 }
 
+/** What the process that measures is told. */
+export interface MicroOrder {
+  readonly root: string;
+  /** Where the program in C goes. */
+  readonly directory: string;
+  readonly token: LadderToken;
+}
+
 const rounds = 5;
 const roundMs = 400;
 /** Between looks at the clock. */
@@ -231,11 +239,11 @@ async function ceiling(root: string, directory: string, token: LadderToken): Pro
   return { name: 'encrypts by a C program', perSecond: Number(stdout) };
 }
 
-export async function microBenchmarks(
-  root: string,
-  directory: string,
-  token: LadderToken,
-): Promise<readonly MicroResult[]> {
+export async function microBenchmarks({
+  root,
+  directory,
+  token,
+}: MicroOrder): Promise<readonly MicroResult[]> {
   const results = [
     await signatures(),
     ...(await requestsAlone(token)),

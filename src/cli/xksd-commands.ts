@@ -8,15 +8,7 @@ import { type ConfigFindings, checkHsmConfig } from '../serving/hsm-config-check
 import { runSupervisor } from '../supervisor/main.js';
 import { exitCodes, usageFailure } from './command-failure.js';
 import { checkDataDirectory } from './data-directory-check.js';
-
-/**
- * What a request leaves behind dies young. A young generation smaller than Node's is cleaned in less time than anybody
- * notices; one still smaller is cleaned so often that the walk over a large key state's pages, which each cleaning takes,
- * costs a tenth of the CPU. The helpers that share this work wait for cores that requests are using. The old generation
- * is collected when it has grown by a fifth (8 MB at least): HTTP/2 streams end up there, and the more of them there are
- * the longer they keep requests waiting. What a caller of `xksd` gives Node comes later, and counts.
- */
-const servingNodeOptions = ['--max-semi-space-size=8', '--no-parallel-scavenge', '--heap-growing-percent=20'];
+import { servingNodeOptions } from './serving-node-options.js';
 
 /** @returns the exit code. `xksdPath`: what the supervisor starts its children with. */
 export async function runXksdCommand(argv: readonly string[], xksdPath: string): Promise<number> {
