@@ -9,6 +9,12 @@ interface Finding {
 /** What was measured, against what is wanted. */
 export class Findings {
   readonly #findings: Finding[] = [];
+  readonly #say: (line: string) => void;
+
+  /** `say`: told each line as it is found. */
+  constructor(say: (line: string) => void = console.log) {
+    this.#say = say;
+  }
 
   note(what: string, value: string): void {
     this.#add({ what, value, wanted: null, good: true });
@@ -24,12 +30,12 @@ export class Findings {
 
   #add(finding: Finding): void {
     this.#findings.push(finding);
-    console.log(`  ${lineOf(finding)}`);
+    this.#say(`  ${lineOf(finding)}`);
   }
 
   print(): void {
-    console.log(`\n${this.#findings.map(lineOf).join('\n')}\n`);
-    console.log(this.good ? 'PASS' : 'FAIL: not all is as wanted');
+    this.#say(`\n${this.#findings.map(lineOf).join('\n')}\n`);
+    this.#say(this.good ? 'PASS' : 'FAIL: not all is as wanted');
   }
 }
 

@@ -1,16 +1,16 @@
 import { join } from 'node:path';
+import type { LoadShape } from './driver/load-run.js';
 import { Measurement, type Traffic } from './measurement.js';
-import { type RunReport, summarize } from './report/bench-report.js';
-import { figure } from './report/text-table.js';
+import type { RunReport } from './report/bench-report.js';
 import { ScaleCluster } from './scale-cluster.js';
 import type { Findings } from './scale-findings.js';
+import { judgeRequests } from './scale-request-costs.js';
 import { residentMiB } from './scale-watch.js';
 import type { BenchTarget } from './target/bench-target.js';
 
-/** One load, and what one with little key state may be surpassed by. */
+/** Of one load. */
 const secondsEach = 8;
 const warmUpSeconds = 5;
-const ratioMax = 1.05;
 
 const traffic: Traffic = {
   http: '1.1',
@@ -28,6 +28,7 @@ export interface RequestOptions {
 }
 
 interface Side {
+  readonly what: string;
   readonly cluster: ScaleCluster;
   readonly measurement: Measurement;
   readonly closed: RunReport[];
@@ -54,12 +55,14 @@ export async function measureRequests(
       const many = await open(large, `${keys} keys`, findings);
       for (let turn = 0; turn < turns; turn += 1) {
         for (const side of [few, many]) {
-          side.closed.push(await side.measurement.run('closed', { kind: 'closed', seconds: secondsEach }));
-          side.open.push(await side.measurement.run('open', { kind: 'open', rate, seconds: secondsEach }));
+          const run = (loop: string, shape: LoadShape): Promise<RunReport> =>
+            side.measurement.run(`${side.what}, turn ${turn + 1}, ${loop} loop`, shape);
+          side.closed.push(await run('closed', { kind: 'closed', seconds: secondsEach }));
+          side.open.push(await run('open', { kind: 'open', rate, seconds: secondsEach }));
         }
       }
       for (const side of [few, many]) await side.measurement.close();
-      compare(few, many, findings);
+      judgeRequests(few, many, findings);
       for (const kind of ['replica', 'serving'] as const) {
         const [less, more] = [residentMiB(small.first, kind), residentMiB(large.first, kind)];
         const perKey = `${(((more - less) * 1_024 ** 2) / keys).toFixed(0)} bytes a key`;
@@ -82,7 +85,7 @@ async function open(cluster: ScaleCluster, what: string, findings: Findings): Pr
   findings.note(`from the start of a node to its first answer, ${what}`, `${(startMs / 1_000).toFixed(2)} s`);
   const measurement = await Measurement.open(targetOf(cluster, what), traffic);
   await measurement.warmUp({ kind: 'closed', seconds: warmUpSeconds });
-  return { cluster, measurement, closed: [], open: [] };
+  return { what, cluster, measurement, closed: [], open: [] };
 }
 
 function targetOf(cluster: ScaleCluster, name: string): BenchTarget {
@@ -96,23 +99,4 @@ function targetOf(cluster: ScaleCluster, name: string): BenchTarget {
     adminSocket: null,
     stop: () => cluster.stop(),
   };
-}
-
-function compare(few: Side, many: Side, findings: Findings): void {
-  const judge = (what: string, digits: number, of: (side: Side) => number): void => {
-    const ratio = of(many) / of(few);
-    const value = `${figure(of(few), digits)} and ${figure(of(many), digits)}, ratio ${figure(ratio)}`;
-    findings.judge(`${what}, few keys and many`, value, `≤ ${ratioMax}`, ratio <= ratioMax);
-  };
-  const cpu = (run: RunReport): number => summarize(run).cpuMicrosPerRequest ?? Number.NaN;
-  judge('CPU µs of a request, closed loop', 0, ({ closed }) => median(closed.map(cpu)));
-  judge('CPU µs of a request at the rate', 0, ({ open }) => median(open.map(cpu)));
-  judge('p99 ms at the rate', 2, (side) => median(side.open.map((run) => summarize(run).p99Ms)));
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
