@@ -1,7 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { climb } from './ladder/climb.js';
 import { ladderFaults, ladderTable } from './ladder/ladder-results.js';
 import { makeLadderToken } from './ladder/ladder-token.js';
@@ -14,22 +13,9 @@ import { figure, textTable } from './report/text-table.js';
 import { makeWorkDirectory } from './work-directory.js';
 
 /** Each rung bears three loads of this length, so that the whole ladder stays within three minutes. */
-const secondsDefault = 5;
+export const ladderSecondsDefault = 5;
 
 const microProgram = join(dirname(fileURLToPath(import.meta.url)), 'micro-process.js');
-
-/**
- * Length of each load. A load by itself is longer unless something else is asked for, and from its `seconds` nobody can
- * tell whether it was: so `args`, those of the command line, are looked at.
- */
-export function ladderSeconds(args: readonly string[], seconds: number): number {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { duration: { type: 'string' } },
-    strict: false,
-  });
-  return values.duration === undefined ? secondsDefault : seconds;
-}
 
 /** `npm run bench -- ladder`: where the CPU of a request goes. @returns the exit status. */
 export async function ladderCommand(
@@ -39,8 +25,7 @@ export async function ladderCommand(
 ): Promise<number> {
   const out = join(root, 'var/bench');
   const directory = makeWorkDirectory(out);
-  const { traffic, rate } = options;
-  const seconds = ladderSeconds(process.argv.slice(2), options.seconds);
+  const { traffic, rate, seconds } = options;
   const results = await climb({ root, directory, traffic, rate, seconds, names });
   const faults = ladderFaults(results);
   console.log(ladderTable(results, rate));

@@ -5,7 +5,7 @@ import { errorText } from '../src/base/guards.js';
 import { autocannonCommand } from './autocannon-command.js';
 import { k6Command } from './k6-command.js';
 import { type RungName, rungs } from './ladder/rungs.js';
-import { ladderCommand, microCommand } from './ladder-command.js';
+import { ladderCommand, ladderSecondsDefault, microCommand } from './ladder-command.js';
 import { leakCommand, leakSecondsMin } from './leak-command.js';
 import { loadCommand } from './load-command.js';
 import { loadOptions, withLoadOptions } from './options.js';
@@ -34,7 +34,7 @@ withLoadOptions(program, { duration: 60, modes: true, proxy: true, out: true }).
 );
 withLoadOptions(
   program.command('ladder').description('where the CPU of a request goes, from a bare HTTPS server upwards'),
-  { duration: 5 },
+  { duration: ladderSecondsDefault },
 )
   .addOption(
     new Option('--rungs <names>', 'only these, separated by commas').argParser(rungNames).default(

@@ -1,6 +1,5 @@
 import t from 'tap';
 import { ladderFaults, ladderTable } from '../../bench/ladder/ladder-results.js';
-import { ladderSeconds } from '../../bench/ladder-command.js';
 import { benchRun } from '../support/bench-run.js';
 
 t.test('a ladder has the faults of all its loads', async (t) => {
@@ -35,11 +34,4 @@ t.test('each rung is shown with what it adds to the one before', async (t) => {
       ['70', '30', '100', '200'],
     ],
   );
-});
-
-t.test('a rung bears loads as long as was asked for, short ones unless it was', async (t) => {
-  t.equal(ladderSeconds(['ladder'], 60), 5);
-  t.equal(ladderSeconds(['ladder', '--rungs', 'http'], 60), 5);
-  t.equal(ladderSeconds(['ladder', '--duration', '60'], 60), 60);
-  t.equal(ladderSeconds(['ladder', '--rungs', 'http', '--duration=2'], 2), 2);
 });
