@@ -1,5 +1,5 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import { CountedHistogram } from './counted-histogram.js';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import { CountedHistogram, DurationCounts } from './counted-histogram.js';
 import type { TokenStatus } from './state-link.js';
 
 /** Seconds. From what a token in the same machine takes to a request's deadline. */
@@ -103,12 +103,13 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
       }
     },
   });
-  const durations = new Histogram({
+  const durations = new Map<string, Record<'encrypt' | 'decrypt', DurationCounts>>();
+  new CountedHistogram({
     name: 'xks_hsm_call_duration_seconds',
     help: 'Time that a token took for an operation, by HSM; only where a node has several.',
     labelNames: ['hsm', 'operation'] as const,
-    buckets: callDurationBuckets,
-    registers,
+    registry,
+    counted: () => [...durations.values()].flatMap(({ encrypt, decrypt }) => [encrypt, decrypt]),
   });
   const failures = new CountedElsewhere(
     new Counter({
@@ -173,6 +174,14 @@ export function createHsmMetrics(registry: Registry, sources: HsmMetricsSources)
   const sessions = gauge('xks_hsm_sessions', 'PKCS#11 sessions that are open.');
   const stuck = gauge('xks_hsm_stuck_calls', 'Calls that did not return by the deadline of their request.');
   return {
-    observeCall: (hsm, operation, seconds) => durations.observe({ hsm, operation }, seconds),
+    observeCall: (hsm, operation, seconds) => {
+      const known = durations.get(hsm);
+      const of = known ?? {
+        encrypt: new DurationCounts({ hsm, operation: 'encrypt' }, callDurationBuckets),
+        decrypt: new DurationCounts({ hsm, operation: 'decrypt' }, callDurationBuckets),
+      };
+      if (known === undefined) durations.set(hsm, of);
+      of[operation].observe(seconds);
+    },
   };
 }

@@ -52,7 +52,7 @@ export function createServingMetrics(sources: MetricsSources): ServingMetrics {
     help: 'Time from the last byte of a request to its answer.',
     labelNames: ['operation', 'key_store'] as const,
     registry,
-    counted: () => series.all(),
+    counted: () => series.durations(),
   });
   const authFailures = new Counter({
     name: 'xks_auth_failures_total',

@@ -1,4 +1,4 @@
-import type { CountedDurations } from './counted-histogram.js';
+import { DurationCounts } from './counted-histogram.js';
 import type { RequestObservation } from './metrics.js';
 
 interface OutcomeLabels {
@@ -15,9 +15,8 @@ interface OutcomeCount {
 }
 
 /** Requests of one operation on one key store. */
-interface Series extends CountedDurations {
-  readonly byDuration: number[];
-  seconds: number;
+interface Series {
+  readonly durations: DurationCounts;
   /** As many as there are exceptions, at most. */
   readonly outcomes: OutcomeCount[];
 }
@@ -37,11 +36,7 @@ export class RequestSeries {
 
   observe({ operation, keyStore, exception, errorType, durationSeconds }: RequestObservation): void {
     const series = this.#byOperation.get(operation)?.get(keyStore) ?? this.#begin(operation, keyStore);
-    const bounds = this.#boundsSeconds;
-    let place = 0;
-    while (place < bounds.length && durationSeconds > (bounds[place] ?? 0)) place += 1;
-    series.byDuration[place] = (series.byDuration[place] ?? 0) + 1;
-    series.seconds += durationSeconds;
+    series.durations.observe(durationSeconds);
     for (const outcome of series.outcomes) {
       if (outcome.labels.exception === exception && outcome.labels.error_type === errorType) {
         outcome.count++;
@@ -54,7 +49,7 @@ export class RequestSeries {
 
   /** Hands over what was counted since the last time. */
   takeCounts(take: (labels: OutcomeLabels, count: number) => void): void {
-    for (const { outcomes } of this.all()) {
+    for (const { outcomes } of this.#all()) {
       for (const outcome of outcomes) {
         if (outcome.count > 0) take(outcome.labels, outcome.count);
         outcome.count = 0;
@@ -62,21 +57,19 @@ export class RequestSeries {
     }
   }
 
-  *all(): Iterable<Series> {
+  *durations(): Iterable<DurationCounts> {
+    for (const { durations } of this.#all()) yield durations;
+  }
+
+  *#all(): Iterable<Series> {
     for (const byKeyStore of this.#byOperation.values()) yield* byKeyStore.values();
   }
 
   #begin(operation: string, keyStore: string): Series {
     const byKeyStore = this.#byOperation.get(operation) ?? new Map<string, Series>();
     this.#byOperation.set(operation, byKeyStore);
-    const boundsSeconds = this.#boundsSeconds;
-    const series: Series = {
-      labels: { operation, key_store: keyStore },
-      boundsSeconds,
-      byDuration: Array<number>(boundsSeconds.length + 1).fill(0),
-      seconds: 0,
-      outcomes: [],
-    };
+    const durations = new DurationCounts({ operation, key_store: keyStore }, this.#boundsSeconds);
+    const series: Series = { durations, outcomes: [] };
     byKeyStore.set(keyStore, series);
     return series;
   }
