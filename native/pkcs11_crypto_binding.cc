@@ -40,6 +40,8 @@ Napi::Value OpenCrypto(const Napi::CallbackInfo& info, Environment* environment)
   bool lossless = false;
   pool_options.slot = options.Get("slotId").As<Napi::BigInt>().Uint64Value(&lossless);
   pool_options.sessions_max = options.Get("sessionsMax").As<Napi::Number>().Uint32Value();
+  pool_options.session_idle =
+      std::chrono::milliseconds(options.Get("sessionIdleMs").As<Napi::Number>().Uint32Value());
   CountedQueue counted = QueueRegistry::Instance().Find(options.Get("queueId").As<Napi::Number>().Uint32Value());
   pool_options.queue = std::move(counted.queue);
   pool_options.calls = std::move(counted.calls);

@@ -61,6 +61,7 @@ Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* ope
   pool->queue_ = std::move(options.queue);
   pool->memory_ = options.memory;
   pool->sessions_max_ = options.sessions_max;
+  pool->session_idle_ = options.session_idle;
   pool->small_cells_ = control.small_cells;
   pool->small_cell_bytes_ = control.small_cell_bytes;
   pool->large_cells_ = control.large_cells;
@@ -74,7 +75,7 @@ Outcome SessionPool::Open(PoolOptions options, std::shared_ptr<SessionPool>* ope
   Lane* const lane = pool->FreeLane();
   const Outcome first = lane->session.Open(pool->LoginEpoch(options.memory));
   if (!first.ok()) return first;
-  pool->queue_->Join(lane->place, true);
+  pool->Join(*lane, true);
   pool->queue_->AddSource(pool);
   *opened = std::move(pool);
   return {};
@@ -110,12 +111,12 @@ bool SessionPool::OpenLane() {
   Lane* const lane = FreeLane();
   if (lane == nullptr) return false;
   if (lane->thread.joinable()) lane->thread.join();
-  queue_->Join(lane->place, false);
+  Join(*lane, false);
   try {
     // The thread keeps the pool, and with it the module: both outlive a call that never returns.
     lane->thread = std::thread([pool = shared_from_this(), lane] { pool->RunLane(*lane); });
   } catch (const std::system_error&) {
-    queue_->Leave(lane->place);
+    Leave(*lane);
     refused_epoch_ = LoginEpoch(memory_);
     refused_at_ = std::chrono::steady_clock::now();
     return false;
@@ -239,8 +240,13 @@ bool SessionPool::HasSession(Lane& lane) {
 
 void SessionPool::RunLane(Lane& lane) {
   CellRef cell{};
+  const auto take = [&] {
+    // Lanes that rested last are called first: those that a slow hour has opened are left to rest, and end.
+    const auto until = OperationQueue::Clock::now() + session_idle_;
+    return queue_->Take(lane.place, &until, &cell) == OperationQueue::Next::kOperation;
+  };
   // The session is there before an operation is taken, which others could carry out meanwhile.
-  while (HasSession(lane) && queue_->Take(lane.place, nullptr, &cell) == OperationQueue::Next::kOperation) {
+  while (HasSession(lane) && take()) {
     // There may have been another login meanwhile.
     if (!HasSession(lane)) {
       queue_->PutBack(cell);
@@ -252,11 +258,26 @@ void SessionPool::RunLane(Lane& lane) {
 }
 
 void SessionPool::EndLane(Lane& lane) {
+  {
+    // Before a call that may hang: another lane can be opened in its place.
+    const std::lock_guard lock(mutex_);
+    Leave(lane);
+  }
   lane.session.Close();
   const std::lock_guard lock(mutex_);
-  if (!lane.left) queue_->Leave(lane.place);
   lane.ended = true;
   lane_ended_.notify_all();
+}
+
+/** Under the lock, or before anybody else knows the pool; so is Leave. */
+void SessionPool::Join(Lane& lane, bool proven) {
+  queue_->Join(lane.place, proven);
+  lane.joined = true;
+}
+
+void SessionPool::Leave(Lane& lane) {
+  if (lane.joined) queue_->Leave(lane.place);
+  lane.joined = false;
 }
 
 size_t SessionPool::Close(std::chrono::milliseconds grace) {
@@ -272,8 +293,7 @@ size_t SessionPool::Close(std::chrono::milliseconds grace) {
     if (!lane->ended) {
       ++left;
       // Whoever is in it counts for nothing any more.
-      lane->left = true;
-      queue_->Leave(lane->place);
+      Leave(*lane);
     }
     bool given_back = false;
     {
@@ -304,11 +324,9 @@ size_t SessionPool::Close(std::chrono::milliseconds grace) {
   memory_ = nullptr;
   Lane& first = *lanes_.front();
   const bool first_ended = first.ended;
+  if (first_ended) Leave(first);
   lock.unlock();
-  if (first_ended) {
-    queue_->Leave(first.place);
-    first.session.Close();
-  }
+  if (first_ended) first.session.Close();
   // What is left keeps the module; otherwise it is given back here, where C_Finalize may be waited for.
   if (left == 0) context_.module.Release();
   return left;

@@ -24,6 +24,8 @@ struct PoolOptions {
   CK_SLOT_ID slot = 0;
   /** Lanes at most, the first one included. */
   size_t sessions_max = 1;
+  /** A lane besides the first that has had nothing to do for so long ends, with its session. */
+  std::chrono::milliseconds session_idle{0};
   uint8_t* memory = nullptr;
   size_t memory_bytes = 0;
   std::shared_ptr<OperationQueue> queue;
@@ -71,8 +73,8 @@ class SessionPool : public LaneSource, public std::enable_shared_from_this<Sessi
     std::thread thread;
     /** Whether no thread is in this lane. */
     bool ended = true;
-    /** Given up by Close while a thread was in it. */
-    bool left = false;
+    /** Whether it counts as a lane of the queue. */
+    bool joined = false;
   };
 
   SessionPool() = default;
@@ -82,6 +84,8 @@ class SessionPool : public LaneSource, public std::enable_shared_from_this<Sessi
   /** Opens the lane's session where it is not open. @returns false when the token has no session left for it. */
   bool HasSession(Lane& lane);
   void EndLane(Lane& lane);
+  void Join(Lane& lane, bool proven);
+  void Leave(Lane& lane);
   Lane* FreeLane();
   uint32_t LoginEpoch(const uint8_t* memory) const;
 
@@ -89,6 +93,7 @@ class SessionPool : public LaneSource, public std::enable_shared_from_this<Sessi
   std::shared_ptr<OperationQueue> queue_;
   uint8_t* memory_ = nullptr;
   size_t sessions_max_ = 1;
+  std::chrono::milliseconds session_idle_{0};
   uint32_t small_cells_ = 0;
   uint32_t small_cell_bytes_ = 0;
   uint32_t large_cells_ = 0;

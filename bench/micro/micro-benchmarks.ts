@@ -188,6 +188,7 @@ function nativeEncrypts(token: LadderToken, slotId: bigint): Promise<MicroResult
     initArgs: '',
     slotId,
     sessionsMax: 1,
+    sessionIdleMs: 60_000,
     queueId: queue.id,
     memory: new Uint8Array(cells.memory),
     witnessPlaintext,

@@ -66,6 +66,8 @@ export interface Pkcs11CryptoOptions {
   readonly slotId: bigint;
   /** Sessions (lanes) at most, 1 to 256. All but the first have native threads, started when they are wanted. */
   readonly sessionsMax: number;
+  /** A session besides the first that has had nothing to do for so long is closed, until it is wanted again. */
+  readonly sessionIdleMs: number;
   /** Where operations come from: `Pkcs11OperationQueue.id`, of any thread of this process. */
   readonly queueId: number;
   /** The cells, a view of the whole SharedArrayBuffer (see src/hsm/cells.ts). */

@@ -35,6 +35,11 @@ const openMsMax = 15_000;
 const resumeMsMax = 5_000;
 /** For operations that are out when the pool is closed, then for the workers to end. */
 const closeMsMax = 2_000;
+/**
+ * So long a session that is not needed is kept: the next burst need not open it, and what a slow hour has opened is not held
+ * for ever, as others may share the token's.
+ */
+const sessionIdleMsDefault = 300_000;
 /** What the end of the process may take while workers come back from their calls. */
 const exitMsMax = 500;
 
@@ -47,6 +52,8 @@ export interface CryptoPoolOptions {
   readonly workers: number;
   /** Sessions (lanes) of each worker at most, 1 to 256; `lanes.ts` says how many of them work. */
   readonly sessionsMax: number;
+  /** After which a session that nothing came for is closed, the first of each worker apart; 300,000 when not given. */
+  readonly sessionIdleMs?: number;
   /** What every witness is made of: its plaintext and its AAD. */
   readonly witness: { readonly plaintext: Uint8Array; readonly gcmAad: Uint8Array };
   readonly clock: Clock;
@@ -167,6 +174,7 @@ class QueuedCryptoPool implements CryptoPool {
       initArgs,
       slotId,
       sessionsMax,
+      sessionIdleMs: options.sessionIdleMs ?? sessionIdleMsDefault,
       witnessPlaintext: witness.plaintext,
       witnessAad: witness.gcmAad,
     };

@@ -9,6 +9,7 @@ export interface CryptoWorkerData {
   readonly initArgs: string;
   readonly slotId: bigint;
   readonly sessionsMax: number;
+  readonly sessionIdleMs: number;
   readonly witnessPlaintext: Uint8Array;
   readonly witnessAad: Uint8Array;
 }
@@ -28,6 +29,7 @@ function open(): Pkcs11Outcome {
     initArgs: data.initArgs,
     slotId: data.slotId,
     sessionsMax: data.sessionsMax,
+    sessionIdleMs: data.sessionIdleMs,
     queueId: data.queueId,
     memory: new Uint8Array(data.memory),
     witnessPlaintext: data.witnessPlaintext,

@@ -388,6 +388,19 @@ t.test('a call that hangs is made up for by another session before its deadline'
   await slow;
 });
 
+t.test('a session that nothing comes for any more is closed, the first one apart', async (t) => {
+  const pool = await startPool(t, token, 2, undefined, 1, undefined, { sessionIdleMs: 1 });
+  shim.setFaults('C_Encrypt hang - 1');
+  const hung = shim.nextHang();
+  const slow = encryptsRightly(t, pool, 'late, and right');
+  const call = await hung;
+  await manyEncryptRightly(t, pool, 'meanwhile');
+  call.release();
+  await slow;
+  while (pool.stats().sessions > 1) await new Promise((resolve) => setImmediate(resolve));
+  await encryptsRightly(t, pool, 'with the one that is left');
+});
+
 t.test(
   'what waits for a token that has become slow is told before its deadline that it will not be done',
   async (t) => {

@@ -23,6 +23,7 @@ const queue = binding.openPkcs11OperationQueue({
 const { crypto, rv } = binding.openPkcs11Crypto({
   ...token,
   sessionsMax: sessions,
+  sessionIdleMs: 60_000,
   queueId: queue.id,
   memory: new Uint8Array(cells.memory),
   witnessPlaintext,

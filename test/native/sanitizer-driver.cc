@@ -206,11 +206,13 @@ void SetFaults(const char* path, const char* rules) {
 }
 
 std::shared_ptr<SessionPool> Open(const char* module, CK_SLOT_ID slot, size_t sessions, Cells& cells,
-                                  const Submitter& submitter) {
+                                  const Submitter& submitter,
+                                  std::chrono::milliseconds session_idle = std::chrono::minutes(1)) {
   PoolOptions options;
   options.module_path = module;
   options.slot = slot;
   options.sessions_max = sessions;
+  options.session_idle = session_idle;
   options.queue = submitter.queue();
   options.calls = submitter.calls();
   options.memory = cells.memory();
@@ -485,6 +487,29 @@ void CheckRefusedSessions(const char* module, CK_SLOT_ID slot, const char* fault
   EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
 }
 
+/** Lanes that nothing comes for end, also while they are called, and come again when they are wanted. */
+void CheckIdleLanes(const char* module, CK_SLOT_ID slot) {
+  Cells cells;
+  Submitter submitter;
+  const auto pool = Open(module, slot, 4, cells, submitter, std::chrono::milliseconds(1));
+  {
+    Worker worker(pool);
+    for (int round = 0; round < 20; ++round) {
+      std::vector<CellRef> refs;
+      for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
+      Carry(submitter, 4, refs);
+      for (const CellRef& ref : refs) {
+        EXPECT(cells.Done(ref) && cells.Header(ref.index).result == cell::kOk);
+        cells.Release(ref);
+      }
+      // Every other time the next ones come while they are about to end.
+      while (round % 2 == 0 && submitter.queue()->lanes() > 1) std::this_thread::yield();
+    }
+  }
+  EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
+  EXPECT(submitter.queue()->lanes() == 0 && submitter.queue()->proven() == 0);
+}
+
 /** Stopped while lanes rest, work and are submitted to: nothing is taken afterwards, and everybody comes home. */
 void CheckStop(const char* module, CK_SLOT_ID slot) {
   for (int round = 0; round < 5; ++round) {
@@ -637,6 +662,7 @@ int main(int argc, char** argv) {
   CheckIvsOfTheHsm(module_path, slot, argv[4]);
   CheckRefusals(module_path, slot, argv[4]);
   CheckRefusedSessions(module_path, slot, argv[4]);
+  CheckIdleLanes(module_path, slot);
   CheckStop(module_path, slot);
 
   // Closed while calls hang, on the worker's thread and on another: the cells come back as failed, and the memory is

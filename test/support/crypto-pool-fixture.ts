@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import type { Test } from 'tap';
 import { systemClock } from '../../src/base/clock.js';
-import { type CryptoPool, openCryptoPool } from '../../src/hsm/crypto-pool.js';
+import { type CryptoPool, type CryptoPoolOptions, openCryptoPool } from '../../src/hsm/crypto-pool.js';
 import type { EncryptOperation, KeyObject, Witness } from '../../src/hsm/types.js';
 import { witnessAad, witnessPlaintext } from '../../src/hsm/witness.js';
 import type { LoggedInToken } from './logged-in-token.js';
@@ -48,6 +48,7 @@ export async function startPool(
   onSessionsLost: (rv: string) => void = (rv) => t.fail(`sessions lost: ${rv}`),
   workers = 1,
   onUnsafeIv: () => void = () => t.fail('an IV that must not be used'),
+  more: Pick<CryptoPoolOptions, 'sessionIdleMs'> = {},
 ): Promise<CryptoPool> {
   const opened = await openCryptoPool({
     ...token,
@@ -57,6 +58,7 @@ export async function startPool(
     clock: systemClock,
     onSessionsLost,
     onUnsafeIv,
+    ...more,
   });
   if (!opened.ok) throw new Error(`no pool: ${JSON.stringify(opened.error)}`);
   t.teardown(() => opened.value.close());
