@@ -168,9 +168,11 @@ export class OperationsOut {
   get #lanesAtHand(): number {
     const { serviceTime, lanesMax } = this.#options;
     const open = this.queue.lanes();
-    // A slow token has one for each operation already, unless it refused a session.
+    // A slow token has one for each operation that was offered to it, unless it refused a session. What arrived in this turn
+    // was not yet: after a quiet time a burst finds one session, and gets the others.
+    const offered = this.outstanding - this.#arrived.length;
     const wanted = serviceTime.isQuick ? this.#lanes : lanesMax;
-    const lanes = open < Math.min(wanted, this.outstanding) ? open : wanted;
+    const lanes = open < Math.min(wanted, offered) ? open : wanted;
     return Math.max(1, lanes - this.#stuck);
   }
 
