@@ -73,7 +73,7 @@ function faultsOf(
     ['descriptors', descriptors],
     ['threads', threads],
   ] as const) {
-    // Lanes to the token come when it is slow for the first time, and stay.
+    // Sessions, and a thread each, come when the token is slow for the first time; idle ones go after minutes.
     const [first, last] = ends(settled(points));
     if (last - first > openMoreMax) faults.push(`${name}: ${what} went from ${first} to ${last}`);
   }

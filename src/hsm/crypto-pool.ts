@@ -67,7 +67,7 @@ export interface CryptoPoolOptions {
 }
 
 export interface CryptoPoolStats {
-  /** Sessions that are known to work or have worked: the first of each worker, and those that did something. */
+  /** Open sessions that are known to work: the first of each worker, and those that did something. */
   readonly sessions: number;
   readonly cells: number;
   /** Cells with an operation or an abandoned call in them. */

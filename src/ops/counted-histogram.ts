@@ -38,8 +38,8 @@ export class DurationCounts implements CountedDurations {
 
 /**
  * A histogram that is counted where the durations are, and only read here: prom-client's own looks up labels and bucket by
- * text with each observation, which costs a request as much as the whole of its path does. Read as JSON, as the replica
- * takes what serving processes report.
+ * text with each observation, about a microsecond of every request. Read as JSON, as the replica takes what serving processes
+ * report.
  */
 export class CountedHistogram extends Histogram<string> {
   readonly #name: string;
