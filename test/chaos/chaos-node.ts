@@ -3,6 +3,7 @@ import { AdminClient } from '../../src/cli/admin-client.js';
 import { type CommandOutcome, runNode } from '../../src/demo/command.js';
 import type { DemoNode } from '../../src/demo/demo-node.js';
 import type { AdminCommand, AdminRequest, AdminResponse } from '../../src/replica/admin-contract.js';
+import { whileNobodyLogsIn } from '../support/login-lock.js';
 import { childrenOf, eventually, isAlive, xksctlPath } from '../support/running-node.js';
 
 export type ClusterStatus = AdminResponse<'cluster.status'>;
@@ -65,10 +66,12 @@ export class ChaosNode {
   async killAll(): Promise<void> {
     const { pid } = this;
     if (pid === 0) return;
-    const all = [pid, ...childrenOf(pid)];
-    for (const each of all) if (isAlive(each)) process.kill(each, 'SIGKILL');
-    await this.demo.exitCode;
-    await eventually(`the end of ${this.name}`, () => !all.some(isAlive));
+    await whileNobodyLogsIn(this.dataDir, async () => {
+      const all = [pid, ...childrenOf(pid)];
+      for (const each of all) if (isAlive(each)) process.kill(each, 'SIGKILL');
+      await this.demo.exitCode;
+      await eventually(`the end of ${this.name}`, () => !all.some(isAlive));
+    });
     this.#stopped.clear();
   }
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { eventually, isAlive } from '../support/running-node.js';
+import { whileNobodyLogsIn } from '../support/login-lock.js';
+import { childrenOf, eventually, isAlive } from '../support/running-node.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 
@@ -38,7 +39,9 @@ t.test(
     const directory = mkdtempSync(join(tmpdir(), 'xksd-demo-'));
     t.teardown(() => rmSync(directory, { recursive: true, force: true }));
     const home = join(directory, 'var/demo');
-    const pid = (): number => JSON.parse(readFileSync(join(home, 'nodes.json'), 'utf8'))[0].pid;
+    const described = (): { readonly pid: number; readonly dataDir: string } =>
+      JSON.parse(readFileSync(join(home, 'nodes.json'), 'utf8'))[0];
+    const pid = (): number => described().pid;
     const demo = spawn(process.execPath, [join(root, 'dist/src/demo/main.js'), '--directory', home], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -77,7 +80,11 @@ t.test(
     );
 
     const first = pid();
-    process.kill(first, 'SIGKILL');
+    await whileNobodyLogsIn(described().dataDir, async () => {
+      const all = [first, ...childrenOf(first)];
+      process.kill(first, 'SIGKILL');
+      await eventually('the node is gone', () => !all.some(isAlive));
+    });
     await eventually('the node was started again', () => pid() !== first && pid() > 0);
     await eventually('it serves again', async () =>
       (await shell(blocks[1] ?? 'false', directory)).output.includes('ciphertext'),

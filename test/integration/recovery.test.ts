@@ -7,7 +7,8 @@ import { type CommandOutcome, runNode } from '../../src/demo/command.js';
 import { DemoCluster } from '../../src/demo/demo-cluster.js';
 import type { DemoNode } from '../../src/demo/demo-node.js';
 import { XksClient } from '../../src/demo/xks-client.js';
-import { eventually, isAlive, metadata, xksctlPath, xksdPath } from '../support/running-node.js';
+import { whileNobodyLogsIn } from '../support/login-lock.js';
+import { childrenOf, eventually, isAlive, metadata, xksctlPath, xksdPath } from '../support/running-node.js';
 import { makeSoftHsmToken } from '../support/softhsm.js';
 
 t.setTimeout(240_000);
@@ -29,10 +30,12 @@ const recover = (node: DemoNode, ...args: readonly string[]): Promise<CommandOut
 
 /** SIGKILL, and all of its processes gone. */
 async function kill(node: DemoNode): Promise<void> {
-  const { pid } = node.description;
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
-  process.kill(pid, 'SIGKILL');
-  await eventually('it has ended', () => ![pid, ...children].some(isAlive), node.logFile);
+  const { pid, dataDir } = node.description;
+  await whileNobodyLogsIn(dataDir, async () => {
+    const all = [pid, ...childrenOf(pid)];
+    process.kill(pid, 'SIGKILL');
+    await eventually('it has ended', () => !all.some(isAlive), node.logFile);
+  });
   await node.exitCode;
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { percentile } from '../../../bench/open-loop.js';
+import { whileNobodyLogsIn } from '../../support/login-lock.js';
 import { eventually, isAlive } from '../../support/running-node.js';
 import { type CaseContext, type ChaosCase, drawnMs } from '../chaos-case.js';
 import type { ChaosNode } from '../chaos-node.js';
@@ -88,7 +89,7 @@ export const killRandom: ChaosCase = {
         await crashAndRestart(context, node, drawnMs(random, 100, 3_000));
       } else if (kind === 'serving') {
         const over = cluster.load.expect(['connection'], 'in flight on a killed serving process');
-        node.signal('serving', 'SIGKILL');
+        await whileNobodyLogsIn(node.dataDir, () => void node.signal('serving', 'SIGKILL'));
         await eventually(`${node.name} whole`, async () => node.processes('serving').length === 2);
         over();
       } else {
