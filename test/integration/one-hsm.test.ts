@@ -1,12 +1,13 @@
 import t from 'tap';
-import { eventually, metadata, startNode } from '../support/running-node.js';
+import { eventually, eventuallyHealthy, metadata, startNode } from '../support/running-node.js';
 
 t.test(
   'a node with one token, its module named as p11-kit knows it: it serves, and its calls are counted',
   async (t) => {
     const running = await startNode(t, { moduleName: 'softhsm2' });
+    await eventuallyHealthy(running, 1);
     const { tokens } = await running.xksctlJson('status');
-    t.match(tokens, [{ uri: /module-path=\/.*\/libsofthsm2\.so$/, state: 'ACTIVE' }]);
+    t.match(tokens, [{ uri: /module-path=\/.*\/libsofthsm2\.so$/ }]);
     const plaintext = Buffer.from('what KMS wants kept').toString('base64');
     const encrypted = await running.client.call('/keys/key-1/encrypt', {
       requestMetadata: metadata,

@@ -1,10 +1,11 @@
 import t from 'tap';
-import { metadata, startNode } from '../support/running-node.js';
+import { eventuallyHealthy, metadata, startNode } from '../support/running-node.js';
 
 /** The whole node, from HTTPS to the token, over each module that can be had here. */
 for (const token of ['softhsm', 'nss'] as const) {
   t.test(`X-E2 X-D2 ${token}: encrypt and decrypt, and tell bad ciphertext from a bad token`, async (t) => {
-    const { client, xksctlJson } = await startNode(t, { token });
+    const running = await startNode(t, { token });
+    const { client, xksctlJson } = running;
     const plaintext = Buffer.alloc(4_300, 7).toString('base64');
     const aad = Buffer.alloc(8_192, 9).toString('base64');
     const encrypt = {
@@ -33,10 +34,7 @@ for (const token of ['softhsm', 'nss'] as const) {
       keyUsage: ['ENCRYPT', 'DECRYPT'],
       keyStatus: 'ENABLED',
     });
-    const health = await client.call('/health', {
-      requestMetadata: { kmsRequestId: '1', kmsOperation: 'KmsHealthCheck' },
-    });
-    t.match(health, { xksProxyFleetSize: 1, ekmFleetDetails: [{ healthStatus: 'ACTIVE' }] });
+    await eventuallyHealthy(running, 1);
 
     await xksctlJson('key', 'disable', 'test', 'key-1');
     await t.rejects(client.call('/keys/key-1/decrypt', decrypt), /400 .*InvalidStateException/);

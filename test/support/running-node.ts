@@ -23,7 +23,7 @@ const requestDeadlineMs = 10_000;
 const waitMaxMs = 120_000;
 const pollMs = 25;
 
-/** Resolves when `holds` does; fails the test, with the ends of these logs, when it has not after two minutes. */
+/** Resolves when `holds` does; shows the ends of these logs and fails the test when it has not after two minutes. */
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
@@ -31,7 +31,11 @@ export async function eventually(
 ): Promise<void> {
   const endMs = Date.now() + waitMaxMs;
   while (!(await holds())) {
-    if (Date.now() > endMs) throw new Error([`${what} did not happen`, ...logs.map(readLog)].join('\n'));
+    if (Date.now() > endMs) {
+      // As comments of TAP, which makes one line of an error's message.
+      for (const line of logs.flatMap((log) => readLog(log).split('\n'))) console.log(`# ${line}`);
+      throw new Error(`${what} did not happen in ${waitMaxMs / 1_000} s`);
+    }
     await delay(pollMs);
   }
 }
@@ -190,6 +194,25 @@ export async function startNode(t: Test, setUp: NodeSetUp = {}): Promise<Running
   t.teardown(() => running.client.close());
   await eventually('every serving process ready', async () => allReady(await running.status()), log);
   return running;
+}
+
+/**
+ * KMS is told of one proxy and of so many tokens, each well. A busy machine makes a check slow, and a token that is slow
+ * DEGRADED, until the next one.
+ */
+export async function eventuallyHealthy({ client, node }: RunningNode, tokens: number): Promise<void> {
+  const well = async (): Promise<boolean> => {
+    const { xksProxyFleetSize, ekmFleetDetails } = await client.call('/health', {
+      requestMetadata: { kmsRequestId: '1', kmsOperation: 'KmsHealthCheck' },
+    });
+    return (
+      xksProxyFleetSize === 1 &&
+      Array.isArray(ekmFleetDetails) &&
+      ekmFleetDetails.length === tokens &&
+      ekmFleetDetails.every((token) => isJsonObject(token) && token['healthStatus'] === 'ACTIVE')
+    );
+  };
+  await eventually(`KMS told of ${tokens} healthy token(s)`, well, node.logFile);
 }
 
 export const allReady = ({ servingProcesses }: NodeStatus): boolean =>
