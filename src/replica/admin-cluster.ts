@@ -279,6 +279,13 @@ export function clusterHandlers(context: AdminContext): NounHandlers<'cluster'> 
         message: `${name} does not answer: a voter that is not there weakens the cluster. Start it, or repeat with --force.`,
       };
     }
+    // That it talks does not say that it can write.
+    if (progress.matchIndex === 0) {
+      return {
+        code: 'refused',
+        message: `${name} has not written any entry to its disk yet: wait until it has, or repeat with --force.`,
+      };
+    }
     if (lag > promoteLagEntriesMax) {
       return {
         code: 'refused',

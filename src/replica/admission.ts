@@ -6,13 +6,15 @@ import type { ChangeProposer } from './change-proposer.js';
 import { peerFormats } from './cluster-peers.js';
 import { joinCluster } from './join-cluster.js';
 import type { OpenedLog } from './open-log.js';
+import type { StandingWatch } from './standing-watch.js';
 
 const memberLookMs = 1_000;
 const addressRetryMs = 5_000;
 
 export interface AdmissionOptions {
   readonly config: Pick<Config, 'cluster'>;
-  readonly opened: Pick<OpenedLog, 'directory' | 'machine' | 'peers' | 'engine' | 'fence'>;
+  readonly opened: Pick<OpenedLog, 'directory' | 'machine' | 'peers' | 'engine'>;
+  readonly standing: Pick<StandingWatch, 'fence'>;
   readonly proposer: ChangeProposer;
   /** Resolves after so many milliseconds; `false` when this process ends first. */
   readonly wait: (ms: number) => Promise<boolean>;
@@ -41,10 +43,13 @@ export class Admission {
 
   /** A node that was added shows its token until key state, which then comes, says that it is a member. */
   async #join(): Promise<void> {
-    const { config, opened, wait, logger } = this.#options;
+    const { config, opened, standing, logger } = this.#options;
     const { directory, machine, peers } = opened;
+    const wait = async (ms: number): Promise<boolean> =>
+      (await this.#options.wait(ms)) && standing.fence === null;
     const { identity } = directory;
     if (identity.role !== 'joiner' || peers === null || config.cluster === null) return;
+    if (standing.fence !== null) return;
     const { joinSecret } = identity.join;
     if (machine.state.member(identity.memberId) === null && joinSecret !== null) {
       await joinCluster({
@@ -80,9 +85,9 @@ export class Admission {
 
   /** The others reach this node where its configuration says, once key state has it. */
   async #tellAddress(): Promise<void> {
-    const { config, opened, proposer, wait, logger } = this.#options;
+    const { config, opened, standing, proposer, wait, logger } = this.#options;
     const address = config.cluster?.advertise;
-    if (address === undefined || opened.fence !== null) return;
+    if (address === undefined || standing.fence !== null) return;
     for (;;) {
       const member = opened.machine.state.member(opened.engine.memberId);
       if (member === null || member.address === address) return;

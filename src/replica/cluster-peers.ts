@@ -30,7 +30,7 @@ export interface PeerHandlers {
   /** Its value is the answer; an error is told to the node that asked. */
   readonly onJoin: (request: JoinRequest) => Promise<Result<unknown, string>>;
   readonly onCall: (from: string, command: string, body: unknown) => Promise<Result<unknown, AdminError>>;
-  /** A member does not listen to this node. */
+  /** A member does not listen to this node. `by`: its id, or its name while this node knows no members yet. */
   readonly onRefused: (by: string, refusal: Refusal) => void;
 }
 
@@ -156,7 +156,11 @@ export class ClusterPeers {
       request,
       deadlineMs: joinDeadlineMs,
     });
-    return answer.ok ? answer : err(answer.error.detail);
+    if (answer.ok) return answer;
+    const refusal = answer.error.kind === 'not-asked' ? answer.error.refusal : null;
+    // The others let this node in and went on in a recovered cluster before it heard of either.
+    if (refusal?.reason === 'other-cluster') this.#handlers?.onRefused(peer.name, refusal);
+    return err(answer.error.detail);
   }
 
   /** Has a member run an administrative command. */

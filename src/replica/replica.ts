@@ -150,7 +150,7 @@ export class Replica {
       ...{ ivWatch, ivReservations },
     });
     this.#proposer = new ChangeProposer({ ...common, ...proposing });
-    this.#admission = new Admission({ config, opened, proposer: this.#proposer, wait, logger });
+    this.#admission = new Admission({ config, opened, standing, proposer: this.#proposer, wait, logger });
     this.#welcomes = new Welcomes(state, this.#proposer, systemClock);
     const cluster = engineControl({
       config,

@@ -37,17 +37,26 @@ const refusedBecause = {
 
 /** Who is speaking (replication.md 7). `null`: one that may. */
 export function refusalFor(gate: MemberGate, { clusterId, from, to, names }: Introduction): Refusal | null {
+  const otherCluster = otherClusterRefusal(gate, { clusterId, from, names });
+  if (otherCluster !== null) return otherCluster;
   const authorized = gate.authorize(from, names);
-  if (clusterId !== gate.clusterId) {
-    // Whom a recovery left behind is known here as a former member. A node that was emptied and made another cluster
-    // knows nothing of the sender's, and must not fence off those that go on in it.
-    const leftBehind = !authorized.ok && authorized.reason === 'removed';
-    const reason = leftBehind ? 'other-cluster' : 'foreign-cluster';
-    return { reason, detail: `this is cluster ${gate.clusterId}` };
-  }
   if (!authorized.ok) {
     return { reason: authorized.reason, detail: `${refusedBecause[authorized.reason]} (member ${from})` };
   }
   if (to !== gate.memberId) return { reason: 'wrong-member', detail: `this is member ${gate.memberId}` };
   return null;
+}
+
+/** Also for one that has not come to be a member in its own eyes yet. `null`: it is of our cluster. */
+export function otherClusterRefusal(
+  gate: MemberGate,
+  { clusterId, from, names }: Pick<Introduction, 'clusterId' | 'from' | 'names'>,
+): Refusal | null {
+  if (clusterId === gate.clusterId) return null;
+  const authorized = gate.authorize(from, names);
+  // Whom a recovery left behind is known here as a former member. A node that was emptied and made another cluster
+  // knows nothing of the sender's, and must not fence off those that go on in it.
+  const leftBehind = !authorized.ok && authorized.reason === 'removed';
+  const reason = leftBehind ? 'other-cluster' : 'foreign-cluster';
+  return { reason, detail: `this is cluster ${gate.clusterId}` };
 }

@@ -210,10 +210,15 @@ t.test('a learner votes once it has caught up and answers', async (t) => {
     ok: false,
     error: { message: /does not answer/ },
   });
-  cluster.raft = { progress: [progressOf(memberId, 0)], lastIndex: 1_000 };
+  cluster.raft = { progress: [progressOf(memberId, 0)] };
   t.match(await run('cluster.promote', { name: 'node-2' }), {
     ok: false,
-    error: { message: /lacks 1000 entries/ },
+    error: { message: /has not written any entry/ },
+  });
+  cluster.raft = { progress: [progressOf(memberId, 1)], lastIndex: 1_000 };
+  t.match(await run('cluster.promote', { name: 'node-2' }), {
+    ok: false,
+    error: { message: /lacks 999 entries/ },
   });
   cluster.raft = { progress: [progressOf(memberId, log.appliedIndex)] };
   t.match(must(await run('cluster.promote', { name: 'node-2' })), { member: { status: 'voter' } });

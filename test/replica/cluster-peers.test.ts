@@ -131,3 +131,33 @@ t.test(
     await isAnswered;
   },
 );
+
+t.test('a joiner hears that the cluster it was let into went on without it', async (t) => {
+  const authority = await testAuthority(t);
+  const nodes = [];
+  for (const name of ['old', 'gone']) nodes.push({ name, port: await freePort(0) });
+  const [old, gone] = nodes;
+  if (old === undefined || gone === undefined) throw new Error('two nodes');
+  const without = stateOf(['old', 'gone'], nodes);
+  without.remove('gone');
+  await start(t, authority, { ...old, state: without }, {});
+  const refusals: string[] = [];
+  const joiner = await start(
+    t,
+    authority,
+    { ...gone, state: clusterState([]) },
+    { onRefused: (by, { reason }) => refusals.push(`${by}: ${reason}`) },
+  );
+  const ask = (memberId: string) =>
+    joiner.join(
+      { name: 'old', address: `127.0.0.1:${old.port}` },
+      {
+        ...{ clusterId: 'cluster-before', memberId, nodeName: 'gone', secret: '' },
+        ...{ advertise: `127.0.0.1:${gone.port}`, formatMin: 1, formatMax: 4 },
+      },
+    );
+  t.match(await ask('id-stranger'), { ok: false, error: /this is cluster cluster-1/ });
+  t.strictSame(refusals, [], 'that says nothing of its own cluster');
+  t.match(await ask('id-gone'), { ok: false, error: /this is cluster cluster-1/ });
+  t.strictSame(refusals, ['old: other-cluster']);
+});

@@ -12,7 +12,7 @@ import { errorText, invariant } from '../../base/guards.js';
 import type { Result } from '../../base/result.js';
 import type { Timers } from '../../base/timers.js';
 import type { MemberId } from '../../raft/types.js';
-import { type MemberGate, refusalFor } from '../peer-gate.js';
+import { type MemberGate, otherClusterRefusal, refusalFor } from '../peer-gate.js';
 import type { PeerMessage } from '../peer-message.js';
 import { limitControlFrames } from './control-frames.js';
 import { decodeEnvelope } from './envelope-codec.js';
@@ -195,10 +195,9 @@ export class PeerServer {
     else this.#answer(() => this.#events.onJoin(request), wire.JoinResponse, answer);
   }
 
-  #checkJoin({ clusterId, nodeName }: JoinRequest, names: readonly string[]): Refusal | null {
-    if (clusterId !== this.#gate.clusterId) {
-      return { reason: 'other-cluster', detail: `this is cluster ${this.#gate.clusterId}` };
-    }
+  #checkJoin({ clusterId, memberId, nodeName }: JoinRequest, names: readonly string[]): Refusal | null {
+    const otherCluster = otherClusterRefusal(this.#gate, { clusterId, from: memberId, names });
+    if (otherCluster !== null) return otherCluster;
     if (names.includes(nodeName)) return null;
     return { reason: 'wrong-name', detail: `the certificate shown is not for ${nodeName}` };
   }

@@ -155,6 +155,8 @@ t.test('a node that holds a token asks to join', async (t) => {
     memberId: 'm-b',
     name: 'b',
     files: await nodeFiles(authority, 'b'),
+    // Asked only of those of another cluster: a joiner is no member.
+    authorize: (from) => ({ ok: false, reason: from === 'm-left' ? 'removed' : 'unknown' }),
     onJoin: async (request) => {
       requests.push(request);
       return { members: ['m-b', request.memberId] };
@@ -171,7 +173,8 @@ t.test('a node that holds a token asks to join', async (t) => {
   t.strictSame(requests, [request]);
   t.ok((await ask({}, null)).ok, 'whoever answers at that address');
   const refused = (reason: string) => ({ ok: false, error: { kind: 'not-asked', refusal: { reason } } });
-  t.match(await ask({ clusterId: 'cluster-2' }), refused('other-cluster'));
+  t.match(await ask({ clusterId: 'cluster-2' }), refused('foreign-cluster'));
+  t.match(await ask({ clusterId: 'cluster-2', memberId: 'm-left' }), refused('other-cluster'));
   t.match(await ask({ nodeName: 'b' }), refused('wrong-name'));
   t.match(await ask({}, 'd'), { ok: false, error: { detail: /its certificate is for b, not for d/ } });
   for (const address of ['nowhere', `${b.address}\n`, 'xksd-peer:%', '']) {
