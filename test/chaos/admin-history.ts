@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isJsonObject } from '../../src/base/guards.js';
 import { mintRequestId, requestIdRandomBytes } from '../../src/replica/admin-contract.js';
+import { eventually } from '../support/running-node.js';
 import type { SeededRandom } from '../support/seeded-random.js';
 import { type ChaosCluster, keyStoreName, toggledKeys } from './chaos-cluster.js';
 import type { ChaosNode } from './chaos-node.js';
@@ -81,6 +82,12 @@ export class AdminHistory {
 
   unavoid(node: ChaosNode): void {
     this.#avoided.delete(node);
+  }
+
+  /** Resolves once a change has come through, which on a busy machine may be after all that was done to the nodes. */
+  changed(): Promise<void> {
+    const isMade = ({ kind, endedMs }: RecordedOperation): boolean => kind !== 'read' && endedMs !== null;
+    return eventually('a change of key state', () => this.#operations.some(isMade));
   }
 
   /** Lets the operators finish what they have begun. To be called before the last look at the nodes. */

@@ -52,25 +52,28 @@ export async function runCase(
       pauseMs: (options.brief === true ? undefined : chaosCase.adminPauseMs) ?? adminPauseMsDefault,
     });
     try {
-      await chaosCase.run({
-        cluster,
-        history,
-        random,
-        brief: options.brief ?? false,
-        deadlineMs: startMs + options.seconds * 1_000,
-        event: (text) => timeline?.event(text),
-        note: (text) => notes.push(text),
-        check: (holds, otherwise) => void (holds || problems.push(otherwise)),
-      });
+      try {
+        await chaosCase.run({
+          cluster,
+          history,
+          random,
+          brief: options.brief ?? false,
+          deadlineMs: startMs + options.seconds * 1_000,
+          event: (text) => timeline?.event(text),
+          note: (text) => notes.push(text),
+          check: (holds, otherwise) => void (holds || problems.push(otherwise)),
+        });
+      } finally {
+        cluster.links.heal();
+        for (const node of cluster.nodes) node.resume();
+      }
+      await history.changed();
     } finally {
-      cluster.links.heal();
-      for (const node of cluster.nodes) node.resume();
       await history.stop();
     }
     notes.push(await cluster.converged());
     admin = await history.report(cluster.nodes);
     problems.push(...admin.problems);
-    if (admin.made === 0) problems.push('no change was ever made');
     await load.afterMore(warmUpRequests);
   } catch (failure) {
     problems.push(errorText(failure));
