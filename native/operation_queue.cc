@@ -114,6 +114,8 @@ void OperationQueue::Leave(Lane& lane) {
     --lanes_;
     if (lane.proven_) --proven_;
     lane.proven_ = false;
+    // At once: a lane that was given up on and comes back now has proven nothing.
+    Rest(lane);
   }
   Pause(lane);
 }

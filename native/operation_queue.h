@@ -5,6 +5,7 @@
 // every operation. No lock is held while anything is carried out.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -66,6 +67,8 @@ class OperationQueue {
   size_t Submit(const CellRef* cells, size_t count, size_t lanes);
   /** Lets up to `lanes` lanes work from now on. Those above that rest after what they have in hand. */
   void AllowLanes(size_t lanes);
+  /** Whether lanes that have rested for long stay all the same, as is so until this is called: opening one takes long. */
+  void KeepLanes(bool keep) { keeps_lanes_.store(keep); }
   /** Takes an operation out that has been withdrawn, if no lane has taken it. */
   void Forget(CellRef cell);
   /** Moves up to `max` completions to `done`. @returns how many; fewer than `max` when these were all. */
@@ -80,6 +83,8 @@ class OperationQueue {
   size_t proven();
 
   // --- the lanes' side ---
+
+  bool keeps_lanes() const { return keeps_lanes_.load(); }
 
   void AddSource(std::weak_ptr<LaneSource> source);
   /** `proven`: whether its session is open. */
@@ -111,6 +116,7 @@ class OperationQueue {
   bool MustAnnounce();
 
   const std::function<void()> completed_;
+  std::atomic<bool> keeps_lanes_{true};
   std::mutex mutex_;
   std::deque<CellRef> waiting_;
   std::vector<CellRef> done_;

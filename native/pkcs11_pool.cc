@@ -110,7 +110,8 @@ bool SessionPool::OpenLane() {
   }
   Lane* const lane = FreeLane();
   if (lane == nullptr) return false;
-  if (lane->thread.joinable()) lane->thread.join();
+  // Its thread is done with the lane. What the module does as a thread ends may take long, and this thread serves others.
+  if (lane->thread.joinable()) lane->thread.detach();
   Join(*lane, false);
   try {
     // The thread keeps the pool, and with it the module: both outlive a call that never returns.
@@ -242,8 +243,12 @@ void SessionPool::RunLane(Lane& lane) {
   CellRef cell{};
   const auto take = [&] {
     // Lanes that rested last are called first: those that a slow hour has opened are left to rest, and end.
-    const auto until = OperationQueue::Clock::now() + session_idle_;
-    return queue_->Take(lane.place, &until, &cell) == OperationQueue::Next::kOperation;
+    auto next = OperationQueue::Next::kNothing;
+    do {
+      const auto until = OperationQueue::Clock::now() + session_idle_;
+      next = queue_->Take(lane.place, &until, &cell);
+    } while (next == OperationQueue::Next::kNothing && queue_->keeps_lanes());
+    return next == OperationQueue::Next::kOperation;
   };
   // The session is there before an operation is taken, which others could carry out meanwhile.
   while (HasSession(lane) && take()) {

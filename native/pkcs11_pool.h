@@ -24,7 +24,7 @@ struct PoolOptions {
   CK_SLOT_ID slot = 0;
   /** Lanes at most, the first one included. */
   size_t sessions_max = 1;
-  /** A lane besides the first that has had nothing to do for so long ends, with its session. */
+  /** A lane besides the first that has had nothing to do for so long ends, with its session, unless the queue keeps it. */
   std::chrono::milliseconds session_idle{0};
   uint8_t* memory = nullptr;
   size_t memory_bytes = 0;

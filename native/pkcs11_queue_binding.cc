@@ -26,6 +26,13 @@ napi_value AllowLanes(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value KeepLanes(napi_env env, napi_callback_info info) {
+  uint32_t keep = 0;
+  auto* handle = ReadCall<QueueHandle>(env, info, &keep, 1);
+  if (handle != nullptr) handle->queue->KeepLanes(keep != 0);
+  return nullptr;
+}
+
 napi_value Collect(napi_env env, napi_callback_info info) {
   static_assert(sizeof(CellRef) == 2 * sizeof(uint32_t));
   auto* handle = ReadCall<QueueHandle>(env, info, nullptr, 0);
@@ -109,6 +116,7 @@ Napi::Value OpenQueue(const Napi::CallbackInfo& info, Environment* environment) 
       !DefineMethod(env, queue, "submit", Submit, handle.get()) ||
       !DefineMethod(env, queue, "forget", Forget, handle.get()) ||
       !DefineMethod(env, queue, "allowLanes", AllowLanes, handle.get()) ||
+      !DefineMethod(env, queue, "keepLanes", KeepLanes, handle.get()) ||
       !DefineMethod(env, queue, "collect", Collect, handle.get()) ||
       !DefineMethod(env, queue, "waiting", CountOf<&OperationQueue::waiting>, handle.get()) ||
       !DefineMethod(env, queue, "lanes", CountOf<&OperationQueue::lanes>, handle.get()) ||

@@ -38,6 +38,8 @@ export interface Pkcs11OperationQueue {
   forget(index: number, generation: number): void;
   /** Lets up to `lanes` lanes work. Those above that rest after what they have in hand. */
   allowLanes(lanes: number): void;
+  /** 1: lanes that have rested for long stay all the same, as is so at first; 0: they end (`sessionIdleMs`). */
+  keepLanes(keep: 0 | 1): void;
   /** Fills `done`. @returns how many operations are in it; 0 when there is nothing more to collect. */
   collect(): number;
   /** Operations that no lane has taken. */

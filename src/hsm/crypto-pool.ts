@@ -36,8 +36,8 @@ const resumeMsMax = 5_000;
 /** For operations that are out when the pool is closed, then for the workers to end. */
 const closeMsMax = 2_000;
 /**
- * So long a session that is not needed is kept: the next burst need not open it, and what a slow hour has opened is not held
- * for ever, as others may share the token's.
+ * So long a session that a quick token does not need is kept: what a slow hour has opened is not held for ever, as others may
+ * share the token's. A slow token's stay: the next burst would have to wait for them.
  */
 const sessionIdleMsDefault = 300_000;
 /** What the end of the process may take while workers come back from their calls. */
@@ -52,7 +52,7 @@ export interface CryptoPoolOptions {
   readonly workers: number;
   /** Sessions (lanes) of each worker at most, 1 to 256; `lanes.ts` says how many of them work. */
   readonly sessionsMax: number;
-  /** After which a session that nothing came for is closed, the first of each worker apart; 300,000 when not given. */
+  /** After which a quick token's session that nothing came for is closed, each worker's first apart; 300,000 when not given. */
   readonly sessionIdleMs?: number;
   /** What every witness is made of: its plaintext and its AAD. */
   readonly witness: { readonly plaintext: Uint8Array; readonly gcmAad: Uint8Array };

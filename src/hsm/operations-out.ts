@@ -66,6 +66,7 @@ export class OperationsOut {
   /** It was armed while only abandoned calls were out. */
   #isSweepSlow = false;
   #onIdle: (() => void) | null = null;
+  #keepsLanes = true;
 
   constructor(options: OperationsOutOptions) {
     this.#options = options;
@@ -172,7 +173,7 @@ export class OperationsOut {
     // was not yet: after a quiet time a burst finds one session, and gets the others.
     const offered = this.outstanding - this.#arrived.length;
     const wanted = serviceTime.isQuick ? this.#lanes : lanesMax;
-    const lanes = open < Math.min(wanted, offered) ? open : wanted;
+    const lanes = open < Math.min(wanted, offered + this.#stuck) ? open : wanted;
     return Math.max(1, lanes - this.#stuck);
   }
 
@@ -289,8 +290,16 @@ export class OperationsOut {
     });
     if (this.outstanding > 0) this.queue.allowLanes(this.#lanes);
     else this.#onIdle?.();
+    this.#keepLanes(!this.#options.serviceTime.isQuick);
     if (this.#pending.size > 0) this.#armSweep();
   };
+
+  /** Opening a session takes some calls: a burst on a slow token would have to wait for them after each quiet time. */
+  #keepLanes(keep: boolean): void {
+    if (keep === this.#keepsLanes) return;
+    this.#keepsLanes = keep;
+    this.queue.keepLanes(keep ? 1 : 0);
+  }
 
   #cellFailure(outcome: CellOutcome): HsmFailure {
     const { binding, clock, doubt } = this.#options;

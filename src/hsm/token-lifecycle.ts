@@ -164,7 +164,8 @@ export class TokenLifecycle implements Token {
     }
     if (this.#verdict().state !== 'UNAVAILABLE') return null;
     if (this.#access.finalizeHangs) return { kind: 'call', what: 'C_Finalize has not returned from the HSM' };
-    const stats = this.#usable ? this.#access.pool?.stats() : undefined;
+    // One that is refused for what it is gets nothing to do, and other sessions could be opened.
+    const stats = this.#usable && this.#profile.refusal === null ? this.#access.pool?.stats() : undefined;
     if (stats === undefined || stats.stuckCells < stats.sessions) return null;
     return {
       kind: 'call',

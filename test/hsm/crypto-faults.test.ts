@@ -397,8 +397,40 @@ t.test('a session that nothing comes for any more is closed, the first one apart
   await manyEncryptRightly(t, pool, 'meanwhile');
   call.release();
   await slow;
-  while (pool.stats().sessions > 1) await new Promise((resolve) => setImmediate(resolve));
+  while (pool.stats().sessions > 1) await pool.encrypt(encryption(key.object), inMs(10_000));
   await encryptsRightly(t, pool, 'with the one that is left');
+});
+
+t.test('a session whose closing hangs is counted no more, and keeps nobody waiting', async (t) => {
+  const pool = await startPool(t, token, 4, undefined, 1, undefined, { sessionIdleMs: 1 });
+  shim.setFaults('C_Encrypt hang - 1', 'C_CloseSession hang - 1');
+  const hung = shim.nextHang();
+  const slow = encryptsRightly(t, pool, 'late, and right');
+  const call = await hung;
+  const hungClosing = shim.nextHang();
+  await manyEncryptRightly(t, pool, 'meanwhile');
+  call.release();
+  await slow;
+  while (pool.stats().sessions > 1) await pool.encrypt(encryption(key.object), inMs(10_000));
+  const closing = await hungClosing;
+  await manyEncryptRightly(t, pool, 'with the one that is left');
+  t.equal(pool.stats().stuckCells, 0);
+  closing.release();
+});
+
+t.test('a slow token keeps its sessions, and gives them back once it is quick', async (t) => {
+  const pool = await startPool(t, token, 4, undefined, 1, undefined, { sessionIdleMs: 1 });
+  shim.setFaults('C_Encrypt delay 10');
+  const together = Array.from({ length: 4 }, () => pool.encrypt(encryption(key.object), inMs(10_000)));
+  for (const answer of await Promise.all(together)) t.ok(answer.ok);
+  await encryptsRightly(t, pool, 'one after the other, the next');
+  const { sessions } = pool.stats();
+  t.ok(sessions > 1);
+  // Each takes ten times as long as a session has to rest before it is closed.
+  for (let turn = 0; turn < 3; turn += 1) await encryptsRightly(t, pool, 'alone');
+  t.equal(pool.stats().sessions, sessions);
+  shim.setFaults();
+  while (pool.stats().sessions > 1) await pool.encrypt(encryption(key.object), inMs(10_000));
 });
 
 t.test(

@@ -492,6 +492,7 @@ void CheckIdleLanes(const char* module, CK_SLOT_ID slot) {
   Cells cells;
   Submitter submitter;
   const auto pool = Open(module, slot, 4, cells, submitter, std::chrono::milliseconds(1));
+  submitter.queue()->KeepLanes(false);
   {
     Worker worker(pool);
     for (int round = 0; round < 20; ++round) {
@@ -506,6 +507,13 @@ void CheckIdleLanes(const char* module, CK_SLOT_ID slot) {
       while (round % 2 == 0 && submitter.queue()->lanes() > 1) std::this_thread::yield();
     }
   }
+  submitter.queue()->KeepLanes(true);
+  std::vector<CellRef> refs;
+  for (uint32_t i = 0; i < kSmallCells; ++i) refs.push_back(cells.Submit(i, cell::kOperationEncrypt, 4, 16));
+  Carry(submitter, 4, refs);
+  const size_t kept = submitter.queue()->lanes();
+  EXPECT(pool->Work(std::chrono::milliseconds(20)) == 0);
+  EXPECT(submitter.queue()->lanes() == kept);
   EXPECT(pool->Close(std::chrono::milliseconds(2000)) == 0);
   EXPECT(submitter.queue()->lanes() == 0 && submitter.queue()->proven() == 0);
 }
