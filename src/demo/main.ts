@@ -31,9 +31,10 @@ const keyStoreName = 'demo';
 const uriPathPrefix = 'demo/keystore';
 const nodeNames = ['node-1', 'node-2', 'node-3'];
 const preferredPorts = { xks: 9443, health: 9480, metrics: 9464, peer: 7443 };
-const readyTimeoutMs = 120_000;
+const readyTimeoutMs = 300_000;
 const readyPollMs = 100;
-const proveAttempts = 3;
+const proveAttempts = 20;
+const provePauseMs = 250;
 
 class DemoFailure extends Error {}
 
@@ -49,7 +50,8 @@ async function xksctl(node: DemoNode, ...args: readonly string[]): Promise<Json>
     [xksctlPath, '--socket', node.adminSocket, '-o', 'json', ...args],
     {},
   );
-  if (status !== 0)
+  // 3: done, and something is degraded, as a token is for a moment whose check took over 100 ms on a busy machine.
+  if (status !== 0 && status !== 3)
     throw new DemoFailure(`xksctl ${args.join(' ')} failed: ${stderr.trim() || stdout.trim()}`);
   const value: unknown = JSON.parse(stdout);
   if (!isJsonObject(value)) throw new DemoFailure(`xksctl ${args.join(' ')} printed no JSON object`);
@@ -131,6 +133,7 @@ async function retried(work: () => Promise<void>): Promise<void> {
       return await work();
     } catch (failure) {
       say(`once more: ${errorText(failure)}`);
+      await delay(provePauseMs);
     }
   }
   await work();

@@ -203,8 +203,18 @@ async function look(
   node: ChaosNode,
   key: string,
 ): Promise<{ readonly status: KeyState['status']; readonly revision: number }> {
-  const { key: found } = await node.call('key.show', { keyStore: keyStoreName, externalKeyId: key });
-  return { status: found.status, revision: found.revision };
+  const looks: { readonly status: KeyState['status']; readonly revision: number }[] = [];
+  // One that is not answered saw nothing: on a busy machine there may be an election just now.
+  await eventually(`a look at ${key} through ${node.name}`, async () => {
+    const answer = await node
+      .call('key.show', { keyStore: keyStoreName, externalKeyId: key })
+      .catch(() => null);
+    if (answer !== null) looks.push({ status: answer.key.status, revision: answer.key.revision });
+    return answer !== null;
+  });
+  const [seen] = looks;
+  if (seen === undefined) throw new Error('a look that was answered');
+  return seen;
 }
 
 async function attemptChange(

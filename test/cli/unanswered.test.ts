@@ -9,8 +9,6 @@ import { adminCommands, isAdminCommand } from '../../src/replica/admin-contract.
 import { shortDirectory } from '../support/short-directory.js';
 import { runXksctl } from './replica-process.js';
 
-t.setTimeout(60_000);
-
 const requestId = '01a21b245969-e4e2a261e61f0f5a724f';
 
 t.test('only what changes something under a request id is to be repeated under one', async (t) => {

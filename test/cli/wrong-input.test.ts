@@ -9,8 +9,6 @@ import { shortDirectory } from '../support/short-directory.js';
 import { nodeFiles, runXksctl, startReplica } from './replica-process.js';
 
 // Some thirty processes.
-t.setTimeout(120_000);
-
 t.test('what is wrong on the command line is one line, and exit 2', async (t) => {
   const cases: readonly [readonly string[], RegExp][] = [
     [['--socket', '', 'status'], /--socket is empty/],

@@ -22,9 +22,6 @@ import { FakeServingProcess, readyReport } from '../replica/fake-serving-process
 import { shortDirectory } from '../support/short-directory.js';
 import { nodeFiles, ReplicaProcess, readText, runXksctl, startReplica } from './replica-process.js';
 
-// Some fifty processes, one after the other.
-t.setTimeout(180_000);
-
 t.test('a node from nothing: init, prepare, key store, credential, keys, kill switch', async (t) => {
   const { files, replica, run } = await startReplica(t);
   const fake = new FakeHsm();

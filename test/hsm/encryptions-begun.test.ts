@@ -65,7 +65,7 @@ t.test(
     t.ok((await asked(pool).answer).ok);
     shim.setFaults('C_Encrypt hang - 1');
     const hung = shim.nextHang();
-    const first = asked(pool, systemClock.monotonicMs() + 100);
+    const first = asked(pool, systemClock.monotonicMs() + 2_000);
     const call = await hung;
     const behind = asked(pool, systemClock.monotonicMs() + 100);
     t.match(await first.answer, { error: { kind: 'deadline' } });
@@ -82,7 +82,7 @@ t.test('a call that never returns counts as all that it may become', async (t) =
   t.ok((await asked(pool).answer).ok);
   shim.setFaults('C_Encrypt hang - 1');
   const hung = shim.nextHang();
-  const { told, answer } = asked(pool, systemClock.monotonicMs() + 100);
+  const { told, answer } = asked(pool, systemClock.monotonicMs() + 2_000);
   const call = await hung;
   await answer;
   await pool.close();

@@ -14,8 +14,6 @@ const requestsPerSecond = 20;
 const seconds = 6;
 
 // Three nodes come up, and four times something breaks and is healed: on a busy machine that takes its time.
-t.setTimeout(240_000);
-
 t.test('a cluster goes on while a node breaks, and agrees when it is whole again', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'xksd-cluster-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));

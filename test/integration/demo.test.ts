@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { whileNobodyLogsIn } from '../support/login-lock.js';
@@ -66,9 +67,16 @@ t.test(
     const blocks = testedBlocks();
     t.equal(blocks.length, 3);
     for (const block of blocks) {
-      const { status, output } = await shell(block, directory);
-      t.equal(status, 0, output);
-      t.notMatch(output, /errorName/);
+      let answer = await shell(block, directory);
+      // KMS repeats what came too late, and an operator looks again: a busy machine makes a token slow for a moment.
+      const isPassing = (): boolean =>
+        answer.status === 3 || /DependencyTimeoutException|ThrottlingException/.test(answer.output);
+      for (let turn = 1; turn < 20 && isPassing(); turn += 1) {
+        await delay(250);
+        answer = await shell(block, directory);
+      }
+      t.equal(answer.status, 0, answer.output);
+      t.notMatch(answer.output, /errorName/);
     }
     const look = await shell(
       '. var/demo/env && pkcs11-tool --module "$PKCS11_MODULE" --token-label "$TOKEN_LABEL" --login --pin "$TOKEN_PIN" --list-objects --type secrkey',

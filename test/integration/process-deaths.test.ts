@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import t from 'tap';
 import { callers, startLoad } from '../support/load.js';
-import { allReady, childrenOf, eventually, isAlive, startNode } from '../support/running-node.js';
+import { allReady, childrenOf, eventually, isAlive, metadata, startNode } from '../support/running-node.js';
 
 /** Three kinds of process, of which each may die alone (docs/developing.md); under load, new connections included. */
 
@@ -36,7 +36,8 @@ t.test('a replica that is stopped, and then killed, costs no request at all', as
   const { replica } = await running.status();
   process.kill(replica.pid, 'SIGSTOP');
   await load.afterMore(600);
-  process.kill(replica.pid, 'SIGKILL');
+  // After half a minute the supervisor has done so itself.
+  if (isAlive(replica.pid)) process.kill(replica.pid, 'SIGKILL');
   await load.afterMore(600);
   await eventually('a new replica', async () => {
     const { status, stdout } = await running.xksctl('-o', 'json', 'status');
@@ -47,14 +48,18 @@ t.test('a replica that is stopped, and then killed, costs no request at all', as
 
   // The new replica goes on where the old one was: what it commits reaches the processes that never stopped serving.
   await running.xksctlJson('key', 'disable', 'test', 'key-1');
-  await t.rejects(
-    running.client.call('/keys/key-1/encrypt', {
-      requestMetadata: { awsPrincipalArn: 'a', kmsKeyArn: 'b', kmsOperation: 'Encrypt', kmsRequestId: 'c' },
-      plaintext: '',
-      encryptionAlgorithm: 'AES_GCM',
-    }),
-    /400.*InvalidStateException/,
-  );
+  const isDisabled = (): Promise<boolean> =>
+    running.client
+      .call('/keys/key-1/encrypt', {
+        requestMetadata: metadata,
+        plaintext: '',
+        encryptionAlgorithm: 'AES_GCM',
+      })
+      .then(
+        () => false,
+        (failure: unknown) => /400.*InvalidStateException/.test(String(failure)),
+      );
+  await eventually('the key is disabled everywhere', isDisabled, running.node.logFile);
 });
 
 t.test('a standby that has loaded everything takes the place of a replica that dies', async (t) => {
@@ -62,17 +67,23 @@ t.test('a standby that has loaded everything takes the place of a replica that d
   const { pid } = running.node.description;
   const command = (of: number): string => readFileSync(`/proc/${of}/cmdline`, 'utf8').replace(/\0+$/, '');
   let standby = 0;
-  await eventually('a standby', () => {
-    standby = childrenOf(pid).find((child) => command(child).endsWith('\0standby')) ?? 0;
-    return readFileSync(running.node.logFile, 'utf8').includes(`"standbyPid":${standby},`);
-  });
-  const { replica } = await running.status();
-  t.not(replica.pid, standby);
-  process.kill(replica.pid, 'SIGKILL');
-  await eventually('a new replica', async () => {
-    const { status, stdout } = await running.xksctl('-o', 'json', 'status');
-    return (status === 0 || status === 3) && JSON.parse(stdout).replica.pid === standby;
-  });
+  let successor = -1;
+  // One that has been silent for three seconds is not taken: it has the least of a busy machine's time.
+  for (let turn = 0; turn < 5 && successor !== standby; turn += 1) {
+    await eventually('a standby', () => {
+      standby = childrenOf(pid).find((child) => command(child).endsWith('\0standby')) ?? 0;
+      return readFileSync(running.node.logFile, 'utf8').includes(`"standbyPid":${standby},`);
+    });
+    const { replica } = await running.status();
+    t.not(replica.pid, standby);
+    process.kill(replica.pid, 'SIGKILL');
+    await eventually('a new replica', async () => {
+      const { status, stdout } = await running.xksctl('-o', 'json', 'status');
+      successor = status === 0 || status === 3 ? JSON.parse(stdout).replica.pid : replica.pid;
+      return successor !== replica.pid;
+    });
+  }
+  t.equal(successor, standby);
   t.match(command(standby), / replica$/, 'people see what it is now');
   t.equal(getPriority(standby), getPriority(pid), 'it has its priority back');
   await running.xksctlJson('key', 'disable', 'test', 'key-1');

@@ -11,8 +11,6 @@ import { whileNobodyLogsIn } from '../support/login-lock.js';
 import { childrenOf, eventually, isAlive, metadata, xksctlPath, xksdPath } from '../support/running-node.js';
 import { makeSoftHsmToken } from '../support/softhsm.js';
 
-t.setTimeout(240_000);
-
 type Json = Readonly<Record<string, unknown>>;
 
 const xksctl = (node: DemoNode, ...args: readonly string[]): Promise<CommandOutcome> =>

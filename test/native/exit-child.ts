@@ -34,7 +34,7 @@ async function keepBusy(pool: CryptoPool): Promise<void> {
 
 /** The shim holds its next encrypt; resolves when the request has been answered without it. */
 async function hang(pool: CryptoPool): Promise<void> {
-  const answer = await encrypt(pool, systemClock.monotonicMs() + 50);
+  const answer = await encrypt(pool, systemClock.monotonicMs() + 2_000);
   if (answer.ok || answer.error.kind !== 'deadline')
     throw new Error(`did not hang: ${JSON.stringify(answer)}`);
 }

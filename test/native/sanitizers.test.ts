@@ -9,9 +9,6 @@ import t from 'tap';
 import { makeFaultShim } from '../support/fault-shim.js';
 import { makeSoftHsmToken } from '../support/softhsm.js';
 
-// Two builds with sanitizers take their time on a busy machine.
-t.setTimeout(240_000);
-
 const run = promisify(execFile);
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 /** Collects what a child prints, and tells when a line has come. */
@@ -90,7 +87,7 @@ for (const { name, flags, environment, command, withoutDeepBind } of [
   sanitizer('thread', { TSAN_OPTIONS: 'ignore_noninstrumented_modules=1' }),
   valgrind,
 ]) {
-  t.test(`the hot path under ${name}: nothing to report`, { timeout: 120_000 }, async (t) => {
+  t.test(`the hot path under ${name}: nothing to report`, async (t) => {
     const token = await makeSoftHsmToken(t);
     const shim = await makeFaultShim(t, token.modulePath, { withoutDeepBind });
     const directory = await mkdtemp(join(tmpdir(), 'xksd-sanitizer-'));

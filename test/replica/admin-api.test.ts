@@ -518,8 +518,11 @@ t.test('keys are listed in pages', async (t) => {
 });
 
 t.test('a disable says which serving process has not applied it', async (t) => {
-  const { run, serving } = await prepared(t, { acknowledgementTimeoutMs: 20 });
+  const { run, serving, publication } = await prepared(t, { acknowledgementTimeoutMs: 20 });
   must(await run('key.generate', { keyStore: 'store', externalKeyId: 'one' }));
+  // Its acknowledgement may come after the 20 ms.
+  while (publication.links().some(({ appliedIndex }) => appliedIndex < 3))
+    await new Promise((resolve) => setImmediate(resolve));
   serving.silent = true;
   const answer = must(await run('key.disable', { keyStore: 'store', externalKeyId: 'one' }));
   t.equal(answer.key.status, 'DISABLED');

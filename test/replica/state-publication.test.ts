@@ -81,6 +81,13 @@ async function setUp(t: Test, linkBufferBytesMax?: number): Promise<Setup> {
   };
 }
 
+/** Its acknowledgement has been read. */
+async function acknowledged(publication: StatePublication, slot: number, index: number): Promise<void> {
+  const isRead = (): boolean =>
+    publication.links().some((link) => link.hello.slot === slot && link.appliedIndex >= index);
+  while (!isRead()) await new Promise((resolve) => setImmediate(resolve));
+}
+
 const settled = (serving: FakeServingProcess, index: number): Promise<void> =>
   serving.until(() => serving.appliedIndex >= index && serving.snapshots > 0);
 
@@ -168,6 +175,7 @@ t.test('acknowledgedBy names who has not applied in time', async (t) => {
   stuck.silent = true;
   const index = await change();
   await settled(quick, index);
+  await acknowledged(publication, 1, index);
   t.same(await publication.acknowledgedBy(index, 20), [
     { slot: 2, pid: 4242, appliedIndex: 0, connected: true },
   ]);
@@ -191,6 +199,7 @@ t.test('a process that lost its link may still serve: it counts until it has end
   living.add(777);
   serving.end();
   await serving.closed();
+  while (publication.links().length > 0) await new Promise((resolve) => setImmediate(resolve));
   const index = await change();
   t.same(await publication.acknowledgedBy(index, 20), [
     { slot: 1, pid: 777, appliedIndex: 0, connected: false },
@@ -224,6 +233,7 @@ t.test('a process whose slot was taken over while it had its link is gone', asyn
   await first.closed();
   const index = await change();
   await settled(second, index);
+  await acknowledged(publication, 1, index);
   t.same(await publication.acknowledgedBy(index, 20), []);
 });
 

@@ -209,7 +209,6 @@ const seed = Number(process.env['XKSD_FUZZ_SEED'] ?? 20_260_115);
 const inputsCount = 20_000;
 
 t.test(`what is plain Node's parser reads just the same (seed ${seed})`, async (t) => {
-  t.setTimeout(120_000);
   const random = new SeededRandom(seed);
   const counts = { plain: 0, 'not-plain': 0, incomplete: 0 };
   for (let i = 0; i < inputsCount; i += 1) {

@@ -433,7 +433,7 @@ t.test('a peer that does not read its answer is cut off', async (t) => {
 t.test('a stream that is refused and never ends does not cost the others on its connection', async (t) => {
   const release: (() => void)[] = [];
   const server = await startServer(t, {
-    limits: { answerTimeoutMs: 300 },
+    limits: { answerTimeoutMs: 2_000 },
     handler: async ({ target }) => {
       if (target === '/slow') await new Promise<void>((resolve) => release.push(resolve));
       return jsonAnswer({});

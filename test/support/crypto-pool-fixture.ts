@@ -48,7 +48,7 @@ export async function startPool(
   onSessionsLost: (rv: string) => void = (rv) => t.fail(`sessions lost: ${rv}`),
   workers = 1,
   onUnsafeIv: () => void = () => t.fail('an IV that must not be used'),
-  more: Pick<CryptoPoolOptions, 'sessionIdleMs'> = {},
+  more: Partial<Pick<CryptoPoolOptions, 'sessionIdleMs' | 'clock'>> = {},
 ): Promise<CryptoPool> {
   const opened = await openCryptoPool({
     ...token,

@@ -118,7 +118,8 @@ export const isolatedFollower: ChaosCase = {
       check((await known()) === 200, 'a key that it knows');
       await delay(100);
     }
-    check((await node.health()) === 200, 'it serves, and says that it does not');
+    // A token whose check took long on a busy machine is not well until the next one.
+    await eventually('it serves, and says so', async () => (await node.health()) === 200);
     cluster.links.heal();
     await eventually(
       'it knows the new key',

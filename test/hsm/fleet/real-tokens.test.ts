@@ -176,7 +176,12 @@ t.test('X-X2: what no token can open is bad ciphertext, by the word of two', asy
     fleet.stats().some(({ breakerIsOpen }) => breakerIsOpen),
     'a caller trips no breaker',
   );
-  t.equal((statsOf(fleet, ill)?.retries ?? 0) + (statsOf(fleet, well)?.retries ?? 0), 20);
+  // On a busy machine the other token is asked before the first has answered.
+  const second = (token: typeof ill): number => {
+    const { retries = 0, hedges = 0 } = statsOf(fleet, token) ?? {};
+    return retries + hedges;
+  };
+  t.equal(second(ill) + second(well), 20);
 });
 
 t.test(

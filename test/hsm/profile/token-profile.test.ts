@@ -283,15 +283,22 @@ t.test('a stated profile that the token is not: refused, and it says what differ
 
 t.test('an ill token is no other token', async (t) => {
   const hsm = await bench(t);
-  await until(await hsm.start(), active);
+  const first = await hsm.start();
+  await until(first, active);
+  await first.close();
   hsm.shim.setFaults('C_Encrypt fail 0x5');
   const token = await hsm.start();
   t.match(await probed(token), { verdict: 'unknown', reason: /in none of the forms/ });
   hsm.shim.setFaults();
   await until(token, active);
   // One call in a probe that fails by chance is none of its ways.
-  hsm.shim.setFaults('C_DecryptInit fail 0x6 1');
-  t.match(await probed(token), { verdict: 'unknown' });
+  let verdict = 'agrees';
+  // A check on its test key may come first, and have the fault for itself.
+  for (let turn = 0; turn < 20 && verdict === 'agrees'; turn += 1) {
+    hsm.shim.setFaults('C_DecryptInit fail 0x6 1');
+    ({ verdict } = await probed(token));
+  }
+  t.equal(verdict, 'unknown');
   t.match(await probed(token), { verdict: 'agrees' });
   // Nor is the form that is tried next, where the pinned one fails once: here both work.
   hsm.shim.setFaults('iv zero-in', 'C_EncryptInit fail 0x71 1');
