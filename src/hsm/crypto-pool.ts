@@ -74,6 +74,8 @@ export interface CryptoPoolStats {
   readonly cellsInUse: number;
   /** Cells whose request was answered at its deadline while the call is still out. */
   readonly stuckCells: number;
+  /** So many of them that no operation is taken any more, whatever sessions are open. */
+  readonly isStuck: boolean;
   /** Operations waiting for a session. */
   readonly queued: number;
   /** Operations being carried out. */
@@ -278,12 +280,17 @@ class QueuedCryptoPool implements CryptoPool {
       cells: cellsMax,
       cellsInUse: cellsMax - this.#cells.free,
       stuckCells: this.#out.stuck,
+      isStuck: this.#isStuck,
       queued,
       inFlight: Math.max(0, this.#out.outstanding - queued),
       operations: this.#serviceTime.operations,
       roundTrips: this.#serviceTime.roundTrips,
       operationMicros: Math.round(this.#serviceTime.operationMicros),
     };
+  }
+
+  get #isStuck(): boolean {
+    return this.#out.stuck >= Math.min(stuckCellsMax, this.#lanesMax);
   }
 
   calls(): CallCounts {
@@ -322,8 +329,7 @@ class QueuedCryptoPool implements CryptoPool {
     const nowMs = this.#options.clock.monotonicMs();
     this.#lastOperationMs = nowMs;
     if (nowMs >= deadlineMs) return failed('deadline');
-    if (this.#out.stuck >= stuckCellsMax || this.#out.stuck >= this.#lanesMax)
-      return failed('token-unavailable');
+    if (this.#isStuck) return failed('token-unavailable');
     return this.#out.hasRoom(deadlineMs - nowMs) ? null : failed('overloaded');
   }
 

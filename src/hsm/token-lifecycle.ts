@@ -164,9 +164,11 @@ export class TokenLifecycle implements Token {
     }
     if (this.#verdict().state !== 'UNAVAILABLE') return null;
     if (this.#access.finalizeHangs) return { kind: 'call', what: 'C_Finalize has not returned from the HSM' };
-    // One that is refused for what it is gets nothing to do, and other sessions could be opened.
-    const stats = this.#usable && this.#profile.refusal === null ? this.#access.pool?.stats() : undefined;
-    if (stats === undefined || stats.stuckCells < stats.sessions) return null;
+    const stats = this.#usable ? this.#access.pool?.stats() : undefined;
+    if (stats === undefined) return null;
+    // One that is refused for what it is gets nothing to do: that few sessions are open says nothing.
+    const hasSession = stats.stuckCells < stats.sessions || this.#profile.refusal !== null;
+    if (hasSession && !stats.isStuck) return null;
     return {
       kind: 'call',
       what: `${stats.stuckCells} calls have not returned from the HSM, and no session is left`,

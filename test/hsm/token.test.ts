@@ -251,6 +251,7 @@ class FakePool implements CryptoPool {
   tried = 0;
   resumed = 0;
   stuckCells = 2;
+  isStuck = false;
   /** Operations that failed. */
   failed = 0;
   closed = 0;
@@ -283,6 +284,7 @@ class FakePool implements CryptoPool {
       cells: 0,
       cellsInUse: 0,
       stuckCells: this.stuckCells,
+      isStuck: this.isStuck,
       queued: 0,
       inFlight: 0,
       operations: 0,
@@ -449,7 +451,13 @@ t.test('a token none of whose calls return is beyond recovery after 10 s, until 
   await pass(11);
   t.match(told.at(-1), /3 calls have not returned from the HSM, and no session is left for over 10 s/);
   t.equal(told.at(-2), null);
-  pool().stuckCells = 0;
+  pool().stuckCells = 2;
+  await pass(1);
+  t.equal(told.at(-1), null);
+  pool().isStuck = true;
+  await pass(11);
+  t.match(told.at(-1), /2 calls have not returned/, 'sessions that nothing is given to are of no use');
+  pool().isStuck = false;
   await pass(1);
   t.equal(told.at(-1), null);
 });
