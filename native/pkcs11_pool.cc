@@ -110,13 +110,18 @@ bool SessionPool::OpenLane() {
   }
   Lane* const lane = FreeLane();
   if (lane == nullptr) return false;
-  // Its thread is done with the lane. What the module does as a thread ends may take long, and this thread serves others.
-  if (lane->thread.joinable()) lane->thread.detach();
   Join(*lane, false);
+  // The lane's last thread is done with it. The next one waits until it has ended, not this one, which serves others: what a
+  // module does as a thread ends may take long.
+  const auto last = std::make_shared<std::thread>(std::move(lane->thread));
   try {
     // The thread keeps the pool, and with it the module: both outlive a call that never returns.
-    lane->thread = std::thread([pool = shared_from_this(), lane] { pool->RunLane(*lane); });
+    lane->thread = std::thread([pool = shared_from_this(), lane, last] {
+      if (last->joinable()) last->join();
+      pool->RunLane(*lane);
+    });
   } catch (const std::system_error&) {
+    lane->thread = std::move(*last);
     Leave(*lane);
     refused_epoch_ = LoginEpoch(memory_);
     refused_at_ = std::chrono::steady_clock::now();
@@ -242,7 +247,7 @@ bool SessionPool::HasSession(Lane& lane) {
 void SessionPool::RunLane(Lane& lane) {
   CellRef cell{};
   const auto take = [&] {
-    // Lanes that rested last are called first: those that a slow hour has opened are left to rest, and end.
+    // Lanes that rested last are called first: those that a slow hour of a quick token has opened are left to rest, and end.
     auto next = OperationQueue::Next::kNothing;
     do {
       const auto until = OperationQueue::Clock::now() + session_idle_;
