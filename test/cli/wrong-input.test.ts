@@ -8,7 +8,6 @@ import t from 'tap';
 import { shortDirectory } from '../support/short-directory.js';
 import { nodeFiles, runXksctl, startReplica } from './replica-process.js';
 
-// Some thirty processes.
 t.test('what is wrong on the command line is one line, and exit 2', async (t) => {
   const cases: readonly [readonly string[], RegExp][] = [
     [['--socket', '', 'status'], /--socket is empty/],
