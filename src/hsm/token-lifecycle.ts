@@ -169,9 +169,10 @@ export class TokenLifecycle implements Token {
     // One that is refused for what it is gets nothing to do: that few sessions are open says nothing.
     const hasSession = stats.stuckCells < stats.sessions || this.#profile.refusal !== null;
     if (hasSession && !stats.isStuck) return null;
+    const outcome = hasSession ? 'none more is sent to it' : 'no session is left';
     return {
       kind: 'call',
-      what: `${stats.stuckCells} calls have not returned from the HSM, and no session is left`,
+      what: `${stats.stuckCells} calls have not returned from the HSM, and ${outcome}`,
     };
   }
 

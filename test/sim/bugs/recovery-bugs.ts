@@ -55,7 +55,7 @@ export const recoveryBugs: readonly PlantedBug[] = [
     name: 'former-members-listened-to',
     origin: 'replication.md 7: the cluster id is in every message',
     edits: [
-      { file: 'replication/peer-gate', find: 'clusterId === gate.clusterId', replace: 'false' },
+      { file: 'replication/peer-gate', find: 'clusterId === gate.clusterId', replace: 'true' },
       { file: 'replication/peer-gate', find: 'if (!authorized.ok)', replace: 'if (false)' },
     ],
   },
